@@ -1,0 +1,432 @@
+"""llama.cpp, behind the few calls that ggrank needs: tokenize, run a micro-batch, free.
+
+The only file that imports llama_cpp. It uses the library's C API and not its ``Llama`` class, whose
+``embed`` reads ``n_embd`` floats where rank pooling gives ``n_cls_out``, and drops the closing token
+when it cuts. Knows nothing of queries, documents, scores or files beyond a path.
+
+Checked before every call, because llama.cpp ends the process otherwise: a micro-batch's tokens
+against ``n_ubatch`` (``GGML_ASSERT`` in ``llama_context::encode``), token ids against the vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import llama_cpp.llama_cpp as C
+import numpy as np
+from llama_cpp import __version__ as llama_cpp_version
+from llama_cpp._ggml import libggml
+from numpy.typing import NDArray
+
+from ggrank.errors import ClosedError, EngineError, InputError, ModelFileError
+from ggrank.types import EngineSettings, PoolingType, SpecialTokens, TokenIds
+
+log = logging.getLogger("ggrank.llama.cpp")
+
+_LOG_LEVELS = {2: logging.DEBUG, 3: logging.INFO, 4: logging.WARNING}
+_ERROR_LEVEL = 4
+_GPU_TYPES = (1, 2)
+"""``GGML_BACKEND_DEVICE_TYPE_GPU`` and ``_IGPU``, ggml-backend.h."""
+
+_recent_errors: deque[str] = deque(maxlen=6)
+_start_lock = threading.Lock()
+
+
+@C.llama_log_callback
+def _on_log(level: int, text: bytes, _user_data: object) -> None:
+    line = text.decode("utf-8", "replace").rstrip()
+    if level == _ERROR_LEVEL and line:
+        _recent_errors.append(line)
+    if line:
+        log.log(_LOG_LEVELS.get(level, logging.DEBUG), "%s", line)
+
+
+def library_files() -> list[Path]:
+    """The shared libraries of the llama.cpp build in use, sorted by name."""
+    return sorted(path for path in (Path(C.__file__).parent / "lib").iterdir() if path.is_file())
+
+
+def build_version() -> str:
+    """The version of llama-cpp-python."""
+    return str(llama_cpp_version)
+
+
+def system_info() -> str:
+    """What llama.cpp was built for and found, in its own words: ``CPU : AVX2 = 1 | ...``."""
+    return str(C.llama_print_system_info().decode("utf-8", "replace").strip())
+
+
+def gpu_names() -> list[str]:
+    """The GPUs that this build can use, such as ``["Metal (Apple M2)"]``; empty for a CPU build."""
+    if not C.llama_supports_gpu_offload():
+        return []
+    _start_backend()
+    devices = [_device_get(i) for i in range(_device_count())]
+    return [_device_label(device) for device in devices if _device_type(device) in _GPU_TYPES]
+
+
+def _declare(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of ggml-backend.h that llama-cpp-python does not declare."""
+    function = getattr(libggml, name)
+    function.restype, function.argtypes = result, list(arguments)
+    return function
+
+
+_device_count = _declare("ggml_backend_dev_count", ctypes.c_size_t)
+_device_get = _declare("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+_device_type = _declare("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+_device_name = _declare("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
+_device_description = _declare("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
+
+
+def _device_label(device: int) -> str:
+    name, description = _device_name(device), _device_description(device)
+    return f"{name.decode('utf-8', 'replace')} ({description.decode('utf-8', 'replace')})"
+
+
+_started = False
+
+
+def _start_backend() -> None:
+    """Once a process; llama.cpp's log goes to Python's logging instead of stderr."""
+    global _started
+    with _start_lock:
+        if not _started:
+            C.llama_log_set(_on_log, ctypes.c_void_p(0))
+            C.llama_backend_init()
+            _started = True
+
+
+class LlamaCppEngine:
+    """One GGUF, loaded with one set of settings. Safe to call from several threads.
+
+    Raises:
+        ModelFileError: llama.cpp refused the file; its own last words are in the message.
+
+    Example:
+        >>> from ggrank.engine import LlamaCppEngine
+        >>> from ggrank.hub import find_model
+        >>> from ggrank.types import EngineSettings, PoolingType
+        >>> settings = EngineSettings(pooling_type=PoolingType.MEAN, n_ctx=256, n_ubatch=512,
+        ...                           n_seq_max=64, n_threads=2)
+        >>> engine = LlamaCppEngine(find_model("all-minilm-l6-v2").path, settings)
+        >>> tokens = engine.tokenize("hello world")
+        >>> engine.run([tokens, tokens]).shape
+        (2, 384)
+        >>> engine.close()
+    """
+
+    name = "llama.cpp"
+
+    def __init__(self, path: Path, settings: EngineSettings) -> None:
+        _start_backend()
+        self._path = path
+        self._settings = settings
+        self._process_id = os.getpid()
+        self._lock = threading.Lock()
+        self._tokenizer_lock = threading.Lock()
+        self._context: C.llama_context_p | None = None
+        self._on_gpu = settings.n_gpu_layers != 0 and bool(gpu_names())
+        self._model = self._load_model()
+        try:
+            self._context = self._new_context()
+        except BaseException:
+            self.close()
+            raise
+        self._vocab = C.llama_model_get_vocab(self._model)
+        self._n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
+        self._arrays = _BatchArrays(settings.n_ubatch, settings.n_seq_max)
+        self.n_embd = int(C.llama_model_n_embd_out(self._model))
+        is_rank = settings.pooling_type is PoolingType.RANK
+        self.n_outputs = int(C.llama_model_n_cls_out(self._model)) if is_rank else self.n_embd
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "CPU", or a GPU's backend and name."""
+        return gpu_names()[0] if self._on_gpu else "CPU"
+
+    @cached_property
+    def special(self) -> SpecialTokens:
+        """The vocabulary's special tokens."""
+        vocab = self._vocab
+        return SpecialTokens(
+            bos=int(C.llama_vocab_bos(vocab)),
+            eos=int(C.llama_vocab_eos(vocab)),
+            sep=int(C.llama_vocab_sep(vocab)),
+            add_bos=bool(C.llama_vocab_get_add_bos(vocab)),
+            add_eos=bool(C.llama_vocab_get_add_eos(vocab)),
+        )
+
+    def control_tokens(self) -> dict[str, int]:
+        """The text of every control token and its id, such as ``{"[SEP]": 102}``."""
+        found = (i for i in range(self._n_vocab) if C.llama_vocab_is_control(self._vocab, i))
+        return {C.llama_vocab_get_text(self._vocab, i).decode("utf-8", "replace"): i for i in found}
+
+    def tokenize(self, text: str, *, parse_special: bool = False) -> TokenIds:
+        """Token ids, shape (n_tokens,), int32; no special token is added.
+
+        Args:
+            text: must encode as UTF-8.
+            parse_special: read ``[SEP]`` and the like as the control token; for trusted text only.
+        """
+        data = text.encode("utf-8")
+        size = len(data) + 8
+        for _ in range(2):
+            buffer = np.empty(size, dtype=np.int32)
+            n_tokens = self._llama_tokenize(data, buffer, parse_special)
+            if n_tokens >= 0:
+                return buffer[:n_tokens].copy()
+            size = -n_tokens
+        raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
+
+    def _llama_tokenize(self, data: bytes, buffer: TokenIds, parse_special: bool) -> int:
+        pointer = buffer.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        self._check_open()
+        with self._tokenizer_lock:
+            self._check_open()
+            n_max = len(buffer)
+            return int(C.llama_tokenize(self._vocab, data, len(data), pointer, n_max, False, parse_special))
+
+    def detokenize(self, tokens: TokenIds) -> str:
+        """The text of token ids, special tokens left out."""
+        ids = np.ascontiguousarray(tokens, dtype=np.int32)
+        pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        size = 16 * len(ids) + 16
+        for _ in range(2):
+            buffer = ctypes.create_string_buffer(size)
+            self._check_open()
+            with self._tokenizer_lock:
+                self._check_open()
+                n_bytes = C.llama_detokenize(self._vocab, pointer, len(ids), buffer, size, True, False)
+            if n_bytes >= 0:
+                return buffer.raw[:n_bytes].decode("utf-8", "replace")
+            size = -n_bytes
+        raise EngineError(f"llama.cpp could not turn {len(ids)} tokens back into text")
+
+    def run(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
+        """Computes one micro-batch.
+
+        Args:
+            sequences: token ids, each at least one; ``n_ubatch`` tokens and ``n_seq_max``
+                sequences in total at most.
+
+        Returns:
+            Shape (n_sequences, n_outputs), float32: vectors not normalised, or raw logits.
+
+        Raises:
+            InputError: the micro-batch is empty or over a budget, or has an unknown token id.
+            EngineError: llama.cpp reported a failure, or the values are not finite even from a
+                new context and, on a GPU, from the CPU.
+        """
+        self._check_budget(sequences)
+        self._check_open()
+        with self._lock:
+            return self._finite(lambda: self._compute(sequences))
+
+    def run_tokens(self, tokens: TokenIds) -> NDArray[np.float32]:
+        """Computes one sequence without pooling: shape (n_tokens, n_embd), float32.
+
+        Raises:
+            InputError, EngineError: as for `run`.
+        """
+        self._check_budget([tokens])
+        self._check_open()
+        with self._lock:
+            return self._finite(lambda: self._compute_tokens(tokens))
+
+    def close(self) -> None:
+        """Frees the context and the model, after calls in other threads have ended; twice is fine."""
+        if self._process_id != os.getpid():
+            return  # A forked child shares the memory, but not the threads that would have to end.
+        with self._lock, self._tokenizer_lock:
+            self._free_context()
+            if self._model is not None:
+                C.llama_model_free(self._model)
+                self._model = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_model", None) is not None and not sys.is_finalizing():
+            self.close()
+
+    def _check_open(self) -> None:
+        if self._process_id != os.getpid():
+            raise ClosedError(
+                "this model was loaded in another process; llama.cpp's threads do not survive a fork. Load "
+                "it in the process that uses it, or start workers with multiprocessing's 'spawn'."
+            )
+        if self._model is None:
+            raise ClosedError("this model is closed; load it again")
+
+    def _check_budget(self, sequences: Sequence[TokenIds]) -> None:
+        n_tokens = sum(map(len, sequences))
+        limits = self._settings
+        if not sequences or min(map(len, sequences)) == 0:
+            raise InputError("a micro-batch needs at least one sequence, and each at least one token")
+        if n_tokens > limits.n_ubatch or len(sequences) > limits.n_seq_max:
+            raise InputError(
+                f"a micro-batch of {len(sequences)} sequences and {n_tokens} tokens is over the budget of "
+                f"n_seq_max={limits.n_seq_max} and n_ubatch={limits.n_ubatch}"
+            )
+        longest = max(map(len, sequences))
+        if longest > limits.n_ctx:
+            raise InputError(f"a sequence of {longest} tokens is longer than n_ctx={limits.n_ctx}")
+
+    def _load_model(self) -> C.llama_model_p | None:
+        params = C.llama_model_default_params()
+        params.n_gpu_layers = self._settings.n_gpu_layers if self._on_gpu else 0
+        if not self._on_gpu:
+            # An empty device list keeps a GPU build on the CPU; n_gpu_layers = 0 alone would still
+            # send large matrix products to the GPU.
+            self._no_devices = (ctypes.c_void_p * 1)(None)
+            params.devices = ctypes.cast(self._no_devices, ctypes.c_void_p)
+        params.load_mode = C.LLAMA_LOAD_MODE_MMAP if self._settings.use_mmap else C.LLAMA_LOAD_MODE_NONE
+        params.use_extra_bufts = self._settings.use_extra_bufts
+        _recent_errors.clear()
+        model = C.llama_model_load_from_file(str(self._path).encode("utf-8"), params)
+        if not model:
+            raise ModelFileError(self._refusal("load the model"))
+        return model
+
+    def _new_context(self) -> C.llama_context_p:
+        settings = self._settings
+        params = C.llama_context_default_params()
+        # Models with a KV cache (causal rerankers) need room for the whole micro-batch in it.
+        params.n_ctx = max(settings.n_ctx, settings.n_ubatch)
+        params.n_batch = params.n_ubatch = settings.n_ubatch
+        params.n_seq_max = settings.n_seq_max
+        params.n_threads = params.n_threads_batch = settings.n_threads
+        params.pooling_type = int(settings.pooling_type)
+        params.flash_attn_type = -1 if settings.flash_attn is None else int(settings.flash_attn)
+        params.embeddings = True
+        params.kv_unified = True
+        params.offload_kqv = params.op_offload = self._on_gpu
+        _recent_errors.clear()
+        context = C.llama_init_from_model(self._model, params)
+        if not context:
+            raise ModelFileError(self._refusal("make a context for the model"))
+        return context
+
+    def _refusal(self, what: str) -> str:
+        reason = "; ".join(_recent_errors) or "it gave no reason"
+        return (
+            f"llama.cpp could not {what}: {self._path}. It said: {reason}. The file may be damaged "
+            "(download it again), made for a newer llama.cpp (pip install -U llama-cpp-python), or larger "
+            "than the free memory."
+        )
+
+    def _free_context(self) -> None:
+        if self._context is not None:
+            C.llama_free(self._context)
+            self._context = None
+
+    def _finite(self, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Computes; values that are not finite get a new context, then the CPU, then an error.
+
+        A NaN from a GPU backend can stick to a context and spoil all that follows.
+        """
+        self._check_open()
+        values = compute()
+        if np.isfinite(values).all():
+            return values
+        log.warning("values are not finite; computing once more in a new context")
+        self._rebuild()
+        values = compute()
+        if not np.isfinite(values).all() and self._on_gpu:
+            log.warning("still not finite; moving this model to the CPU")
+            self._move_to_cpu()
+            values = compute()
+        if np.isfinite(values).all():
+            return values
+        raise EngineError(
+            f"{self._path.name} computed values that are not finite (NaN or infinity), also in a new context "
+            f"on {self.device}. The file is damaged (ggrank models verify) or this llama.cpp build computes "
+            "wrongly here (ggrank doctor)."
+        )
+
+    def _rebuild(self) -> None:
+        self._free_context()
+        self._context = self._new_context()
+
+    def _move_to_cpu(self) -> None:
+        with self._tokenizer_lock:
+            self._free_context()
+            C.llama_model_free(self._model)
+            self._on_gpu, self._model = False, None
+            self._model = self._load_model()
+            self._vocab = C.llama_model_get_vocab(self._model)
+            self._context = self._new_context()
+
+    def _compute(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
+        self._process(sequences)
+        out = np.empty((len(sequences), self.n_outputs), dtype=np.float32)
+        for i in range(len(sequences)):
+            pointer = C.llama_get_embeddings_seq(self._context, i)
+            if not pointer:
+                raise EngineError(f"llama.cpp gave no result for sequence {i} of {len(sequences)}")
+            # Exactly n_outputs floats: with rank pooling the buffer holds n_cls_out, not n_embd.
+            out[i] = np.ctypeslib.as_array(pointer, shape=(self.n_outputs,))
+        return out
+
+    def _compute_tokens(self, tokens: TokenIds) -> NDArray[np.float32]:
+        self._process([tokens])
+        pointer = C.llama_get_embeddings(self._context)
+        if not pointer:
+            raise EngineError("llama.cpp gave no token vectors")
+        return np.ctypeslib.as_array(pointer, shape=(len(tokens), self.n_embd)).copy()
+
+    def _process(self, sequences: Sequence[TokenIds]) -> None:
+        if self._context is None:  # A rebuild failed before, for want of memory perhaps.
+            self._context = self._new_context()
+        batch = self._arrays.fill(sequences, n_vocab=self._n_vocab)
+        memory = C.llama_get_memory(self._context)
+        if memory:
+            C.llama_memory_clear(memory, True)
+            status = C.llama_decode(self._context, batch)
+        else:
+            status = C.llama_encode(self._context, batch)
+        if status != 0:
+            reason = "; ".join(_recent_errors) or "no reason given"
+            raise EngineError(f"llama.cpp failed with status {status} on {batch.n_tokens} tokens: {reason}")
+
+
+class _BatchArrays:
+    """A ``llama_batch`` over NumPy arrays that live as long as the engine; filled whole, not by token."""
+
+    def __init__(self, n_tokens: int, n_sequences: int) -> None:
+        self._token = np.zeros(n_tokens, dtype=np.int32)
+        self._pos = np.zeros(n_tokens, dtype=np.int32)
+        self._n_seq_id = np.ones(n_tokens, dtype=np.int32)
+        self._seq_ids = np.arange(n_sequences, dtype=np.int32)
+        self._seq_id = np.zeros(n_tokens, dtype=np.uintp)
+        self._output = np.ones(n_tokens, dtype=np.int8)
+
+    def fill(self, sequences: Sequence[TokenIds], *, n_vocab: int) -> C.llama_batch:
+        """One batch: sequence i has id i and positions from 0; every token is an output."""
+        lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+        n_tokens = int(lengths.sum())
+        np.concatenate(sequences, out=self._token[:n_tokens])
+        if self._token[:n_tokens].min() < 0 or self._token[:n_tokens].max() >= n_vocab:
+            raise InputError(f"token ids must be from 0 to {n_vocab - 1}")
+        starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+        self._pos[:n_tokens] = np.arange(n_tokens) - starts
+        # Each token points at its sequence's id: an address into _seq_ids, four bytes an id.
+        owner = np.repeat(np.arange(len(sequences), dtype=np.uintp), lengths)
+        self._seq_id[:n_tokens] = np.uintp(self._seq_ids.ctypes.data) + owner * np.uintp(4)
+        return C.llama_batch(
+            n_tokens=n_tokens,
+            token=self._token.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            embd=None,
+            pos=self._pos.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            n_seq_id=self._n_seq_id.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=self._seq_id.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+            logits=self._output.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )

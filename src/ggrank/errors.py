@@ -1,0 +1,77 @@
+"""Every error that ggrank raises on purpose, and the one warning.
+
+Knows nothing of models, files or engines: a message is written where the problem is seen, and
+says what was expected, what was found and what to do next.
+
+    GgrankError
+    ├── ModelNotFoundError   (FileNotFoundError)  no such preset, path, repo or file in it
+    ├── ModelFileError       (ValueError)         a file that llama.cpp must not or cannot read
+    ├── ModelModeError                            the model does another job than the call wants
+    ├── DownloadError        (OSError)            the hub could not be reached or refused
+    │   └── ChecksumError                         the bytes are not the ones that were expected
+    ├── InputError           (ValueError)         an argument or a text that cannot be used
+    │   ├── InputTypeError   (TypeError)          ... because it has the wrong type
+    │   └── InputTooLongError                     ... because it has more tokens than n_ctx
+    └── EngineError          (RuntimeError)       the computation failed or gave NaN
+        └── ClosedError                           the model was closed, or belongs to another process
+
+    GgrankWarning            (UserWarning)        scores are given, but read this first
+
+Example:
+    >>> from ggrank import GgrankError, Llama
+    >>> try:
+    ...     Llama.load("no/such/file.gguf")
+    ... except GgrankError as error:
+    ...     print(type(error).__name__)
+    ModelNotFoundError
+"""
+
+from __future__ import annotations
+
+
+class GgrankError(Exception):
+    """The root of every error that ggrank raises on purpose."""
+
+
+class ModelNotFoundError(GgrankError, FileNotFoundError):
+    """No such preset, path, Hugging Face repo, or file inside a repo."""
+
+
+class ModelFileError(GgrankError, ValueError):
+    """The file exists, but is not a GGUF that can be loaded: damaged, cut off, or something else."""
+
+
+class ModelModeError(GgrankError):
+    """The loaded model does another job than the one asked for (embedding against reranking)."""
+
+
+class DownloadError(GgrankError, OSError):
+    """A download failed: no network, no permission, or a connection that broke."""
+
+
+class ChecksumError(DownloadError):
+    """A downloaded file has another size or sha256 than the pinned or remembered one."""
+
+
+class InputError(GgrankError, ValueError):
+    """A text or an argument that cannot be used as it is."""
+
+
+class InputTypeError(InputError, TypeError):
+    """A text or an argument of the wrong type, such as a document that is not a string."""
+
+
+class InputTooLongError(InputError):
+    """A text or pair has more tokens than ``n_ctx``, and ``truncate="error"`` was asked for."""
+
+
+class EngineError(GgrankError, RuntimeError):
+    """llama.cpp could not compute, or computed values that are not finite."""
+
+
+class ClosedError(EngineError):
+    """The model was closed, or was loaded in another process (before a fork)."""
+
+
+class GgrankWarning(UserWarning):
+    """Scores can be had, but something about the model or the machine should be known first."""

@@ -1,0 +1,469 @@
+"""`Llama`: a loaded model that embeds, reranks and ranks.
+
+Here the stages meet; each is a file of its own:
+
+    text -> token ids -> (pair) sequences -> micro-batches -> llama.cpp -> vectors | logits -> ranking
+
+Knows the order of the stages and which of them a model allows; not how any of them works.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from itertools import chain, islice
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggrank.errors import ModelModeError
+from ggrank.heads import logit_column, own_scale, pair_format, text_frame
+from ggrank.inputs import (
+    check_pairs,
+    check_text,
+    check_texts,
+    check_threshold,
+    check_top_n,
+    check_truncate,
+    windows,
+)
+from ggrank.loading import LoadedModel, load_model
+from ggrank.packing import plan_micro_batches
+from ggrank.pairing import PairBuilder, single_sequence
+from ggrank.params import LlamaParams
+from ggrank.scoring import best_first, choose_scale, cosine, l2_normalize, sigmoid
+from ggrank.tokenizer import Tokenizer
+from ggrank.types import (
+    Mode,
+    PoolingType,
+    RankedDocument,
+    Ranking,
+    Scale,
+    ScoreScale,
+    TokenIds,
+    TokenSequence,
+    Truncate,
+)
+
+WINDOW = 1024
+"""Texts that are tokenised and packed together; memory stays flat however many follow."""
+
+
+class Llama:
+    """A GGUF model, loaded to embed (bi-encoder) or to rerank (cross-encoder).
+
+    Safe to call from several threads; results equal those of one thread. A context manager.
+
+    Attributes:
+        query_prefix, document_prefix: what `rank` sets before texts in embedding mode.
+
+    Example:
+        >>> from ggrank import Llama
+        >>> with Llama.load("all-minilm-l6-v2") as llama:
+        ...     ranking = llama.rank("Where do llamas live?", ["Paris is a city", "Llamas live in Peru"])
+        >>> ranking[0].index
+        1
+    """
+
+    def __init__(self, model: LoadedModel) -> None:
+        """Not called by users: `Llama.load` is the way in."""
+        self._model = model
+        self._engine = model.engine
+        self._tokenizer = Tokenizer(model.engine, model.file)
+        self._frame = text_frame(model.file, model.engine.special)
+        self.query_prefix = model.query_prefix
+        self.document_prefix = model.document_prefix
+        if self.mode is Mode.RERANK:
+            self._column = logit_column(model.file, model.engine.n_outputs)
+            self._builder = PairBuilder(
+                format=pair_format(model.file, model.engine),
+                n_ctx=self.n_ctx,
+                tokenize=self._tokenizer.tokenize,
+                detokenize=model.engine.detokenize,
+            )
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] | LlamaParams,
+        *,
+        filename: str | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        endpoint: str | None = None,
+        local_files_only: bool = False,
+        pooling_type: PoolingType | None = None,
+        n_ctx: int | None = None,
+        n_batch: int | None = None,
+        n_ubatch: int | None = None,
+        n_seq_max: int | None = None,
+        n_threads: int | None = None,
+        n_gpu_layers: int = -1,
+        use_mmap: bool = True,
+        flash_attn: bool | None = None,
+        use_extra_bufts: bool | None = None,
+        query_prefix: str | None = None,
+        document_prefix: str | None = None,
+    ) -> Llama:
+        """Loads a model; every option is described at `LlamaParams`, which may be passed instead.
+
+        The first use of a llama.cpp build on a machine, and of a file, is tried out in a child
+        process (about half a second); the verdict is remembered.
+
+        Raises:
+            ModelNotFoundError: no such preset, path or repo.
+            ModelFileError: the file is not a GGUF that can be loaded.
+            ModelModeError: the file cannot do what ``pooling_type`` asks, or says nothing of pooling.
+            DownloadError: the hub could not be reached, or refused.
+            InputError: an option is out of its range.
+            EngineError: llama.cpp does not compute on this machine.
+
+        Example:
+            >>> from ggrank import Llama, LlamaParams
+            >>> with Llama.load(LlamaParams("all-minilm-l6-v2", n_ctx=128)) as llama:
+            ...     llama.mode.value, llama.n_ctx, llama.n_embd
+            ('embedding', 128, 384)
+        """
+        options = {name: value for name, value in locals().items() if name in LlamaParams.names()}
+        return cls(load_model(LlamaParams.from_options(options)))
+
+    @property
+    def mode(self) -> Mode:
+        """What it does: "embedding" or "rerank"."""
+        return Mode.RERANK if self.pooling_type is PoolingType.RANK else Mode.EMBEDDING
+
+    @property
+    def model_path(self) -> Path:
+        """The file."""
+        return self._model.file.path
+
+    @property
+    def pooling_type(self) -> PoolingType:
+        """How token vectors become one result."""
+        return self._model.settings.pooling_type
+
+    @property
+    def n_ctx(self) -> int:
+        """Longest sequence in tokens, special tokens included; more is cut."""
+        return self._model.settings.n_ctx
+
+    @property
+    def n_embd(self) -> int:
+        """Width of a vector."""
+        return self._engine.n_embd
+
+    @property
+    def quantization(self) -> str:
+        """How the file's weights are stored, such as "q4_k_m"."""
+        return self._model.file.quantization
+
+    @property
+    def engine(self) -> str:
+        """What computes: "llama.cpp"."""
+        return self._engine.name
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "CPU", or a GPU's backend and name."""
+        return self._engine.device
+
+    @property
+    def score_scale(self) -> Scale:
+        """What `rank` gives with ``score="auto"``: "cosine" for an embedder; "logit" for a reranker,
+        or "probability" where the model's own head ends in a softmax."""
+        return "cosine" if self.mode is Mode.EMBEDDING else own_scale(self._model.file)
+
+    def embed(
+        self, text: str, *, prefix: str = "", normalize: bool = True, truncate: Truncate = "end"
+    ) -> NDArray[np.float32]:
+        """The vector of one text.
+
+        Args:
+            text: any string; one of more than ``n_ctx`` tokens is cut at its end.
+            prefix: set before the text, such as ``llama.query_prefix``.
+            normalize: give the vector length 1.
+            truncate: "end", or "error" to refuse a text that is too long.
+
+        Returns:
+            Shape (n_embd,), float32.
+
+        Raises:
+            ModelModeError: the model is loaded to rerank, or without pooling.
+            InputError: not a string, or too long with ``truncate="error"``.
+
+        Example:
+            >>> from ggrank import Llama
+            >>> with Llama.load("all-minilm-l6-v2") as llama:
+            ...     llama.embed("a text").shape
+            (384,)
+        """
+        vector: NDArray[np.float32] = self.embed_many(
+            [check_text(text, "the text")], prefix=prefix, normalize=normalize, truncate=truncate
+        )[0]
+        return vector
+
+    def embed_many(
+        self, texts: Iterable[str], *, prefix: str = "", normalize: bool = True, truncate: Truncate = "end"
+    ) -> NDArray[np.float32]:
+        """The vectors of many texts, in input order: shape (n, n_embd), float32.
+
+        The texts may come from a generator. Arguments and errors are those of `embed`.
+
+        Example:
+            >>> from ggrank import Llama
+            >>> with Llama.load("all-minilm-l6-v2") as llama:
+            ...     llama.embed_many(["one", "two", "three"]).shape
+            (3, 384)
+        """
+        vectors = self._vectors(check_texts(texts, "text"), prefix=prefix, truncate=truncate).values
+        return l2_normalize(vectors) if normalize else vectors
+
+    def embed_tokens(
+        self, text: str, *, prefix: str = "", truncate: Truncate = "end"
+    ) -> NDArray[np.float32]:
+        """The vector of every token, from a model loaded with ``pooling_type=PoolingType.NONE``.
+
+        Returns:
+            Shape (n_tokens, n_embd), float32, special tokens included, not normalised.
+
+        Raises:
+            ModelModeError: the model pools; load it with ``PoolingType.NONE``.
+            InputError: not a string, or too long with ``truncate="error"``.
+
+        Example:
+            >>> from ggrank import Llama, PoolingType
+            >>> with Llama.load("all-minilm-l6-v2", pooling_type=PoolingType.NONE) as llama:
+            ...     llama.embed_tokens("hello world").shape
+            (4, 384)
+        """
+        if self.pooling_type is not PoolingType.NONE:
+            raise ModelModeError(
+                f"embed_tokens needs a model loaded with pooling_type=PoolingType.NONE; this one has "
+                f"{self.pooling_type.name}"
+            )
+        check_truncate(truncate, allow_chunk=False)
+        sequence = self._sequence(prefix + check_text(text, "the text"), "the text", truncate)
+        return self._engine.run_tokens(sequence.tokens)
+
+    def rerank(
+        self, query: str, documents: Iterable[str], *, truncate: Truncate = "end"
+    ) -> NDArray[np.float32]:
+        """Scores each document against the query with the cross-encoder.
+
+        Args:
+            query: cut only past three quarters of ``n_ctx``.
+            documents: any number, also from a generator.
+            truncate: "end" cuts a document at its end; "chunk" scores overlapping windows of it and
+                keeps the best; "error" refuses a pair that is too long.
+
+        Returns:
+            Shape (n,), float32, in input order: raw logits, any real number, higher is better;
+            from a softmax head (``score_scale`` "probability") values of 0..1.
+
+        Raises:
+            ModelModeError: the model is loaded to embed.
+            InputError: not strings, or too long with ``truncate="error"``.
+        """
+        text = check_text(query, "the query")
+        pairs = ((text, document) for document in check_texts(documents, "document"))
+        return self._logits(pairs, truncate=truncate).values
+
+    def score_pairs(
+        self, pairs: Iterable[tuple[str, str]], *, truncate: Truncate = "end"
+    ) -> NDArray[np.float32]:
+        """Scores (query, document) pairs of any kind: shape (n,), float32, as `rerank` does."""
+        return self._logits(check_pairs(pairs), truncate=truncate).values
+
+    def rank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        *,
+        top_n: int | None = None,
+        threshold: float | None = None,
+        score: ScoreScale = "auto",
+        truncate: Truncate = "end",
+    ) -> Ranking:
+        """Documents in order, best first: by logit from a reranker, by cosine from an embedder.
+
+        Args:
+            query: the question; gets ``query_prefix``, documents get ``document_prefix``, in
+                embedding mode.
+            documents: any number of strings.
+            top_n: keep this many at most.
+            threshold: keep scores of at least this, on the scale of ``score``.
+            score: "logit" or "sigmoid" for a reranker, "cosine" for an embedder, "auto" for the
+                model's own. The order is always that of the raw values. A softmax head's
+                probability is never squashed again.
+            truncate: as for `rerank` and `embed`.
+
+        Raises:
+            ModelModeError: the model cannot give that score.
+            InputError: an argument that cannot be used.
+
+        Example:
+            >>> from ggrank import Llama
+            >>> with Llama.load("all-minilm-l6-v2") as llama:
+            ...     best = llama.rank("fruit", ["a car", "an apple", "a tree"], top_n=1)[0]
+            >>> best.index, best.document, best.truncated
+            (1, 'an apple', False)
+        """
+        check_top_n(top_n)
+        check_threshold(threshold)
+        scale = choose_scale(score, own=self.score_scale, model=self.model_path.name)
+        query = check_text(query, "the query")
+        texts = list(check_texts(documents, "document"))
+        if self.mode is Mode.RERANK:
+            results = self._logits(((query, text) for text in texts), truncate=truncate)
+        else:
+            results = self._rank_by_cosine(query, texts, truncate)
+        raw = results.values
+        scores = sigmoid(raw) if scale == "sigmoid" else raw
+        ranked = (
+            RankedDocument(
+                index=i,
+                score=float(scores[i]),
+                logit=float(raw[i]) if self.mode is Mode.RERANK else None,
+                document=texts[i],
+                truncated=results.truncated[i],
+            )
+            for i in best_first(raw).tolist()
+            if threshold is None or scores[i] >= threshold
+        )
+        return Ranking(documents=tuple(islice(ranked, top_n)), scale=scale, n_tokens=results.n_tokens)
+
+    def tokenize(self, text: str) -> TokenIds:
+        """Token ids of a text as the original tokenizer gives them: shape (n_tokens,), int32.
+
+        No special token is added, and the text of one (``[SEP]``) is plain text.
+
+        Example:
+            >>> from ggrank import Llama
+            >>> with Llama.load("all-minilm-l6-v2") as llama:
+            ...     llama.tokenize("hello world").tolist()
+            [7592, 2088]
+        """
+        return self._tokenizer.tokenize(check_text(text, "the text"))
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text as a sequence of its own, special tokens included, before any cutting.
+
+        Example:
+            >>> from ggrank import Llama
+            >>> with Llama.load("all-minilm-l6-v2") as llama:
+            ...     llama.count_tokens("hello world")
+            4
+        """
+        return len(self._frame.head) + len(self.tokenize(text)) + len(self._frame.tail)
+
+    def close(self) -> None:
+        """Frees the model. Any later call raises `ClosedError`; closing twice is fine."""
+        self._engine.close()
+
+    def __enter__(self) -> Llama:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"Llama({self.model_path.name!r}, mode={self.mode.value!r}, "
+            f"pooling_type={self.pooling_type.name}, n_ctx={self.n_ctx}, device={self.device!r})"
+        )
+
+    def _require(self, mode: Mode) -> None:
+        if self.mode is mode:
+            return
+        name, pooling = self.model_path.name, self.pooling_type.name
+        if mode is Mode.RERANK:
+            raise ModelModeError(
+                f"{name} is loaded to embed (pooling {pooling}), so it has no logits; call embed() or "
+                "rank(), or load a reranker with pooling_type=PoolingType.RANK, such as 'bge-reranker-base'"
+            )
+        raise ModelModeError(
+            f"{name} is loaded to rerank (pooling {pooling}), so it has no vectors; call rerank() or rank(), "
+            "or load an embedding model, such as 'all-minilm-l6-v2'"
+        )
+
+    def _rank_by_cosine(self, query: str, texts: list[str], truncate: Truncate) -> _Results:
+        first = self._vectors([query], prefix=self.query_prefix, truncate=truncate)
+        rest = self._vectors(texts, prefix=self.document_prefix, truncate=truncate)
+        return _Results(
+            parts=[cosine(l2_normalize(first.values[0]), l2_normalize(rest.values))],
+            truncated=[cut or first.truncated[0] for cut in rest.truncated],
+            n_tokens=first.n_tokens + rest.n_tokens,
+        )
+
+    def _vectors(self, texts: Iterable[str], *, prefix: str, truncate: Truncate) -> _Results:
+        """texts -> token ids -> sequences -> micro-batches -> vectors, (n, n_embd), not normalised."""
+        self._require(Mode.EMBEDDING)
+        check_truncate(truncate, allow_chunk=False)
+        results = _Results([np.empty((0, self.n_embd), dtype=np.float32)])
+        for window in windows(enumerate(texts), WINDOW):
+            sequences = [self._sequence(prefix + text, f"text {i}", truncate) for i, text in window]
+            results.add(self._run(sequences), sequences, [sequence.truncated for sequence in sequences])
+        return results
+
+    def _logits(self, pairs: Iterable[tuple[str, str]], *, truncate: Truncate) -> _Results:
+        """pairs -> token ids -> sequences -> micro-batches -> logits, (n,); of a document's windows
+        the best. A query is tokenised once for all its documents in a row."""
+        self._require(Mode.RERANK)
+        check_truncate(truncate, allow_chunk=True)
+        query_part = lru_cache(maxsize=1)(partial(self._builder.query_part, truncate=truncate))
+        results = _Results([np.empty(0, dtype=np.float32)])
+        for window in windows(enumerate(pairs), WINDOW):
+            chunks = [
+                self._builder.pairs(query_part(query), document, name=f"document {i}", truncate=truncate)
+                for i, (query, document) in window
+            ]
+            sequences = list(chain.from_iterable(chunks))
+            logits = self._run(sequences)[:, self._column]
+            starts = np.cumsum([0, *map(len, chunks[:-1])])
+            cut = [chunk[0].truncated for chunk in chunks]
+            results.add(np.maximum.reduceat(logits, starts), sequences, cut)
+        return results
+
+    def _sequence(self, text: str, name: str, truncate: Truncate) -> TokenSequence:
+        tokens = self._tokenizer.tokenize(text)
+        return single_sequence(tokens, self._frame, n_ctx=self.n_ctx, name=name, truncate=truncate)
+
+    def _run(self, sequences: Sequence[TokenSequence]) -> NDArray[np.float32]:
+        """sequences -> micro-batches -> (n, n_outputs), in input order."""
+        settings = self._model.settings
+        out = np.empty((len(sequences), self._engine.n_outputs), dtype=np.float32)
+        batches = plan_micro_batches(
+            [len(sequence.tokens) for sequence in sequences],
+            max_tokens=settings.n_ubatch,
+            max_sequences=settings.n_seq_max,
+        )
+        for batch in batches:
+            out[list(batch.indices)] = self._engine.run([sequences[i].tokens for i in batch.indices])
+        return out
+
+
+@dataclass
+class _Results:
+    """What a list of texts or pairs gave so far: values, a flag for each, tokens in all."""
+
+    parts: list[NDArray[np.float32]]
+    truncated: list[bool] = field(default_factory=list)
+    n_tokens: int = 0
+
+    def add(
+        self, values: NDArray[np.float32], sequences: Sequence[TokenSequence], truncated: list[bool]
+    ) -> None:
+        self.parts.append(values)
+        self.truncated += truncated
+        self.n_tokens += sum(len(sequence.tokens) for sequence in sequences)
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        return np.concatenate(self.parts)

@@ -1,0 +1,163 @@
+"""What a model is loaded with, and how what was left open is decided.
+
+Knows the options, a file's facts and a preset's; opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ggrank.errors import InputError, InputTypeError
+from ggrank.gguf_file import GgufFile
+from ggrank.presets import Preset
+from ggrank.tuning import default_threads
+from ggrank.types import EngineSettings, PoolingType
+
+DEFAULT_N_CTX = 512
+"""Longest sequence in tokens where neither the caller nor a preset says otherwise.
+
+Work buffers grow with it, and causal models need a row of their whole vocabulary for each token.
+"""
+
+DEFAULT_N_SEQ_MAX = 128
+"""Most sequences of a micro-batch; llama.cpp's own limit is 256."""
+
+_LIMITS = {
+    "n_ctx": (16, 131_072),
+    "n_batch": (16, 131_072),
+    "n_ubatch": (16, 131_072),
+    "n_seq_max": (1, 256),
+    "n_threads": (1, 512),
+    "n_gpu_layers": (-1, 100_000),
+}
+
+
+@dataclass(frozen=True)
+class LlamaParams:
+    """Everything that `Llama.load` takes. llama.cpp's own words keep their spelling.
+
+    Attributes:
+        model: a preset's name, a path to a GGUF file, or a Hugging Face repo id (``org/repo``).
+        filename: which file of a repo; needed where it has several ``.gguf`` files.
+        revision: a repo's branch, tag or commit.
+        token: for private and gated repos; else ``HF_TOKEN``. Never shown.
+        cache_dir: where downloads are kept; else Hugging Face's own cache.
+        endpoint: another hub's address; else ``HF_ENDPOINT``.
+        local_files_only: never use the network.
+        pooling_type: else the file's own.
+        n_ctx: longest sequence in tokens; else the preset's, else 512 or less where the model has less.
+        n_batch: the same as ``n_ubatch`` here, because a sequence is computed in one piece;
+            accepted for those who know it from llama.cpp.
+        n_ubatch: most tokens of a micro-batch; else 512, and never less than ``n_ctx``.
+        n_seq_max: most sequences of a micro-batch, 256 at most; else 128.
+        n_threads: else the physical cores that this process may use.
+        n_gpu_layers: layers on the GPU, -1 for all (the default), 0 for none.
+        use_mmap: map the file instead of reading it.
+        flash_attn: True, False, or None to let llama.cpp decide.
+        use_extra_bufts: weights repacked for this CPU (AMX and the like); None: where they are
+            proved to work here.
+        query_prefix: set before a query by `Llama.rank`; else the preset's.
+        document_prefix: set before each document by `Llama.rank`; else the preset's.
+
+    Raises:
+        InputError: an option is out of its range; `InputTypeError` where its type is wrong.
+
+    Example:
+        >>> from ggrank import LlamaParams
+        >>> LlamaParams("all-minilm-l6-v2", n_ctx=128, token="hf_secret").n_ctx
+        128
+    """
+
+    model: str | os.PathLike[str]
+    filename: str | None = None
+    revision: str | None = None
+    token: str | None = field(default=None, repr=False)
+    cache_dir: str | os.PathLike[str] | None = None
+    endpoint: str | None = None
+    local_files_only: bool = False
+    pooling_type: PoolingType | None = None
+    n_ctx: int | None = None
+    n_batch: int | None = None
+    n_ubatch: int | None = None
+    n_seq_max: int | None = None
+    n_threads: int | None = None
+    n_gpu_layers: int = -1
+    use_mmap: bool = True
+    flash_attn: bool | None = None
+    use_extra_bufts: bool | None = None
+    query_prefix: str | None = None
+    document_prefix: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _LIMITS.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InputTypeError(f"{name} must be a whole number, found {type(value).__name__}")
+            if not least <= value <= most:
+                raise InputError(f"{name} must be from {least} to {most}, found {value}")
+        if self.pooling_type is not None and not isinstance(self.pooling_type, PoolingType):
+            object.__setattr__(self, "pooling_type", _pooling_type(self.pooling_type))
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> LlamaParams:
+        """The params of a `Llama.load` call: made from its options, or passed whole as its ``model``.
+
+        Raises:
+            InputError: params passed whole, and other options beside them.
+        """
+        params = options["model"]
+        if not isinstance(params, LlamaParams):
+            return cls(**options)
+        defaults = {option.name: option.default for option in fields(cls)}
+        others = [name for name, value in options.items() if name != "model" and value != defaults[name]]
+        if others:
+            raise InputError(f"LlamaParams are passed whole: set {', '.join(others)} in them")
+        return params
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of all options, in order."""
+        return tuple(option.name for option in fields(cls))
+
+
+def _pooling_type(value: object) -> PoolingType:
+    """A pooling type from its number or its name ("rank"), as a command line or JSON gives it."""
+    try:
+        return PoolingType[value.upper()] if isinstance(value, str) else PoolingType(value)  # type: ignore
+    except (KeyError, ValueError):
+        names = ", ".join(pooling.name for pooling in PoolingType)
+        raise InputError(f"pooling_type must be one of {names}, found {value!r}") from None
+
+
+def resolve_settings(
+    params: LlamaParams, *, file: GgufFile, preset: Preset | None, pooling: PoolingType
+) -> EngineSettings:
+    """The engine's settings, with everything that was left open decided.
+
+    Raises:
+        InputError: ``n_ctx`` is above what the model was trained for; its positions end there.
+    """
+    n_ctx = params.n_ctx or (preset.n_ctx if preset is not None else None)
+    n_ctx = n_ctx or min(DEFAULT_N_CTX, file.n_ctx_train)
+    if n_ctx > file.n_ctx_train:
+        raise InputError(
+            f"n_ctx={n_ctx} is more than {file.path.name} has positions for; {file.n_ctx_train} at most"
+        )
+    n_ubatch = params.n_ubatch or params.n_batch or DEFAULT_N_CTX
+    return EngineSettings(
+        pooling_type=pooling,
+        n_ctx=n_ctx,
+        n_ubatch=max(n_ubatch, n_ctx),
+        n_seq_max=params.n_seq_max or DEFAULT_N_SEQ_MAX,
+        n_threads=params.n_threads or default_threads(),
+        n_gpu_layers=params.n_gpu_layers,
+        use_mmap=params.use_mmap,
+        flash_attn=params.flash_attn,
+        use_extra_bufts=params.use_extra_bufts is not False,
+    )
+
+

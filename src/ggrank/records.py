@@ -1,0 +1,59 @@
+"""Small facts that ggrank remembers between runs, as JSON files in the user's cache directory.
+
+Knows where the directory is and how to write a file whole or not at all; not what the facts mean.
+A cache that cannot be written is no error: the fact is found out again next time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def cache_dir() -> Path:
+    """The directory of ggrank's own records.
+
+    ``$GGRANK_CACHE_DIR`` where it is set; else the platform's place for caches:
+    ``~/Library/Caches/ggrank``, ``%LOCALAPPDATA%\\ggrank``, ``$XDG_CACHE_HOME/ggrank`` or
+    ``~/.cache/ggrank``. Model files are not here, they are in Hugging Face's own cache.
+    """
+    if chosen := os.environ.get("GGRANK_CACHE_DIR"):
+        return Path(chosen)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ggrank"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ggrank"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ggrank"
+
+
+def recall(name: str) -> dict[str, Any]:
+    """The facts remembered under ``name``; empty when there are none, or when they are damaged."""
+    try:
+        facts = json.loads((cache_dir() / f"{name}.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def remember(name: str, facts: dict[str, Any]) -> None:
+    """Adds ``facts`` to those under ``name``; the file is replaced in one step.
+
+    Two processes that write at the same moment both leave a whole file; the later one wins.
+    """
+    directory = cache_dir()
+    text = json.dumps({**recall(name), **facts}, indent=1, sort_keys=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{name}-")
+    except OSError:
+        return
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, directory / f"{name}.json")
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)

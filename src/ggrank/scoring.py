@@ -1,0 +1,98 @@
+"""Vectors and logits to scores, scores to an order.
+
+Knows arrays of numbers; no texts, no models.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggrank.errors import InputError, ModelModeError
+from ggrank.types import Scale, ScoreScale
+
+
+def l2_normalize(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors of length 1, shape and dtype (float32) unchanged; a zero vector stays zero.
+
+    Example:
+        >>> import numpy as np
+        >>> l2_normalize(np.array([3.0, 4.0], dtype=np.float32)).tolist()
+        [0.6000000238418579, 0.800000011920929]
+    """
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: NDArray[np.float32] = (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
+    return scaled
+
+
+def cosine(query: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine of one query with each document, -1 to 1.
+
+    Args:
+        query: shape (n_embd,), L2-normalised.
+        documents: shape (n, n_embd), L2-normalised.
+
+    Returns:
+        Shape (n,), float32.
+
+    Example:
+        >>> import numpy as np
+        >>> cosine(np.float32([1, 0]), np.float32([[0, 1], [1, 0]])).tolist()
+        [0.0, 1.0]
+    """
+    result: NDArray[np.float32] = np.clip(documents @ query, -1.0, 1.0).astype(np.float32)
+    return result
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``1 / (1 + exp(-x))``: the scale 0..1 of sentence-transformers and ``normalize=True`` elsewhere.
+
+    Written with tanh, which cannot overflow. Shape unchanged, float32.
+
+    Example:
+        >>> import numpy as np
+        >>> sigmoid(np.float32([-1000.0, 0.0, 1000.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
+    result: NDArray[np.float32] = (0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float64)))).astype(
+        np.float32
+    )
+    return result
+
+
+def best_first(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Positions in order of falling score, ties in input order, shape (n,).
+
+    Example:
+        >>> import numpy as np
+        >>> best_first(np.float32([1, 3, 3, 2])).tolist()
+        [1, 2, 3, 0]
+    """
+    order: NDArray[np.int64] = np.argsort(-scores, kind="stable")
+    return order
+
+
+def choose_scale(score: ScoreScale, *, own: Scale, model: str) -> Scale:
+    """The scale of a ranking's scores, from what was asked for and what the model gives.
+
+    Args:
+        own: the model's own scale: "cosine", "logit", or "probability", which is already 0..1 and
+            so stays as it is for "sigmoid" too.
+
+    Raises:
+        InputError: no such scale.
+        ModelModeError: a scale that this model cannot give.
+
+    Example:
+        >>> choose_scale("sigmoid", own="logit", model="a.gguf")
+        'sigmoid'
+    """
+    if score not in ("auto", "logit", "sigmoid", "cosine"):
+        raise InputError(f"score must be 'auto', 'logit', 'sigmoid' or 'cosine'; found {score!r}")
+    allowed = ("auto", "cosine") if own == "cosine" else ("auto", "logit", "sigmoid")
+    if score not in allowed:
+        raise ModelModeError(
+            f"score={score!r} is not what {model} gives: it is loaded to "
+            f"{'embed' if own == 'cosine' else 'rerank'}; use one of {', '.join(map(repr, allowed))}"
+        )
+    return own if own == "probability" or score == "auto" else score

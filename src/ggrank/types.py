@@ -1,0 +1,208 @@
+"""The enums and frozen dataclasses that one stage hands to the next.
+
+Knows the names and shapes of values, not how they are made: no tokenizer, engine or file here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Literal, Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+TokenIds = NDArray[np.int32]
+"""Token ids, shape (n_tokens,), dtype int32."""
+
+Truncate = Literal["end", "error", "chunk"]
+"""What to do with a text or pair of more than ``n_ctx`` tokens."""
+
+ScoreScale = Literal["auto", "logit", "sigmoid", "cosine"]
+"""The scale to ask for; "auto" is logit for a reranker, cosine for an embedder."""
+
+Scale = Literal["logit", "sigmoid", "cosine", "probability"]
+"""The scale of ``RankedDocument.score``; "probability" where the model's own head ends in a softmax."""
+
+
+class PoolingType(IntEnum):
+    """How a model turns token vectors into one result. The values are llama.cpp's.
+
+    Source: ``enum llama_pooling_type`` in llama.cpp's ``include/llama.h``.
+
+    Example:
+        >>> from ggrank import PoolingType
+        >>> PoolingType.RANK.name
+        'RANK'
+    """
+
+    UNSPECIFIED = -1
+    NONE = 0
+    MEAN = 1
+    CLS = 2
+    LAST = 3
+    RANK = 4
+
+
+class Mode(str, Enum):
+    """What a loaded model does: make vectors, or score pairs."""
+
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """A vocabulary's special tokens; an id is -1 where it has none.
+
+    Attributes:
+        bos: begins a sequence; BERT's ``[CLS]``.
+        eos: ends a sequence; -1 for BERT, which ends with ``sep``.
+        sep: parts the two texts of a pair.
+        add_bos: whether a single text gets ``bos`` before it.
+        add_eos: whether a single text gets ``eos`` behind it.
+    """
+
+    bos: int
+    eos: int
+    sep: int
+    add_bos: bool
+    add_eos: bool
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """One sequence as the model reads it, special tokens included, never longer than ``n_ctx``."""
+
+    tokens: TokenIds
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Sequences that are computed together: their input positions and their tokens in total."""
+
+    indices: tuple[int, ...]
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What an engine is started with; the names are llama.cpp's.
+
+    ``n_ctx`` is the longest sequence in tokens, ``n_ubatch`` the most tokens and ``n_seq_max`` the
+    most sequences of a micro-batch. ``n_gpu_layers`` -1 means all. ``flash_attn`` None lets
+    llama.cpp decide.
+    """
+
+    pooling_type: PoolingType
+    n_ctx: int
+    n_ubatch: int
+    n_seq_max: int
+    n_threads: int
+    n_gpu_layers: int = -1
+    use_mmap: bool = True
+    flash_attn: bool | None = None
+    use_extra_bufts: bool = True
+
+
+class Engine(Protocol):
+    """What computes: the one interface between ggrank and a library such as llama.cpp.
+
+    Attributes:
+        name: "llama.cpp" or another engine's name.
+        device: where it computes, such as "CPU" or "Metal (Apple M2)".
+        n_embd: width of a token's vector.
+        n_outputs: floats that a sequence gives: the width of its vector, or the number of logits.
+        special: the vocabulary's special tokens.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def n_embd(self) -> int: ...
+    @property
+    def n_outputs(self) -> int: ...
+    @property
+    def special(self) -> SpecialTokens: ...
+
+    def tokenize(self, text: str, *, parse_special: bool = False) -> TokenIds:
+        """Token ids of a text, no special token added; control-token text is plain text unless asked."""
+
+    def control_tokens(self) -> dict[str, int]:
+        """The text of every control token and its id, such as ``{"[SEP]": 102}``."""
+
+    def detokenize(self, tokens: TokenIds) -> str:
+        """The text of token ids, special tokens left out."""
+
+    def run(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
+        """One micro-batch: sequences in, (n_sequences, n_outputs) float32 out."""
+
+    def run_tokens(self, tokens: TokenIds) -> NDArray[np.float32]:
+        """One sequence without pooling: (n_tokens, n_embd) float32."""
+
+    def close(self) -> None:
+        """Frees the model; closing twice is fine."""
+
+
+@dataclass(frozen=True)
+class RankedDocument:
+    """One document of a ranking.
+
+    Attributes:
+        index: its position in the input, from 0.
+        score: on the scale that was asked for (logit, sigmoid or cosine).
+        logit: the cross-encoder's raw output; None in a ranking by cosine.
+        document: the text as it was given.
+        truncated: True when the document (or the query) was cut to fit ``n_ctx``.
+    """
+
+    index: int
+    score: float
+    logit: float | None
+    document: str
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Ranking(Sequence[RankedDocument]):
+    """Documents in order, best first; equal scores keep the input order.
+
+    Attributes:
+        documents: the ranked documents, after ``top_n`` and ``threshold``.
+        scale: the scale of ``score``: "logit", "sigmoid" or "cosine"; "probability" for a model
+            whose own head ends in a softmax and so already gives 0..1.
+        n_tokens: tokens computed for this ranking, special tokens included.
+
+    Example:
+        >>> from ggrank.types import RankedDocument, Ranking
+        >>> best = RankedDocument(index=1, score=2.5, logit=2.5, document="b", truncated=False)
+        >>> ranking = Ranking(documents=(best,), scale="logit", n_tokens=9)
+        >>> ranking[0].document, len(ranking)
+        ('b', 1)
+    """
+
+    documents: tuple[RankedDocument, ...]
+    scale: Scale
+    n_tokens: int
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __iter__(self) -> Iterator[RankedDocument]:
+        return iter(self.documents)
+
+    @overload
+    def __getitem__(self, position: int) -> RankedDocument: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> tuple[RankedDocument, ...]: ...
+
+    def __getitem__(self, position: int | slice) -> RankedDocument | tuple[RankedDocument, ...]:
+        return self.documents[position]
