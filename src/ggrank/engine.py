@@ -253,8 +253,9 @@ class LlamaCppEngine:
                 C.llama_model_free(self._model)
                 self._model = None
 
-    def __del__(self) -> None:
-        if getattr(self, "_model", None) is not None and not sys.is_finalizing():
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # Bound early: at the interpreter's end this module's names are gone before the last engine is.
+        if getattr(self, "_model", None) is not None and not _is_finalizing():
             self.close()
 
     def _check_open(self) -> None:

@@ -406,6 +406,11 @@ class Llama:
         """texts -> token ids -> sequences -> micro-batches -> vectors, (n, n_embd), not normalised."""
         self._require(Mode.EMBEDDING)
         check_truncate(truncate, allow_chunk=False)
+        if self.pooling_type is PoolingType.NONE:
+            raise ModelModeError(
+                f"{self.model_path.name} is loaded without pooling, so a text has a vector for each token: call "
+                "embed_tokens(), or load it with another pooling_type"
+            )
         results = _Results([np.empty((0, self.n_embd), dtype=np.float32)])
         for window in windows(enumerate(texts), WINDOW):
             sequences = [self._sequence(prefix + text, f"text {i}", truncate) for i, text in window]
