@@ -36,7 +36,9 @@ RUST = [
     "Paris is the capital of France.",
     "Bananas are rich in potassium.",
 ]
-anything = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+anything = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +65,17 @@ def test_a_loaded_embedder_says_what_it_is(embedder: Llama) -> None:
 
 
 def test_a_loaded_reranker_says_what_it_is(reranker: Llama) -> None:
-    assert (reranker.mode, reranker.pooling_type, reranker.score_scale) == ("rerank", PoolingType.RANK, "logit")
+    assert (reranker.mode, reranker.pooling_type, reranker.score_scale) == (
+        "rerank",
+        PoolingType.RANK,
+        "logit",
+    )
 
 
 def test_load_takes_options_or_params_but_not_both() -> None:
     with Llama.load(LlamaParams("all-minilm-l6-v2", n_ctx=64)) as llama:
         assert llama.n_ctx == 64
-    with pytest.raises(InputError, match="set n_ctx in them"):
+    with pytest.raises(InputError, match=r"set n_ctx in them"):
         Llama.load(LlamaParams("all-minilm-l6-v2"), n_ctx=64)
 
 
@@ -132,12 +138,12 @@ def test_pooling_none_gives_a_vector_for_every_token() -> None:
     with Llama.load("all-minilm-l6-v2", pooling_type=PoolingType.NONE) as llama:
         vectors = llama.embed_tokens("hello world")
         assert vectors.shape == (llama.count_tokens("hello world"), 384)
-        with pytest.raises(ModelModeError, match="embed_tokens"):
+        with pytest.raises(ModelModeError, match=r"embed_tokens"):
             llama.embed("hello world")
     with Llama.load("all-minilm-l6-v2") as pooled:
         mean = vectors.mean(axis=0)
         assert mean @ pooled.embed("hello world") / np.linalg.norm(mean) > 0.999
-        with pytest.raises(ModelModeError, match="NONE"):
+        with pytest.raises(ModelModeError, match=r"NONE"):
             pooled.embed_tokens("hello world")
 
 
@@ -162,11 +168,11 @@ def test_long_texts_are_cut_marked_and_on_request_refused(embedder: Llama, reran
     long = "word " * 5_000
     assert [d.truncated for d in embedder.rank("word", ["short", long])].count(True) == 1
     assert [d.truncated for d in reranker.rank("word", ["short", long])].count(True) == 1
-    with pytest.raises(InputTooLongError, match="text 1 has 5000 tokens"):
+    with pytest.raises(InputTooLongError, match=r"text 1 has 5000 tokens"):
         embedder.embed_many(["short", long], truncate="error")
-    with pytest.raises(InputTooLongError, match="document 1 has"):
+    with pytest.raises(InputTooLongError, match=r"document 1 has"):
         reranker.rerank("word", ["short", long], truncate="error")
-    with pytest.raises(InputError, match="'chunk' is for reranking"):
+    with pytest.raises(InputError, match=r"'chunk' is for reranking"):
         embedder.embed(long, truncate="chunk")
 
 
@@ -203,7 +209,9 @@ ODD_TEXTS = [
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS, ids=lambda text: ascii(text[:12]))
-@pytest.mark.parametrize("kind", ["bert-reranker", "xlmr-reranker", "qwen3-reranker", "modernbert-reranker-mean", "jina-reranker"])
+@pytest.mark.parametrize(
+    "kind", ["bert-reranker", "xlmr-reranker", "qwen3-reranker", "modernbert-reranker-mean", "jina-reranker"]
+)
 def test_odd_texts_get_a_finite_score_from_every_tokenizer(kind: str, text: str, models: Path) -> None:
     llama = _loaded(kind, models)
     for query, document in ((text, "plain"), ("plain", text), (text, text)):
@@ -241,23 +249,25 @@ def test_any_texts_give_one_vector_of_length_one_each(embedder: Llama, texts: li
 @anything
 @given(value=st.one_of(st.none(), st.integers(), st.binary(), st.floats(), st.lists(st.integers())))
 def test_whatever_is_not_a_string_is_named(reranker: Llama, embedder: Llama, value: object) -> None:
-    with pytest.raises(InputTypeError, match="document 1 must be a string"):
+    with pytest.raises(InputTypeError, match=r"document 1 must be a string"):
         reranker.rerank("q", ["a", value])  # type: ignore[list-item]
-    with pytest.raises(InputTypeError, match="the query must be a string"):
+    with pytest.raises(InputTypeError, match=r"the query must be a string"):
         reranker.rank(value, ["a"])  # type: ignore[arg-type]
-    with pytest.raises(InputTypeError, match="must be a string"):
+    with pytest.raises(InputTypeError, match=r"must be a string"):
         embedder.embed(value)  # type: ignore[arg-type]
 
 
 def test_one_string_is_not_taken_for_a_list_of_letters(reranker: Llama, embedder: Llama) -> None:
     for call in (lambda: reranker.rerank("q", "abc"), lambda: embedder.embed_many("abc")):
-        with pytest.raises(InputTypeError, match="put it in a list"):
+        with pytest.raises(InputTypeError, match=r"put it in a list"):
             call()
-    with pytest.raises(InputTypeError, match="pair 0 must be"):
+    with pytest.raises(InputTypeError, match=r"pair 0 must be"):
         reranker.score_pairs(["ab"])  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("arguments", [{"top_n": 0}, {"top_n": True}, {"threshold": float("nan")}, {"truncate": "x"}])
+@pytest.mark.parametrize(
+    "arguments", [{"top_n": 0}, {"top_n": True}, {"threshold": float("nan")}, {"truncate": "x"}]
+)
 def test_arguments_out_of_range_are_refused(reranker: Llama, arguments: dict[str, object]) -> None:
     with pytest.raises(InputError):
         reranker.rank("q", ["a"], **arguments)  # type: ignore[arg-type]
@@ -265,7 +275,14 @@ def test_arguments_out_of_range_are_refused(reranker: Llama, arguments: dict[str
 
 @pytest.mark.parametrize(
     "options",
-    [{"n_ctx": 513}, {"n_ctx": 0}, {"n_ctx": "many"}, {"n_seq_max": 257}, {"n_threads": -1}, {"n_ubatch": 10**9}],
+    [
+        {"n_ctx": 513},
+        {"n_ctx": 0},
+        {"n_ctx": "many"},
+        {"n_seq_max": 257},
+        {"n_threads": -1},
+        {"n_ubatch": 10**9},
+    ],
 )
 def test_settings_that_llama_cpp_would_die_of_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InputError):
@@ -273,23 +290,23 @@ def test_settings_that_llama_cpp_would_die_of_are_refused(options: dict[str, obj
 
 
 def test_the_wrong_job_is_refused_with_the_way_out(embedder: Llama, reranker: Llama) -> None:
-    with pytest.raises(ModelModeError, match="pooling MEAN.*bge-reranker-base"):
+    with pytest.raises(ModelModeError, match=r"pooling MEAN.*bge-reranker-base"):
         embedder.rerank("q", ["a"])
-    with pytest.raises(ModelModeError, match="pooling RANK.*all-minilm-l6-v2"):
+    with pytest.raises(ModelModeError, match=r"pooling RANK.*all-minilm-l6-v2"):
         reranker.embed("a")
-    with pytest.raises(ModelModeError, match="no classification head"):
+    with pytest.raises(ModelModeError, match=r"no classification head"):
         Llama.load("all-minilm-l6-v2", pooling_type=PoolingType.RANK)
-    with pytest.raises(ModelModeError, match="use one of 'auto', 'cosine'"):
+    with pytest.raises(ModelModeError, match=r"use one of 'auto', 'cosine'"):
         embedder.rank("q", ["a"], score="logit")
 
 
 def test_a_reranker_loaded_to_embed_warns(models: Path) -> None:
-    with pytest.warns(GgrankWarning, match="is a reranker"):
+    with pytest.warns(GgrankWarning, match=r"is a reranker"):
         Llama.load(tiny_models.write("bert-reranker", models), pooling_type=PoolingType.CLS).close()
 
 
 def test_a_bert_reranker_that_lost_its_pooler_warns_and_a_whole_one_does_not(models: Path) -> None:
-    with pytest.warns(GgrankWarning, match="lost its pooler"):
+    with pytest.warns(GgrankWarning, match=r"lost its pooler"):
         Llama.load(tiny_models.write("bert-reranker-without-pooler", models)).close()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -303,19 +320,19 @@ def test_a_head_makes_a_file_without_pooling_type_a_reranker(models: Path) -> No
 
 def test_an_embedder_without_pooling_type_asks_for_one(models: Path) -> None:
     path = tiny_models.write("bert-without-pooling-type", models)
-    with pytest.raises(ModelModeError, match="pooling_type=PoolingType.MEAN"):
+    with pytest.raises(ModelModeError, match=r"pooling_type=PoolingType.MEAN"):
         Llama.load(path)
     with Llama.load(path, pooling_type=PoolingType.MEAN) as llama:
         assert llama.embed("a").shape == (llama.n_embd,)
 
 
 def test_a_classifier_with_three_labels_is_not_taken_for_a_reranker(models: Path) -> None:
-    with pytest.raises(ModelModeError, match="3 outputs"):
+    with pytest.raises(ModelModeError, match=r"3 outputs"):
         Llama.load(tiny_models.write("bert-reranker-3-labels", models))
 
 
 def test_a_missing_file_is_named_and_nothing_is_downloaded() -> None:
-    with pytest.raises(ModelNotFoundError, match="nowhere.gguf"):
+    with pytest.raises(ModelNotFoundError, match=r"nowhere.gguf"):
         Llama.load("nowhere.gguf")
 
 
@@ -332,7 +349,7 @@ def test_many_threads_share_one_model_and_get_the_single_threaded_results(rerank
         thread.start()
     for thread in threads:
         thread.join()
-    for result, alone in zip(results, expected):
+    for result, alone in zip(results, expected, strict=True):
         assert np.abs(result - alone).max() < 1e-5
 
 
@@ -361,8 +378,12 @@ def test_use_after_close_is_a_clear_error_and_closing_twice_is_fine(models: Path
     llama = Llama.load(tiny_models.write("bert-reranker", models))
     llama.close()
     llama.close()
-    for call in (lambda: llama.rerank("q", ["a"]), lambda: llama.tokenize("a"), lambda: llama.count_tokens("a")):
-        with pytest.raises(ClosedError, match="load it again"):
+    for call in (
+        lambda: llama.rerank("q", ["a"]),
+        lambda: llama.tokenize("a"),
+        lambda: llama.count_tokens("a"),
+    ):
+        with pytest.raises(ClosedError, match=r"load it again"):
             call()
 
 
@@ -380,7 +401,7 @@ def test_use_after_a_fork_is_a_clear_error(embedder: Llama) -> None:
     receiver, sender = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=_use_in_child, args=(embedder, sender))
     child.start()
-    assert receiver.poll(60) and "before a fork" in (message := receiver.recv()) or "fork" in message
+    assert (receiver.poll(60) and "before a fork" in (message := receiver.recv())) or "fork" in message
     child.join()
     assert child.exitcode == 0
     assert embedder.embed("a").shape == (384,)
@@ -400,5 +421,7 @@ def test_every_load_option_is_a_param_and_the_other_way_round() -> None:
 
     options = inspect.signature(Llama.load).parameters
     assert tuple(options) == LlamaParams.names()
-    for name, default in ((f.name, f.default) for f in LlamaParams.__dataclass_fields__.values() if f.name != "model"):
+    for name, default in (
+        (f.name, f.default) for f in LlamaParams.__dataclass_fields__.values() if f.name != "model"
+    ):
         assert options[name].default == default

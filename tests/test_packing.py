@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def test_no_micro_batch_is_over_a_budget_and_none_is_empty(
 @given(lengths, st.integers(64, 512))
 def test_nothing_is_wasted_two_neighbours_never_fit_into_one(lengths: list[int], tokens: int) -> None:
     batches = plan_micro_batches(lengths, max_tokens=tokens, max_sequences=1_000)
-    for left, right in zip(batches, batches[1:]):
+    for left, right in pairwise(batches):
         assert left.n_tokens + max(lengths[i] for i in right.indices) > tokens
 
 

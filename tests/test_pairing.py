@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggrank import InputError, InputTooLongError, ModelFileError
-from ggrank.pairing import PairBuilder, PairFormat, TextFrame, bert_pair, roberta_pair, single_sequence, template_pair
+from ggrank.pairing import (
+    PairBuilder,
+    PairFormat,
+    TextFrame,
+    bert_pair,
+    roberta_pair,
+    single_sequence,
+    template_pair,
+)
 from ggrank.types import SpecialTokens, TokenIds
 
 CLS, SEP, BOS, EOS = 101, 102, 0, 2
@@ -56,7 +64,11 @@ def test_cutting_never_touches_special_tokens_nor_the_querys_beginning(q: str, d
     kept_query, kept_document = spell(tokens[1:middle]), spell(tokens[middle + 1 : -1])
     assert q.startswith(kept_query) and d.startswith(kept_document)
     assert kept_query == q or len(kept_query) >= 3 * n_ctx // 4 - 3
-    assert len(kept_query) + len(kept_document) + 3 == n_ctx or (kept_query, kept_document) == (q, d) or kept_query != q
+    assert (
+        len(kept_query) + len(kept_document) + 3 == n_ctx
+        or (kept_query, kept_document) == (q, d)
+        or kept_query != q
+    )
 
 
 def test_a_short_query_is_kept_whole_and_the_document_is_cut() -> None:
@@ -76,7 +88,7 @@ def test_what_was_cut_is_marked() -> None:
 def test_error_names_both_lengths_and_the_way_out() -> None:
     with pytest.raises(InputTooLongError, match=r"document 0 has 99 tokens .* n_ctx=16 .* truncate='end'"):
         pair(builder(bert_pair(BERT), 16), "q", "d" * 99, "error")
-    with pytest.raises(InputTooLongError, match="the query has 99 tokens"):
+    with pytest.raises(InputTooLongError, match=r"the query has 99 tokens"):
         pair(builder(bert_pair(BERT), 16), "q" * 99, "d", "error")
 
 
@@ -137,14 +149,16 @@ def test_a_templates_query_is_cut_but_its_words_stay() -> None:
     assert "\n<Document>:" in text
 
 
-@pytest.mark.parametrize("template", ["{query} only", "{document} {query}", "nothing", "{query}{document}{query}"])
+@pytest.mark.parametrize(
+    "template", ["{query} only", "{document} {query}", "nothing", "{query}{document}{query}"]
+)
 def test_a_template_without_both_places_in_order_is_refused(template: str) -> None:
-    with pytest.raises(ModelFileError, match="{query} and then {document}"):
+    with pytest.raises(ModelFileError, match=r"{query} and then {document}"):
         template_pair(template, control_tokens=[], tokenize_template=template_tokens)
 
 
 def test_no_room_for_the_template_is_an_error_not_a_crash() -> None:
-    with pytest.raises(InputError, match="larger n_ctx"):
+    with pytest.raises(InputError, match=r"larger n_ctx"):
         pair(builder(template_format(), 16), "who?", "me")
 
 
@@ -156,5 +170,5 @@ def test_a_single_text_is_cut_at_its_end_inside_its_frame() -> None:
 
 
 def test_nothing_at_all_to_compute_is_an_error() -> None:
-    with pytest.raises(InputError, match="text 7 is empty"):
+    with pytest.raises(InputError, match=r"text 7 is empty"):
         single_sequence(letters(""), TextFrame(head=(), tail=()), n_ctx=16, name="text 7", truncate="end")

@@ -61,7 +61,7 @@ def test_a_file_that_llama_cpp_refuses_is_an_error_and_is_tried_again_next_time(
     path = tmp_path / "not-a-model.gguf"
     path.write_bytes(b"GGUF" + b"\0" * 200)
     for _ in range(2):
-        with pytest.raises(ModelFileError, match="a trial in a separate process failed"):
+        with pytest.raises(ModelFileError, match=r"a trial in a separate process failed"):
             prove_file(path, SETTINGS)
     assert not records.exists()
 
@@ -71,7 +71,7 @@ def test_a_file_whose_weights_are_nan_is_an_error(records: Path, tmp_path: Path)
     data = bytearray(path.read_bytes())
     data[-4096:] = b"\xff" * 4096  # f32 0xffffffff is NaN; the last tensor is read by every text
     path.write_bytes(data)
-    with pytest.raises(EngineError, match="not finite"):
+    with pytest.raises(EngineError, match=r"not finite"):
         prove_file(path, SETTINGS)
 
 
@@ -107,13 +107,13 @@ def test_where_repacked_weights_crash_plain_ones_are_used_and_said_once_with_the
 
 def test_where_nothing_works_the_error_says_what_to_do(records: Path) -> None:
     remember_crash(records, SETTINGS, replace(SETTINGS, use_extra_bufts=False))
-    with pytest.raises(EngineError, match="crashed with SIGSEGV.*-fno-tree-dse"):
+    with pytest.raises(EngineError, match=r"crashed with SIGSEGV.*-fno-tree-dse"):
         safe_settings(SETTINGS, may_change=True)
 
 
 def test_a_callers_own_choice_is_not_changed_behind_their_back(records: Path) -> None:
     remember_crash(records, SETTINGS)
-    with pytest.raises(EngineError, match="does not compute here"):
+    with pytest.raises(EngineError, match=r"does not compute here"):
         safe_settings(SETTINGS, may_change=False)
 
 
@@ -128,7 +128,9 @@ def test_the_verdict_is_keyed_by_the_librarys_bytes(records: Path, tmp_path: Pat
 
     def key() -> str:
         command = f"import sys; sys.path[:] = {path!r}\n{KEY}"
-        return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            [sys.executable, "-c", command], capture_output=True, text=True, check=True
+        ).stdout
 
     before = key()
     assert before == key()

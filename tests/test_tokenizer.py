@@ -13,7 +13,9 @@ from ggrank.tokenizer import PIECE_CHARACTERS
 PROSE = "The year 1984, it's said: “naïve” cafés (and   bars!) won't re-open —\n\n they'll 日本 move. "
 
 
-@pytest.mark.parametrize("kind", ["bert-reranker", "xlmr-reranker", "modernbert-reranker-mean", "qwen3-reranker"])
+@pytest.mark.parametrize(
+    "kind", ["bert-reranker", "xlmr-reranker", "modernbert-reranker-mean", "qwen3-reranker"]
+)
 def test_a_text_longer_than_one_piece_gets_the_ids_of_its_repeated_parts(kind: str, tmp_path: Path) -> None:
     with Llama.load(tiny_models.write(kind, tmp_path)) as llama:
         n_repeats = 2 * PIECE_CHARACTERS // len(PROSE)

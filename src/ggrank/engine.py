@@ -21,12 +21,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as C
+import llama_cpp.llama_cpp as api
 import numpy as np
 from llama_cpp import __version__ as llama_cpp_version
 from llama_cpp._ggml import libggml
 from numpy.typing import NDArray
 
+from ggrank.batch_arrays import BatchArrays
 from ggrank.errors import ClosedError, EngineError, InputError, ModelFileError
 from ggrank.types import EngineSettings, PoolingType, SpecialTokens, TokenIds
 
@@ -41,7 +42,7 @@ _recent_errors: deque[str] = deque(maxlen=6)
 _start_lock = threading.Lock()
 
 
-@C.llama_log_callback
+@api.llama_log_callback  # type: ignore[untyped-decorator]  # a ctypes function type
 def _on_log(level: int, text: bytes, _user_data: object) -> None:
     line = text.decode("utf-8", "replace").rstrip()
     if level == _ERROR_LEVEL and line:
@@ -52,7 +53,7 @@ def _on_log(level: int, text: bytes, _user_data: object) -> None:
 
 def library_files() -> list[Path]:
     """The shared libraries of the llama.cpp build in use, sorted by name."""
-    return sorted(path for path in (Path(C.__file__).parent / "lib").iterdir() if path.is_file())
+    return sorted(path for path in (Path(api.__file__).parent / "lib").iterdir() if path.is_file())
 
 
 def build_version() -> str:
@@ -62,12 +63,12 @@ def build_version() -> str:
 
 def system_info() -> str:
     """What llama.cpp was built for and found, in its own words: ``CPU : AVX2 = 1 | ...``."""
-    return str(C.llama_print_system_info().decode("utf-8", "replace").strip())
+    return str(api.llama_print_system_info().decode("utf-8", "replace").strip())
 
 
 def gpu_names() -> list[str]:
     """The GPUs that this build can use, such as ``["Metal (Apple M2)"]``; empty for a CPU build."""
-    if not C.llama_supports_gpu_offload():
+    if not api.llama_supports_gpu_offload():
         return []
     _start_backend()
     devices = [_device_get(i) for i in range(_device_count())]
@@ -101,8 +102,8 @@ def _start_backend() -> None:
     global _started
     with _start_lock:
         if not _started:
-            C.llama_log_set(_on_log, ctypes.c_void_p(0))
-            C.llama_backend_init()
+            api.llama_log_set(_on_log, ctypes.c_void_p(0))
+            api.llama_backend_init()
             _started = True
 
 
@@ -134,7 +135,7 @@ class LlamaCppEngine:
         self._process_id = os.getpid()
         self._lock = threading.Lock()
         self._tokenizer_lock = threading.Lock()
-        self._context: C.llama_context_p | None = None
+        self._context: Any = None  # A pointer; ctypes gives it no type.
         self._on_gpu = settings.n_gpu_layers != 0 and bool(gpu_names())
         self._model = self._load_model()
         try:
@@ -142,12 +143,12 @@ class LlamaCppEngine:
         except BaseException:
             self.close()
             raise
-        self._vocab = C.llama_model_get_vocab(self._model)
-        self._n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
-        self._arrays = _BatchArrays(settings.n_ubatch, settings.n_seq_max)
-        self.n_embd = int(C.llama_model_n_embd_out(self._model))
+        self._vocab = api.llama_model_get_vocab(self._model)
+        self._n_vocab = int(api.llama_vocab_n_tokens(self._vocab))
+        self._arrays = BatchArrays(settings.n_ubatch, settings.n_seq_max)
+        self.n_embd = int(api.llama_model_n_embd_out(self._model))
         is_rank = settings.pooling_type is PoolingType.RANK
-        self.n_outputs = int(C.llama_model_n_cls_out(self._model)) if is_rank else self.n_embd
+        self.n_outputs = int(api.llama_model_n_cls_out(self._model)) if is_rank else self.n_embd
 
     @property
     def device(self) -> str:
@@ -159,17 +160,17 @@ class LlamaCppEngine:
         """The vocabulary's special tokens."""
         vocab = self._vocab
         return SpecialTokens(
-            bos=int(C.llama_vocab_bos(vocab)),
-            eos=int(C.llama_vocab_eos(vocab)),
-            sep=int(C.llama_vocab_sep(vocab)),
-            add_bos=bool(C.llama_vocab_get_add_bos(vocab)),
-            add_eos=bool(C.llama_vocab_get_add_eos(vocab)),
+            bos=int(api.llama_vocab_bos(vocab)),
+            eos=int(api.llama_vocab_eos(vocab)),
+            sep=int(api.llama_vocab_sep(vocab)),
+            add_bos=bool(api.llama_vocab_get_add_bos(vocab)),
+            add_eos=bool(api.llama_vocab_get_add_eos(vocab)),
         )
 
     def control_tokens(self) -> dict[str, int]:
         """The text of every control token and its id, such as ``{"[SEP]": 102}``."""
-        found = (i for i in range(self._n_vocab) if C.llama_vocab_is_control(self._vocab, i))
-        return {C.llama_vocab_get_text(self._vocab, i).decode("utf-8", "replace"): i for i in found}
+        found = (i for i in range(self._n_vocab) if api.llama_vocab_is_control(self._vocab, i))
+        return {api.llama_vocab_get_text(self._vocab, i).decode("utf-8", "replace"): i for i in found}
 
     def tokenize(self, text: str, *, parse_special: bool = False) -> TokenIds:
         """Token ids, shape (n_tokens,), int32; no special token is added.
@@ -194,7 +195,7 @@ class LlamaCppEngine:
         with self._tokenizer_lock:
             self._check_open()
             n_max = len(buffer)
-            return int(C.llama_tokenize(self._vocab, data, len(data), pointer, n_max, False, parse_special))
+            return int(api.llama_tokenize(self._vocab, data, len(data), pointer, n_max, False, parse_special))
 
     def detokenize(self, tokens: TokenIds) -> str:
         """The text of token ids, special tokens left out."""
@@ -206,7 +207,7 @@ class LlamaCppEngine:
             self._check_open()
             with self._tokenizer_lock:
                 self._check_open()
-                n_bytes = C.llama_detokenize(self._vocab, pointer, len(ids), buffer, size, True, False)
+                n_bytes = api.llama_detokenize(self._vocab, pointer, len(ids), buffer, size, True, False)
             if n_bytes >= 0:
                 return buffer.raw[:n_bytes].decode("utf-8", "replace")
             size = -n_bytes
@@ -250,7 +251,7 @@ class LlamaCppEngine:
         with self._lock, self._tokenizer_lock:
             self._free_context()
             if self._model is not None:
-                C.llama_model_free(self._model)
+                api.llama_model_free(self._model)
                 self._model = None
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
@@ -281,25 +282,25 @@ class LlamaCppEngine:
         if longest > limits.n_ctx:
             raise InputError(f"a sequence of {longest} tokens is longer than n_ctx={limits.n_ctx}")
 
-    def _load_model(self) -> C.llama_model_p | None:
-        params = C.llama_model_default_params()
+    def _load_model(self) -> Any:
+        params = api.llama_model_default_params()
         params.n_gpu_layers = self._settings.n_gpu_layers if self._on_gpu else 0
         if not self._on_gpu:
             # An empty device list keeps a GPU build on the CPU; n_gpu_layers = 0 alone would still
             # send large matrix products to the GPU.
             self._no_devices = (ctypes.c_void_p * 1)(None)
             params.devices = ctypes.cast(self._no_devices, ctypes.c_void_p)
-        params.load_mode = C.LLAMA_LOAD_MODE_MMAP if self._settings.use_mmap else C.LLAMA_LOAD_MODE_NONE
+        params.load_mode = api.LLAMA_LOAD_MODE_MMAP if self._settings.use_mmap else api.LLAMA_LOAD_MODE_NONE
         params.use_extra_bufts = self._settings.use_extra_bufts
         _recent_errors.clear()
-        model = C.llama_model_load_from_file(str(self._path).encode("utf-8"), params)
+        model = api.llama_model_load_from_file(str(self._path).encode("utf-8"), params)
         if not model:
             raise ModelFileError(self._refusal("load the model"))
         return model
 
-    def _new_context(self) -> C.llama_context_p:
+    def _new_context(self) -> Any:
         settings = self._settings
-        params = C.llama_context_default_params()
+        params = api.llama_context_default_params()
         # Models with a KV cache (causal rerankers) need room for the whole micro-batch in it.
         params.n_ctx = max(settings.n_ctx, settings.n_ubatch)
         params.n_batch = params.n_ubatch = settings.n_ubatch
@@ -311,7 +312,7 @@ class LlamaCppEngine:
         params.kv_unified = True
         params.offload_kqv = params.op_offload = self._on_gpu
         _recent_errors.clear()
-        context = C.llama_init_from_model(self._model, params)
+        context = api.llama_init_from_model(self._model, params)
         if not context:
             raise ModelFileError(self._refusal("make a context for the model"))
         return context
@@ -326,7 +327,7 @@ class LlamaCppEngine:
 
     def _free_context(self) -> None:
         if self._context is not None:
-            C.llama_free(self._context)
+            api.llama_free(self._context)
             self._context = None
 
     def _finite(self, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -360,17 +361,17 @@ class LlamaCppEngine:
     def _move_to_cpu(self) -> None:
         with self._tokenizer_lock:
             self._free_context()
-            C.llama_model_free(self._model)
+            api.llama_model_free(self._model)
             self._on_gpu, self._model = False, None
             self._model = self._load_model()
-            self._vocab = C.llama_model_get_vocab(self._model)
+            self._vocab = api.llama_model_get_vocab(self._model)
             self._context = self._new_context()
 
     def _compute(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
         self._process(sequences)
         out = np.empty((len(sequences), self.n_outputs), dtype=np.float32)
         for i in range(len(sequences)):
-            pointer = C.llama_get_embeddings_seq(self._context, i)
+            pointer = api.llama_get_embeddings_seq(self._context, i)
             if not pointer:
                 raise EngineError(f"llama.cpp gave no result for sequence {i} of {len(sequences)}")
             # Exactly n_outputs floats: with rank pooling the buffer holds n_cls_out, not n_embd.
@@ -379,7 +380,7 @@ class LlamaCppEngine:
 
     def _compute_tokens(self, tokens: TokenIds) -> NDArray[np.float32]:
         self._process([tokens])
-        pointer = C.llama_get_embeddings(self._context)
+        pointer = api.llama_get_embeddings(self._context)
         if not pointer:
             raise EngineError("llama.cpp gave no token vectors")
         return np.ctypeslib.as_array(pointer, shape=(len(tokens), self.n_embd)).copy()
@@ -387,47 +388,13 @@ class LlamaCppEngine:
     def _process(self, sequences: Sequence[TokenIds]) -> None:
         if self._context is None:  # A rebuild failed before, for want of memory perhaps.
             self._context = self._new_context()
-        batch = self._arrays.fill(sequences, n_vocab=self._n_vocab)
-        memory = C.llama_get_memory(self._context)
+        batch = api.llama_batch(**self._arrays.fill(sequences, n_vocab=self._n_vocab))
+        memory = api.llama_get_memory(self._context)
         if memory:
-            C.llama_memory_clear(memory, True)
-            status = C.llama_decode(self._context, batch)
+            api.llama_memory_clear(memory, True)
+            status = api.llama_decode(self._context, batch)
         else:
-            status = C.llama_encode(self._context, batch)
+            status = api.llama_encode(self._context, batch)
         if status != 0:
             reason = "; ".join(_recent_errors) or "no reason given"
             raise EngineError(f"llama.cpp failed with status {status} on {batch.n_tokens} tokens: {reason}")
-
-
-class _BatchArrays:
-    """A ``llama_batch`` over NumPy arrays that live as long as the engine; filled whole, not by token."""
-
-    def __init__(self, n_tokens: int, n_sequences: int) -> None:
-        self._token = np.zeros(n_tokens, dtype=np.int32)
-        self._pos = np.zeros(n_tokens, dtype=np.int32)
-        self._n_seq_id = np.ones(n_tokens, dtype=np.int32)
-        self._seq_ids = np.arange(n_sequences, dtype=np.int32)
-        self._seq_id = np.zeros(n_tokens, dtype=np.uintp)
-        self._output = np.ones(n_tokens, dtype=np.int8)
-
-    def fill(self, sequences: Sequence[TokenIds], *, n_vocab: int) -> C.llama_batch:
-        """One batch: sequence i has id i and positions from 0; every token is an output."""
-        lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-        n_tokens = int(lengths.sum())
-        np.concatenate(sequences, out=self._token[:n_tokens])
-        if self._token[:n_tokens].min() < 0 or self._token[:n_tokens].max() >= n_vocab:
-            raise InputError(f"token ids must be from 0 to {n_vocab - 1}")
-        starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        self._pos[:n_tokens] = np.arange(n_tokens) - starts
-        # Each token points at its sequence's id: an address into _seq_ids, four bytes an id.
-        owner = np.repeat(np.arange(len(sequences), dtype=np.uintp), lengths)
-        self._seq_id[:n_tokens] = np.uintp(self._seq_ids.ctypes.data) + owner * np.uintp(4)
-        return C.llama_batch(
-            n_tokens=n_tokens,
-            token=self._token.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            embd=None,
-            pos=self._pos.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            n_seq_id=self._n_seq_id.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            seq_id=self._seq_id.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-            logits=self._output.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )

@@ -18,9 +18,7 @@ SOFTMAX_ARCHITECTURES = ("qwen3", "qwen3vl")
 YES_LABELS = ("yes", "true", "1", "relevant")
 
 
-def choose_pooling(
-    file: GgufFile, *, asked: PoolingType | None, preset: PoolingType | None
-) -> PoolingType:
+def choose_pooling(file: GgufFile, *, asked: PoolingType | None, preset: PoolingType | None) -> PoolingType:
     """The pooling to load with: the caller's, else the file's, else the preset's, else a head's.
 
     Raises:

@@ -175,7 +175,8 @@ class Llama:
     @property
     def score_scale(self) -> Scale:
         """What `rank` gives with ``score="auto"``: "cosine" for an embedder; "logit" for a reranker,
-        or "probability" where the model's own head ends in a softmax."""
+        or "probability" where the model's own head ends in a softmax.
+        """
         return "cosine" if self.mode is Mode.EMBEDDING else own_scale(self._model.file)
 
     def embed(
@@ -223,9 +224,7 @@ class Llama:
         vectors = self._vectors(check_texts(texts, "text"), prefix=prefix, truncate=truncate).values
         return l2_normalize(vectors) if normalize else vectors
 
-    def embed_tokens(
-        self, text: str, *, prefix: str = "", truncate: Truncate = "end"
-    ) -> NDArray[np.float32]:
+    def embed_tokens(self, text: str, *, prefix: str = "", truncate: Truncate = "end") -> NDArray[np.float32]:
         """The vector of every token, from a model loaded with ``pooling_type=PoolingType.NONE``.
 
         Returns:
@@ -408,8 +407,8 @@ class Llama:
         check_truncate(truncate, allow_chunk=False)
         if self.pooling_type is PoolingType.NONE:
             raise ModelModeError(
-                f"{self.model_path.name} is loaded without pooling, so a text has a vector for each token: call "
-                "embed_tokens(), or load it with another pooling_type"
+                f"{self.model_path.name} is loaded without pooling, so a text has a vector for each token: "
+                "call embed_tokens(), or load it with another pooling_type"
             )
         results = _Results([np.empty((0, self.n_embd), dtype=np.float32)])
         for window in windows(enumerate(texts), WINDOW):
@@ -419,7 +418,8 @@ class Llama:
 
     def _logits(self, pairs: Iterable[tuple[str, str]], *, truncate: Truncate) -> _Results:
         """pairs -> token ids -> sequences -> micro-batches -> logits, (n,); of a document's windows
-        the best. A query is tokenised once for all its documents in a row."""
+        the best. A query is tokenised once for all its documents in a row.
+        """
         self._require(Mode.RERANK)
         check_truncate(truncate, allow_chunk=True)
         query_part = lru_cache(maxsize=1)(partial(self._builder.query_part, truncate=truncate))

@@ -12,9 +12,7 @@ import numpy as np
 from ggrank.types import MicroBatch
 
 
-def plan_micro_batches(
-    lengths: Sequence[int], *, max_tokens: int, max_sequences: int
-) -> list[MicroBatch]:
+def plan_micro_batches(lengths: Sequence[int], *, max_tokens: int, max_sequences: int) -> list[MicroBatch]:
     """Packs sequences into micro-batches, neighbours of like length together, longest first.
 
     Longest first, because llama.cpp then sizes its work buffers once. Every index occurs in exactly

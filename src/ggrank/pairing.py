@@ -111,9 +111,7 @@ def roberta_pair(special: SpecialTokens) -> PairFormat:
     return PairFormat(head=(special.bos,), between=(eos, eos), tail=(eos,))
 
 
-def template_pair(
-    template: str, *, control_tokens: Iterable[str], tokenize_template: Tokenize
-) -> PairFormat:
+def template_pair(template: str, *, control_tokens: Iterable[str], tokenize_template: Tokenize) -> PairFormat:
     """The format that a chat template named ``rerank`` describes.
 
     Args:
@@ -190,9 +188,7 @@ class PairBuilder:
             )
         return QueryPart(tokens=self._cut_query(query, limit), truncated=True)
 
-    def pairs(
-        self, query: QueryPart, document: str, *, name: str, truncate: Truncate
-    ) -> list[TokenSequence]:
+    def pairs(self, query: QueryPart, document: str, *, name: str, truncate: Truncate) -> list[TokenSequence]:
         """The sequences that score a document: one, or with "chunk" one for each window of it.
 
         Raises:
@@ -244,5 +240,5 @@ class PairBuilder:
 def _windows(tokens: TokenIds, width: int) -> list[TokenIds]:
     """Overlapping windows of ``width`` tokens that cover all; the last one ends with the text."""
     step = max(width - width // CHUNK_OVERLAP, 1)
-    starts = list(range(0, max(len(tokens) - width, 0), step)) + [len(tokens) - width]
+    starts = [*range(0, max(len(tokens) - width, 0), step), len(tokens) - width]
     return [tokens[start : start + width] for start in starts]

@@ -159,5 +159,3 @@ def resolve_settings(
         flash_attn=params.flash_attn,
         use_extra_bufts=params.use_extra_bufts is not False,
     )
-
-

@@ -92,7 +92,7 @@ def _warn_once(detail: str) -> None:
 
 def _how_to_mend() -> str:
     return (
-        f'CMAKE_ARGS="-DCMAKE_C_FLAGS=\'{MENDING_FLAGS}\' -DCMAKE_CXX_FLAGS=\'{MENDING_FLAGS}\'" pip install '
+        f"CMAKE_ARGS=\"-DCMAKE_C_FLAGS='{MENDING_FLAGS}' -DCMAKE_CXX_FLAGS='{MENDING_FLAGS}'\" pip install "
         "--force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
     )
 
@@ -171,7 +171,9 @@ def _ask_child(path: Path, settings: EngineSettings, reference: Path | None) -> 
             errors="replace",
             timeout=TIMEOUT_SECONDS,
         )
-    except OSError as error:  # No process may be started here: go on, as every other caller of llama.cpp does.
+    except (
+        OSError
+    ) as error:  # No process may be started here: go on, as every other caller of llama.cpp does.
         log.warning("no child process could be started to try %s out: %s", path.name, error)
         return Verdict(ok=True, detail="ok"), False
     except subprocess.TimeoutExpired:

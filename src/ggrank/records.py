@@ -54,6 +54,6 @@ def remember(name: str, facts: dict[str, Any]) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        os.replace(temporary, directory / f"{name}.json")
+        Path(temporary).replace(directory / f"{name}.json")
     except OSError:
         Path(temporary).unlink(missing_ok=True)

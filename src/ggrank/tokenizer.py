@@ -65,10 +65,8 @@ def _pieces(text: str) -> Iterator[str]:
     start = 0
     while len(text) - start > PIECE_CHARACTERS:
         end = start + PIECE_CHARACTERS
-        seam = None
-        for seam in _SEAM.finditer(text, start + PIECE_CHARACTERS // 2, end):
-            pass
-        end = seam.start() if seam else end
+        seams = [seam.start() for seam in _SEAM.finditer(text, start + PIECE_CHARACTERS // 2, end)]
+        end = seams[-1] if seams else end
         yield text[start:end]
         start = end
     yield text[start:]

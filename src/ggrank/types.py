@@ -111,26 +111,28 @@ class EngineSettings:
 
 
 class Engine(Protocol):
-    """What computes: the one interface between ggrank and a library such as llama.cpp.
-
-    Attributes:
-        name: "llama.cpp" or another engine's name.
-        device: where it computes, such as "CPU" or "Metal (Apple M2)".
-        n_embd: width of a token's vector.
-        n_outputs: floats that a sequence gives: the width of its vector, or the number of logits.
-        special: the vocabulary's special tokens.
-    """
+    """What computes: the one interface between ggrank and a library such as llama.cpp."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """"llama.cpp", or another engine's name."""
+
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """Where it computes: "CPU" or a GPU's name."""
+
     @property
-    def n_embd(self) -> int: ...
+    def n_embd(self) -> int:
+        """Width of a token's vector."""
+
     @property
-    def n_outputs(self) -> int: ...
+    def n_outputs(self) -> int:
+        """Floats that a sequence gives: its vector's width, or the number of logits."""
+
     @property
-    def special(self) -> SpecialTokens: ...
+    def special(self) -> SpecialTokens:
+        """The vocabulary's special tokens."""
+
 
     def tokenize(self, text: str, *, parse_special: bool = False) -> TokenIds:
         """Token ids of a text, no special token added; control-token text is plain text unless asked."""

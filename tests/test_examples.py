@@ -1,0 +1,100 @@
+"""Every example runs, on the bundled model and with a model argument, and shows what it says it shows."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tiny_models
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+RERANKING = ("reranker", "two_stage")
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.write("bert-reranker", tmp_path_factory.mktemp("models"))
+
+
+def example(name: str, *args: str | Path) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py", *args], capture_output=True, encoding="utf-8", timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_there_is_a_test_for_every_example() -> None:
+    assert NAMES == ["embedding_search", "embeddings", "reranker", "two_stage"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_short(name: str) -> None:
+    assert len((EXAMPLES / f"{name}.py").read_text("utf-8").splitlines()) <= 60
+
+
+@pytest.mark.parametrize("name", ["embeddings", "embedding_search"])
+def test_an_embedding_example_takes_a_model(name: str) -> None:
+    assert example(name, "all-minilm-l6-v2") == example(name)
+
+
+def test_embeddings_shows_that_the_cats_are_closer_than_the_rates() -> None:
+    cats, kittens, _ = (line.split()[:3] for line in example("embeddings").splitlines()[2:])
+    assert float(cats[1]) > 0.4 > float(cats[2])
+    assert cats[1] == kittens[0]
+
+
+def test_embedding_search_finds_each_answer() -> None:
+    output = example("embedding_search")
+    assert [word for word in ("router", "dough", "warranty") if word in output] == [
+        "router",
+        "dough",
+        "warranty",
+    ]
+
+
+def test_reranker_without_a_reranker_shows_cosines_and_the_download() -> None:
+    output = example("reranker")
+    assert output.index("Rust is") < output.index("Paris is")
+    assert "(cosine)" in output
+    assert "ggrank models download bge-reranker-base" in output
+
+
+def test_two_stage_without_a_reranker_shows_candidates_and_the_download() -> None:
+    output = example("two_stage")
+    assert "1. retrieved by cosine, 4 of 8" in output
+    assert "ggrank models download bge-reranker-base" in output
+
+
+@pytest.mark.parametrize("name", RERANKING)
+def test_a_reranking_example_takes_a_reranker(name: str, reranker: Path) -> None:
+    output = example(name, reranker)
+    assert "(logit)" in output
+    assert "download" not in output
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="run.sh is a bash script")
+def test_run_sh_runs_an_example_by_name(tmp_path: Path) -> None:
+    # A checkout with an environment of its own: run.sh takes that Python.
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', "utf-8")
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["bash", tmp_path / "examples" / "run.sh", "embeddings"], capture_output=True, encoding="utf-8"
+    )
+    assert (done.returncode, done.stdout) == (0, example("embeddings"))
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="run.sh is a bash script")
+@pytest.mark.parametrize("args", [[], ["no-such-example"]])
+def test_run_sh_lists_the_examples_when_it_does_not_know_the_name(args: list[str]) -> None:
+    done = subprocess.run(["bash", EXAMPLES / "run.sh", *args], capture_output=True, encoding="utf-8")
+    assert done.returncode == 2
+    assert all(name in done.stderr for name in NAMES)
