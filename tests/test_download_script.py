@@ -42,7 +42,7 @@ def script(request: pytest.FixtureRequest, tmp_path: Path) -> Script:
 
     def run(*arguments: str, hub: Hub | None = None, **more: str) -> subprocess.CompletedProcess[str]:
         own = {"HF_HOME": str(tmp_path / "hf"), "GGRANK_CACHE_DIR": str(tmp_path / "records")}
-        own |= {"PYTHON": sys.executable, "NO_PROXY": "127.0.0.1"}
+        own |= {"PYTHON": sys.executable, "NO_PROXY": "127.0.0.1,localhost"}
         if hub is not None:
             own |= {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0"}
         command, env = [request.param, str(SCRIPT), *arguments], {**os.environ, **own, **more}

@@ -37,7 +37,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
     monkeypatch.setenv("GGRANK_CACHE_DIR", str(tmp_path / "records"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setattr(time, "sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.05)))
     with serve() as server:
         server.add(REPO, {FILE: DATA})
@@ -47,7 +47,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def environment(hub: Hub, tmp_path: Path, **more: str) -> dict[str, str]:
     """The variables of a process that talks to this hub and keeps its files here."""
     own = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf home"), "HF_HUB_OFFLINE": "0"}
-    own |= {"GGRANK_CACHE_DIR": str(tmp_path / "records"), "NO_PROXY": "127.0.0.1"}
+    own |= {"GGRANK_CACHE_DIR": str(tmp_path / "records"), "NO_PROXY": "127.0.0.1,localhost"}
     return {**os.environ, **own, **more}
 
 
@@ -189,11 +189,14 @@ def test_a_full_disk_is_one_error_that_says_how_much_is_needed(hub: Hub, tmp_pat
     assert list(tmp_path.rglob("*.gguf")) == []
 
 
-def test_a_cache_that_cannot_be_written_is_one_error(hub: Hub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["cache_dir", "directory"])
+@pytest.mark.parametrize("place", ["file", "file/cache"])
+def test_a_place_that_cannot_be_written_to_is_one_error(
+    hub: Hub, tmp_path: Path, option: str, place: str
+) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DownloadError) as caught:
-        find_model(REPO, endpoint=hub.endpoint, cache_dir=tmp_path / "file" / "cache")
-    assert str(tmp_path / "file") in str(caught.value)
+    with pytest.raises(DownloadError, match=f"{tmp_path / 'file'}.* cannot be written to"):
+        download(REPO, endpoint=hub.endpoint, **{option: tmp_path / place})
 
 
 def test_the_environment_chooses_hub_cache_and_offline(hub: Hub, tmp_path: Path) -> None:

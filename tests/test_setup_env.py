@@ -219,7 +219,7 @@ def test_a_wheel_of_the_callers_own_that_is_missing_is_named(
 ) -> None:
     monkeypatch.setenv("LLAMA_CPP_WHEEL", str(tmp_path / "missing.whl"))
     with pytest.raises(SetupError, match=r"missing\.whl"):
-        llama_wheel.get_wheel(no_pip, scratch=tmp_path, target="demo", say=print)
+        llama_wheel.get_wheel(no_pip, scratch=tmp_path, say=print)
 
 
 def test_without_a_compiler_the_message_offers_prebuilt_wheels(
@@ -232,7 +232,7 @@ def test_without_a_compiler_the_message_offers_prebuilt_wheels(
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(SetupError, match="make demo LLAMA_CPP_PIP_ARGS="):
-        llama_wheel.get_wheel(no_pip, scratch=tmp_path, target="demo", say=print)
+        llama_wheel.check_obtainable(target="demo")
 
 
 def no_pip(arguments: object, variables: object) -> None:

@@ -1,0 +1,86 @@
+"""Whether a file holds the bytes that it should, without reading 400 MB at every start.
+
+Knows sizes, sha256 sums and what earlier runs found; not where a file comes from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ggrank import records
+from ggrank.errors import ChecksumError
+
+VERIFIED = "verified"
+"""The record of files whose sum was taken: path -> size, mtime_ns, sha256."""
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The bytes that a file should have, and who says so; None where nobody does.
+
+    Attributes:
+        sha256: 64 hex digits.
+        size: in bytes.
+        said_by: ends the sentence "expected ..., ", such as "as ggrank's preset pins it".
+    """
+
+    sha256: str | None = None
+    size: int | None = None
+    said_by: str = ""
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256 as 64 hex digits.
+
+    Example:
+        >>> from ggrank.checksums import sha256_of
+        >>> from ggrank.presets import bundled_path, presets
+        >>> preset = presets()["all-minilm-l6-v2"]
+        >>> sha256_of(bundled_path(preset)) == preset.sha256
+        True
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check(path: Path, expected: Expected, *, again: bool = False) -> str:
+    """The file's sha256, once it is known to be the expected one.
+
+    A file that was checked before and has the same size and time of change is not read again,
+    unless ``again`` asks for it. The file is never changed or removed.
+
+    Raises:
+        ChecksumError: other bytes than expected.
+    """
+    name, facts = str(path.absolute()), _facts(path)
+    known = records.recall(VERIFIED).get(name)
+    unchanged = isinstance(known, dict) and {**facts, "sha256": known.get("sha256")} == known
+    found = str(known["sha256"]) if known and unchanged and not again else sha256_of(path)
+    if expected.sha256 not in (None, found) or expected.size not in (None, facts["size"]):
+        raise ChecksumError(_mismatch(path, found, expected))
+    if not unchanged:
+        records.remember(VERIFIED, {name: {**facts, "sha256": found}})
+    return found
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _mismatch(path: Path, found: str, expected: Expected) -> str:
+    real = path.resolve()  # the cache's entry is a link: without it alone, the same bytes would come back
+    size = "" if expected.size is None else f" and {expected.size:,} bytes"
+    return (
+        f"{path.name} holds other bytes than it should: sha256 {found} and {real.stat().st_size:,} bytes, "
+        f"expected sha256 {expected.sha256 or 'unknown'}{size}, {expected.said_by}. "
+        f"It is not loaded and was not deleted. It lies at {real}: delete it, then download again."
+    )

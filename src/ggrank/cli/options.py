@@ -1,0 +1,152 @@
+"""Options that several commands share, each group handed on as one frozen value.
+
+Knows flags and the values they make. A model is found and loaded only when `ModelChoice.load` is called,
+so that ``--help`` and wrong usage cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from ggrank.cli.documents import Document, Format, read_documents
+
+if TYPE_CHECKING:
+    from ggrank import Llama
+
+DEFAULT_MODEL = "all-minilm-l6-v2"
+POOLING_TYPES = ("none", "mean", "cls", "last", "rank")
+
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model to load and how; None leaves it to the file and the preset."""
+
+    model: str = DEFAULT_MODEL
+    filename: str | None = None
+    pooling_type: str | None = None
+    n_ctx: int | None = None
+    n_threads: int | None = None
+    n_gpu_layers: int = -1
+    local_files_only: bool = False
+
+    def load(self) -> Llama:
+        """The loaded model."""
+        from ggrank import Llama, PoolingType
+
+        pooling = PoolingType[self.pooling_type.upper()] if self.pooling_type else None
+        return Llama.load(
+            self.model,
+            filename=self.filename,
+            pooling_type=pooling,
+            n_ctx=self.n_ctx,
+            n_threads=self.n_threads,
+            n_gpu_layers=self.n_gpu_layers,
+            local_files_only=self.local_files_only,
+        )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the documents come from."""
+
+    texts: tuple[str, ...]
+    files: tuple[str, ...]
+    file_format: Format
+
+    def read(self) -> list[Document]:
+        """All documents; see `ggrank.cli.documents.read_documents`."""
+        return read_documents(self.texts, self.files, file_format=self.file_format)
+
+
+def model_options(command: Command) -> Command:
+    """--model and its kind, as the keyword ``choice``."""
+
+    @click.option(
+        "--model",
+        "-m",
+        default=DEFAULT_MODEL,
+        show_default=True,
+        metavar="NAME|PATH|REPO",
+        help="A preset (ggrank models list), a .gguf file or a Hugging Face repo.",
+    )
+    @click.option("--filename", metavar="FILE", help="Which file of a repo that holds several.")
+    @click.option(
+        "--pooling-type",
+        type=click.Choice(POOLING_TYPES, case_sensitive=False),
+        help="Instead of what the file says; rank makes a reranker of it.",
+    )
+    @click.option("--n-ctx", type=click.IntRange(min=1), metavar="N", help="Longest text or pair in tokens.")
+    @click.option("--n-threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+    @click.option(
+        "--n-gpu-layers",
+        type=click.IntRange(min=-1),
+        default=-1,
+        show_default=True,
+        metavar="N",
+        help="Layers on the GPU: 0 none, -1 all.",
+    )
+    @wraps(command)
+    def collected(
+        *,
+        model: str,
+        filename: str | None,
+        pooling_type: str | None,
+        n_ctx: int | None,
+        n_threads: int | None,
+        n_gpu_layers: int,
+        **rest: Any,
+    ) -> None:
+        choice = ModelChoice(model, filename, pooling_type, n_ctx, n_threads, n_gpu_layers)
+        command(choice=choice, **rest)
+
+    return cast(Command, collected)
+
+
+def input_options(name: str) -> Callable[[Command], Command]:
+    """Texts as arguments (shown as ``name``), --file and --format, as the keyword ``inputs``."""
+
+    def decorate(command: Command) -> Command:
+        @click.argument("texts", nargs=-1, metavar=f"[{name}]...")
+        @click.option(
+            "--file",
+            "-f",
+            "files",
+            multiple=True,
+            type=click.Path(exists=True, allow_dash=True),
+            metavar="FILE",
+            help="One document a line, or JSONL; a folder: each .txt and .md file; - is stdin. Repeatable.",
+        )
+        @click.option(
+            "--format",
+            "file_format",
+            type=click.Choice(["auto", "text", "jsonl"]),
+            default="auto",
+            show_default=True,
+            help="Of files and stdin; auto goes by .jsonl, or by the first line.",
+        )
+        @wraps(command)
+        def collected(
+            *, texts: tuple[str, ...], files: tuple[str, ...], file_format: Format, **rest: Any
+        ) -> None:
+            command(inputs=Inputs(texts, files, file_format), **rest)
+
+        return cast(Command, collected)
+
+    return decorate
+
+
+def output_option(command: Command) -> Command:
+    """--json and --table, as the keyword ``as_table`` (None: by what stdout is)."""
+    return click.option(
+        "--table/--json",
+        "as_table",
+        default=None,
+        help="A table for people or JSON lines for programs; by default what stdout is decides.",
+    )(command)

@@ -1,0 +1,133 @@
+"""Ranks documents step by step, and shows a ranking as a table or as JSON lines.
+
+Used by `rank` and `demo`. Knows how a ranking looks to people and programs; reads no input.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ggrank.cli.console import Column, bar, echo_facts, echo_json, echo_table, progress
+from ggrank.cli.documents import Document
+
+if TYPE_CHECKING:
+    from ggrank import Llama, RankedDocument
+    from ggrank.types import ScoreScale, Truncate
+
+BAR = 8
+"""Columns of the longest bar."""
+
+STEP = 64
+"""Documents between two movements of the progress bar, and the wait before Ctrl-C is heard."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A whole ranking, best first, and what it cost."""
+
+    documents: Sequence[RankedDocument]
+    scale: str
+    n_tokens: int
+    seconds: float
+
+
+def rank_documents(
+    llama: Llama,
+    query: str,
+    documents: Sequence[Document],
+    *,
+    top_n: int | None,
+    threshold: float | None,
+    score: ScoreScale,
+    truncate: Truncate,
+) -> Timed:
+    """What one `Llama.rank` over all documents gives, with progress on a terminal.
+
+    Each distinct text is ranked once, so that equal documents have equal scores and keep their order:
+    quantized models round a little differently beside other neighbours.
+    """
+    started = time.perf_counter()
+    texts = list(dict.fromkeys(document.text for document in documents))
+    found: dict[str, RankedDocument] = {}
+    n_tokens = 0
+    with progress(len(texts), label="ranking", at_least=STEP) as advance:
+        for first in range(0, max(len(texts), 1), STEP):
+            step = texts[first : first + STEP]
+            part = llama.rank(query, step, threshold=threshold, score=score, truncate=truncate)
+            found.update((step[ranked.index], ranked) for ranked in part)
+            n_tokens += part.n_tokens
+            advance(len(step))
+    ranked = [
+        replace(found[document.text], index=i)
+        for i, document in enumerate(documents)
+        if document.text in found
+    ]
+    ranked.sort(key=lambda document: -(document.score if document.logit is None else document.logit))
+    return Timed(ranked[:top_n], part.scale, n_tokens, time.perf_counter() - started)
+
+
+def echo_ranking_json(ranking: Timed, documents: Sequence[Document]) -> None:
+    """A JSON line for each ranked document, in the API's words."""
+    for position, found in enumerate(ranking.documents, 1):
+        echo_json(
+            {
+                "rank": position,
+                "index": found.index,
+                "id": documents[found.index].id,
+                "score": _short(found.score),
+                "logit": None if found.logit is None else _short(found.logit),
+                "text": found.document,
+                "truncated": found.truncated,
+            }
+        )
+
+
+def _short(value: float) -> float:
+    """A float32 in the fewest digits that still are that float32."""
+    return float(f"{value:.9g}")
+
+
+def echo_ranking_table(ranking: Timed, documents: Sequence[Document], *, id_width: int = 0) -> None:
+    """Rank, score, bar, id (or index) and the beginning of each document."""
+    has_ids = any(document.id is not None for document in documents)
+    columns = [
+        Column("rank", align="right"),
+        Column("score", align="right"),
+        Column("", least=BAR, color="cyan"),
+        Column("id" if has_ids else "index", align="left" if has_ids else "right", least=id_width),
+        Column("document", stretch=True),
+    ]
+    rows = [
+        [
+            str(position),
+            f"{found.score:.3f}",
+            bar(_fraction(found.score, ranking.scale), width=BAR),
+            documents[found.index].name(found.index),
+            found.document,
+        ]
+        for position, found in enumerate(ranking.documents, 1)
+    ]
+    echo_table(columns, rows)
+
+
+def _fraction(score: float, scale: str) -> float:
+    """How much of the bar: scores of 0..1 as they are, logits by their sigmoid."""
+    return 0.5 * (1.0 + math.tanh(0.5 * score)) if scale == "logit" else score
+
+
+def echo_footer(llama: Llama, ranking: Timed, n_documents: int) -> None:
+    """Model, mode and scale, where it runs, tokens, milliseconds, and what was cut."""
+    n_cut = sum(found.truncated for found in ranking.documents)
+    echo_facts(
+        llama.model_path.name,
+        f"{llama.mode}, {ranking.scale}",
+        f"runs on {llama.device}",
+        f"{n_documents:,} document{'' if n_documents == 1 else 's'}",
+        f"{ranking.n_tokens:,} tokens",
+        f"{1000 * ranking.seconds:,.0f} ms",
+        f"{n_cut} cut to {llama.n_ctx} tokens" if n_cut else "",
+    )

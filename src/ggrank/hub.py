@@ -1,0 +1,235 @@
+"""Names to files: a preset's name, a path or a Hugging Face repo id becomes a GGUF file on this disk.
+
+The one door to the files below it: what a name means (`ggrank.names`), what is known of a model
+(`ggrank.presets`), where a repo's file is (`ggrank.store`), how the hub is spoken to
+(`ggrank.hub_client`). Knows nothing of what is in a file.
+
+    name -> path
+         -> preset, repo -> a file that is here | the cache | a download -> size and sha256 checked -> path
+
+A file that is here means no network call; for a bundled model or a path the network code is not loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ggrank import store
+from ggrank.checksums import Expected, check
+from ggrank.errors import InputError, ModelNotFoundError
+from ggrank.hub_file import HubAccess, HubFile
+from ggrank.names import Named, read_name
+from ggrank.presets import Preset as Preset
+from ggrank.presets import presets as presets
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model's file, and the preset that it was asked for by (None for a path or a repo)."""
+
+    path: Path
+    preset: Preset | None
+
+
+@dataclass(frozen=True)
+class DownloadPlan:
+    """What `download` would do, found out without network and without a look at the token.
+
+    Attributes:
+        name: as it was asked for.
+        here: the file, where it is on this machine already and nothing would be fetched.
+        url: where it would come from; of the repo, while only the hub knows the file's name; empty for
+            a bundled model.
+        target: the file or the cache directory where it would go.
+        size: in bytes; None where only the hub knows.
+        sha256: what it must have; None where only the hub knows.
+        preset: the preset of that name; None for a repo.
+    """
+
+    name: str
+    here: Path | None
+    url: str
+    target: Path
+    size: int | None
+    sha256: str | None
+    preset: Preset | None
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """A preset, and its file on this machine; None where it must be downloaded first."""
+
+    preset: Preset
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A file that was read whole: its sum, and the sum it had to have (None: nobody knows one)."""
+
+    path: Path
+    size: int
+    sha256: str
+    expected: str | None
+
+
+def find_model(
+    model: str | os.PathLike[str],
+    *,
+    filename: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    endpoint: str | None = None,
+    local_files_only: bool = False,
+) -> ModelSource:
+    """The file of a model, downloaded first if it is not here.
+
+    Args:
+        model: a preset's name; a path (a `pathlib.Path`, any string that ends in ``.gguf``, or a string
+            with a path separator that exists); else a repo id ``org/name``.
+        filename: which file of the repo; needed where it has several ``.gguf`` files.
+        revision: the repo's branch, tag or commit.
+        token: for private and gated repos; else ``HF_TOKEN``.
+        cache_dir: where downloads are kept; else Hugging Face's own cache.
+        endpoint: another hub's address; else ``HF_ENDPOINT``.
+        local_files_only: never use the network, as ``HF_HUB_OFFLINE=1`` does.
+
+    Raises:
+        ModelNotFoundError: no such preset, path, repo, revision or file; or it is not on this machine
+            and the network must not be used.
+        DownloadError: the hub cannot be reached or refuses; `ChecksumError` for other bytes than expected.
+        InputError: options that do not go together.
+
+    Example:
+        >>> from ggrank.hub import find_model
+        >>> find_model("all-minilm-l6-v2").path.name
+        'all-minilm-l6-v2-q8_0.gguf'
+    """
+    named = read_name(model, filename=filename, revision=revision)
+    if isinstance(named.place, Path):
+        return ModelSource(named.place, named.preset)
+    access = HubAccess(token, cache_dir, endpoint, local_files_only)
+    return ModelSource(store.obtain(named.place, access), named.preset)
+
+
+def download(
+    model: str | os.PathLike[str],
+    *,
+    directory: str | os.PathLike[str] | None = None,
+    filename: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    endpoint: str | None = None,
+) -> ModelSource:
+    """Like `find_model`, for a preset or a repo, with a choice of where the file goes.
+
+    With ``directory`` the file is put there under its own name, as a plain file, and `find_model`
+    finds it there from then on; else it goes into the cache. The other options are `find_model`'s.
+
+    Raises:
+        InputError: ``model`` is a path. And what `find_model` raises.
+    """
+    named = read_name(model, filename=filename, revision=revision)
+    target = None if directory is None else Path(directory).expanduser()
+    if isinstance(named.place, HubFile):
+        path = store.obtain(named.place, HubAccess(token, cache_dir, endpoint), target)
+    else:
+        path = _bundled(named)
+        path = path if target is None else store.copy(path, target / path.name)
+    return ModelSource(path, named.preset)
+
+
+def plan(
+    model: str | os.PathLike[str],
+    *,
+    directory: str | os.PathLike[str] | None = None,
+    filename: str | None = None,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    endpoint: str | None = None,
+) -> DownloadPlan:
+    """What `download` would fetch, from where, to where, and how big it is. Changes nothing.
+
+    Example:
+        >>> from ggrank.hub import plan
+        >>> plan("bge-reranker-v2-m3").size
+        438376864
+    """
+    named = read_name(model, filename=filename, revision=revision)
+    target = None if directory is None else Path(directory).expanduser()
+    if isinstance(named.place, Path):
+        path = _bundled(named)
+        place = path if target is None else target / path.name
+        return DownloadPlan(str(model), path, "", place, path.stat().st_size, _sum(named), named.preset)
+    access = HubAccess(cache_dir=cache_dir, endpoint=endpoint)
+    file = store.with_name(named.place)
+    expected = store.expected_of(file)
+    return DownloadPlan(
+        name=str(model),
+        here=store.present(file, access, target),
+        url=access.url_of(file),
+        target=access.folder_of(file) if target is None else target / (file.file or ""),
+        size=expected.size,
+        sha256=expected.sha256,
+        preset=named.preset,
+    )
+
+
+def _bundled(named: Named) -> Path:
+    """The path of a bundled model, for those who only take names."""
+    if named.preset is None or not isinstance(named.place, Path):
+        raise InputError(f"{named.place} is a file, not a name: there is nothing to download")
+    return named.place
+
+
+def _sum(named: Named) -> str | None:
+    return named.preset.sha256 if named.preset else None
+
+
+def list_models(*, cache_dir: str | os.PathLike[str] | None = None) -> tuple[ModelStatus, ...]:
+    """Every preset, and where its file is on this machine. No network.
+
+    Example:
+        >>> from ggrank.hub import list_models
+        >>> list_models()[0].preset.name
+        'all-minilm-l6-v2'
+    """
+    access = HubAccess(cache_dir=cache_dir)
+    return tuple(ModelStatus(preset, _where(preset, access)) for preset in presets().values())
+
+
+def _where(preset: Preset, access: HubAccess) -> Path | None:
+    try:
+        place = read_name(preset.name).place
+    except ModelNotFoundError:  # an installation without its bundled file; the list still tells the rest
+        return None
+    return place if isinstance(place, Path) else store.present(place, access)
+
+
+def verify(
+    model: str | os.PathLike[str] | ModelSource,
+    *,
+    filename: str | None = None,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Verification:
+    """Reads a model's file whole and compares its sum with the pinned or recorded one. No network.
+
+    Raises:
+        ModelNotFoundError: the file is not on this machine.
+        ChecksumError: it holds other bytes than it should.
+    """
+    source = model
+    if not isinstance(source, ModelSource):
+        source = find_model(
+            source, filename=filename, revision=revision, cache_dir=cache_dir, local_files_only=True
+        )
+    expected = store.expected_at(source.path)
+    if expected.sha256 is None and source.preset is not None and source.path.name == source.preset.file:
+        expected = Expected(source.preset.sha256, source.preset.size, "as ggrank's catalogue pins it")
+    found = check(source.path, expected, again=True)
+    return Verification(source.path, source.path.stat().st_size, found, expected.sha256)

@@ -1,0 +1,127 @@
+"""What the name of a model means: a preset, a path on this disk, or a file of a Hugging Face repo.
+
+Knows spellings and which paths exist; nothing of downloads. A name that means nothing gets an error
+that offers the nearest one that does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ggrank.errors import InputError, InputTypeError, ModelNotFoundError
+from ggrank.hub_file import HubFile
+from ggrank.presets import Preset, bundled_path, presets
+
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a name means: a path that exists or a file of a repo; and the preset of that name."""
+
+    place: Path | HubFile
+    preset: Preset | None = None
+
+
+def read_name(
+    model: str | os.PathLike[str], *, filename: str | None = None, revision: str | None = None
+) -> Named:
+    """What ``model`` means, by the rules that `ggrank.hub.find_model` explains.
+
+    Raises:
+        ModelNotFoundError: it means nothing, or a path that does not exist.
+        InputError: ``filename`` or ``revision`` for something that is not in a repo.
+
+    Example:
+        >>> from ggrank.names import read_name
+        >>> str(read_name("org/model-GGUF", filename="model-q8_0.gguf").place)
+        'org/model-GGUF/model-q8_0.gguf'
+    """
+    name = _text(model)
+    if name in presets() and isinstance(model, str):
+        return _preset(presets()[name], filename, revision)
+    if not isinstance(model, str) or name.lower().endswith(".gguf") or _is_existing_path(name):
+        _refuse_repo_options(name, filename, revision)
+        return Named(_path(name))
+    if _REPO_ID.fullmatch(name):
+        return Named(HubFile(name, filename, revision))
+    raise ModelNotFoundError(_nothing(name))
+
+
+def _text(model: str | os.PathLike[str]) -> str:
+    name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+    if not isinstance(name, str):
+        raise InputTypeError(f"A model is given by a string or a path, found {type(model).__name__}")
+    return name
+
+
+def _preset(preset: Preset, filename: str | None, revision: str | None) -> Named:
+    """A preset's file. Another file or revision of its repo has no pinned sum, but keeps the prefixes."""
+    if preset.bundled:
+        _refuse_repo_options(preset.name, filename, revision)
+        return Named(bundled_path(preset), preset)
+    if filename in (None, preset.file) and revision in (None, preset.revision):
+        file = HubFile(preset.repo, preset.file, preset.revision, preset.sha256, preset.size)
+    elif filename in (None, preset.file):
+        file = HubFile(preset.repo, preset.file, revision)
+    else:
+        file = HubFile(preset.repo, filename, revision or preset.revision)
+    return Named(file, preset)
+
+
+def _refuse_repo_options(name: str, filename: str | None, revision: str | None) -> None:
+    for option, value in (("filename", filename), ("revision", revision)):
+        if value is not None:
+            raise InputError(f"{option}={value!r} chooses inside a Hugging Face repo, but {name!r} is a file")
+
+
+def _is_existing_path(name: str) -> bool:
+    has_separator = "/" in name or os.sep in name
+    return has_separator and _exists(Path(name).expanduser())
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have: NUL bytes, or far too long
+        return False
+
+
+def _path(name: str) -> Path:
+    path = Path(name).expanduser()
+    if not _exists(path):
+        raise ModelNotFoundError(f"There is no file {name!r}.{_where_instead(path)}")
+    return path
+
+
+def _where_instead(path: Path) -> str:
+    """What may have been meant by a path that does not exist."""
+    repo = "/".join(path.parts[:2])
+    if len(path.parts) == 3 and _REPO_ID.fullmatch(repo) and not _exists(Path(path.parts[0])):
+        return f" A file of a Hugging Face repo is given as {repo!r} with filename={path.name!r}."
+    for preset in presets().values():
+        if preset.file.lower() == path.name.lower():
+            return f" The preset {preset.name!r} has it: 'ggrank models download {preset.name}'."
+    if not _exists(path.parent):
+        return f" There is no directory {str(path.parent)!r} either."
+    names = [file.name for file in path.parent.glob("*.gguf")]
+    return _near(path.name, names) or f" The .gguf files there: {', '.join(sorted(names)) or 'none'}."
+
+
+def _nothing(name: str) -> str:
+    """For a name that is neither a preset nor a path nor a repo id."""
+    if name and _exists(Path(name)):
+        return f"{name!r} is no preset. If the file or directory here is meant, write './{name}'."
+    expected = "a preset, a path to a .gguf file, or a Hugging Face repo id (org/name)"
+    return f"Expected {expected}, found {name!r}.{_near(name, presets())} Presets: {', '.join(presets())}."
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    by_lower = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[near[0]]!r}?" if near else ""

@@ -1,0 +1,144 @@
+"""One file of a repo, on this disk: found where it is already, else fetched, and held to its sum.
+
+Knows the records of earlier downloads and the order of places to look; not what names mean, nor how
+the hub is spoken to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ggrank import hub_client, records
+from ggrank.checksums import Expected, check
+from ggrank.errors import ChecksumError, DownloadError, ModelNotFoundError
+from ggrank.hub_file import HubAccess, HubFile
+
+DOWNLOADS = "downloads"
+"""The record of repos' files: ``repo@revision/file`` -> sha256, size, path; ``repo@revision`` -> file."""
+
+_PINNED = "as ggrank's catalogue pins it"
+_RECORDED = "as recorded at its first download"
+_NAMED = "as the hub names it"
+
+
+def obtain(file: HubFile, access: HubAccess, directory: Path | None = None) -> Path:
+    """The file's path, after a download if need be; checked, and remembered for the next time.
+
+    Raises:
+        ModelNotFoundError: no such repo or file, or it is not here and the network must not be used.
+        DownloadError: the hub cannot be reached or refuses; `ChecksumError` for other bytes.
+    """
+    file = with_name(file)
+    path = present(file, access, directory)
+    if path is None:
+        file = _ask_hub(file, access)
+        path = hub_client.fetch(file, access, directory)
+    found = check(path, expected_of(file, path))
+    if directory is not None and file.file and path != directory / file.file:
+        path = copy(path, directory / file.file)
+        check(path, expected_of(file, path))
+    _remember(file, sha256=found, size=path.stat().st_size, path=str(path.absolute()))
+    return path
+
+
+def present(file: HubFile, access: HubAccess, directory: Path | None = None) -> Path | None:
+    """Where the file is on this machine, or None: ``directory``, the last download, the cache."""
+    if file.file is None:
+        return None
+    if directory is not None and (directory / file.file).is_file():
+        return directory / file.file
+    recorded = _recall(file).get("path")
+    # Who names a cache wants the file in there, not one that lies elsewhere.
+    if recorded and access.cache_dir is None and Path(str(recorded)).is_file():
+        return Path(str(recorded))
+    return hub_client.cached(file, access)
+
+
+def with_name(file: HubFile) -> HubFile:
+    """The same file, with the name that an earlier look at a repo of one ``.gguf`` file has found."""
+    return file if file.file else replace(file, file=_recall(file).get("file"))
+
+
+def expected_of(file: HubFile, path: Path | None = None) -> Expected:
+    """What the file must be: as pinned, else as recorded, else as its link in the cache is named."""
+    recorded = _recall(file)
+    size = file.size or recorded.get("size")
+    if file.sha256:
+        return Expected(file.sha256, size, _PINNED)
+    if recorded.get("sha256"):
+        return Expected(recorded["sha256"], size, _RECORDED)
+    return Expected(hub_client.sum_in_cache(path) if path else None, size, _NAMED)
+
+
+def expected_at(path: Path) -> Expected:
+    """What the file at that path must be, where it came from one of our downloads."""
+    for facts in records.recall(DOWNLOADS).values():
+        if isinstance(facts, dict) and facts.get("path") == str(path.absolute()):
+            return Expected(facts.get("sha256"), facts.get("size"), _RECORDED)
+    return Expected()
+
+
+def copy(source: Path, target: Path) -> Path:
+    """Copies a file to a place of its own; a file that is there already is left alone.
+
+    Raises:
+        DownloadError: the place cannot be written to.
+    """
+    if target.is_file():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+        os.close(handle)
+        shutil.copyfile(source, temporary)
+        shutil.copymode(source, temporary)
+        Path(temporary).replace(target)
+    except OSError as error:
+        raise DownloadError(f"Cannot copy {source} to {target}: {error.strerror or error}") from None
+    return target
+
+
+def _ask_hub(file: HubFile, access: HubAccess) -> HubFile:
+    """The file with its name, and with the sum that it must have; nothing is fetched yet.
+
+    The sum is recorded before the first byte comes: else a damaged download that ends in an error
+    would be taken for the original at the next start.
+    """
+    if access.offline:
+        raise ModelNotFoundError(
+            f"{file} is not on this machine, and HF_HUB_OFFLINE or local_files_only keeps ggrank off the "
+            f"network. Looked in {access.cache}. Download it once with the network on, or give a path."
+        )
+    remote = hub_client.look_up(file, access)
+    known = expected_of(replace(file, file=remote.file))
+    if known.sha256 and remote.sha256 and known.sha256 != remote.sha256:
+        raise ChecksumError(
+            f"The hub now has another file as {remote}: sha256 {remote.sha256}, expected {known.sha256}, "
+            f"{known.said_by}. Nothing was downloaded. If the new file is wanted, choose its revision=."
+        )
+    if file.file is None:
+        records.remember(DOWNLOADS, {_key(file): {"file": remote.file}})
+    file = replace(file, file=remote.file)
+    _remember(file, sha256=known.sha256 or remote.sha256, size=known.size or remote.size)
+    return replace(file, size=known.size or remote.size)
+
+
+def _key(file: HubFile) -> str:
+    repo = f"{file.repo}@{file.revision or 'main'}"
+    return f"{repo}/{file.file}" if file.file else repo
+
+
+def _recall(file: HubFile) -> dict[str, Any]:
+    facts = records.recall(DOWNLOADS).get(_key(file))
+    return facts if isinstance(facts, dict) else {}
+
+
+def _remember(file: HubFile, **facts: Any) -> None:
+    known = _recall(file)
+    if {**known, **facts} != known:
+        records.remember(DOWNLOADS, {_key(file): {**known, **facts}})

@@ -1,0 +1,32 @@
+"""What every test runs in: no network, and cache directories of its own.
+
+The variables are set before anything is imported, since huggingface_hub reads them then, and so
+that child processes and doctests get them too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+# Doctests are the package's; what helps tests has none, and may need torch.
+collect_ignore = [str(path) for path in HERE.rglob("*.py") if not path.name.startswith("test_")]
+if importlib.util.find_spec("torch") is None:
+    collect_ignore.append(str(HERE / "parity"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    scratch = tempfile.mkdtemp(prefix="ggrank-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(scratch, ignore_errors=True))
+    os.environ["GGRANK_CACHE_DIR"] = str(Path(scratch, "ggrank"))
+    os.environ["HF_HOME"] = str(Path(scratch, "huggingface"))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HUGGING_FACE_HUB_TOKEN"):
+        os.environ.pop(name, None)

@@ -1,0 +1,85 @@
+"""What people see on a terminal, and programs in a pipe."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from command_line import (
+    DOCUMENTS,
+    ENVIRONMENT,
+    QUERY,
+    RUST,
+    on_terminal,
+    plain,
+    process,
+)
+from ggrank.cli.console import display_width, one_line, shorten
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_no_line_of_a_table_is_wider_than_the_terminal(columns: int) -> None:
+    lines = plain(on_terminal("demo", QUERY, columns=columns))
+    assert max(map(display_width, lines)) <= columns
+    assert any(line.endswith("…") for line in lines)
+
+
+def test_a_terminal_gets_a_table_with_a_footer() -> None:
+    lines = plain(on_terminal("rank", QUERY, *DOCUMENTS, columns=140))
+    assert lines[0].split() == ["rank", "score", "index", "document"]
+    assert RUST in lines[1]
+    assert all(word in lines[4] for word in ("all-minilm-l6-v2-q8_0.gguf", "cosine", "tokens", " ms"))
+
+
+def test_json_is_given_on_a_terminal_when_asked_for() -> None:
+    lines = plain(on_terminal("rank", QUERY, RUST, "--json", columns=80))
+    assert json.loads("".join(lines))["text"] == RUST
+
+
+def test_a_table_is_given_in_a_pipe_when_asked_for() -> None:
+    done = process("rank", QUERY, *DOCUMENTS, "--table")
+    assert done.stdout.splitlines()[0].split() == ["rank", "score", "index", "document"]
+    assert "\x1b" not in done.stdout
+
+
+def test_a_console_without_utf_8_gets_a_table_all_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ggrank", "rank", QUERY, "Größe 東京 🙂 " * 20, "--table"],
+        capture_output=True,
+        env={**ENVIRONMENT, "PYTHONIOENCODING": "cp1252"},
+    )
+    assert done.returncode == 0
+    assert "Größe ?? ?" in done.stdout.decode("cp1252")
+
+
+def test_json_lines_are_utf_8_whatever_the_console_is() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ggrank", "rank", QUERY, "Größe 東京"],
+        capture_output=True,
+        env={**ENVIRONMENT, "PYTHONIOENCODING": "cp1252"},
+    )
+    assert json.loads(done.stdout.decode("utf-8"))["text"] == "Größe 東京"
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "NO_COLOR", "1")
+    assert "\x1b[" not in on_terminal("rank", QUERY, RUST, columns=80)
+
+
+def test_progress_shows_on_a_terminal_only(tmp_path: Path) -> None:
+    file = tmp_path / "many.txt"
+    file.write_text("\n".join(map(str, range(100))), "utf-8")
+    assert "ranking" in on_terminal("rank", QUERY, "--file", str(file), columns=80)
+    assert process("rank", QUERY, "--file", file).stderr == ""
+
+
+def test_a_document_cannot_steer_the_terminal() -> None:
+    assert one_line("a\x1b[31mred\u202e\r\nb") == "a[31mred b"
+
+
+def test_wide_characters_are_counted_twice() -> None:
+    assert display_width(shorten("東京タワー", 6)) <= 6

@@ -1,0 +1,108 @@
+"""Documents from arguments, files, JSONL, folders and stdin."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from command_line import (
+    BANANAS,
+    PARIS,
+    QUERY,
+    RUST,
+    ggrank,
+    json_lines,
+)
+
+
+def test_stdin_is_one_document_a_line() -> None:
+    lines = json_lines(ggrank("rank", QUERY, stdin=f"{BANANAS}\r\n\n  \n{RUST}\n"))
+    assert [(line["index"], line["text"]) for line in lines] == [(1, RUST), (0, BANANAS)]
+
+
+def test_a_dash_reads_stdin_among_texts() -> None:
+    lines = json_lines(ggrank("rank", QUERY, PARIS, "-", stdin=f"{RUST}\n"))
+    assert {line["text"] for line in lines} == {PARIS, RUST}
+
+
+def test_stdin_with_records_gives_ids() -> None:
+    lines = json_lines(
+        ggrank("rank", QUERY, stdin=f'{{"id": "r", "text": "{RUST}"}}\n{{"id": 7, "text": "x"}}')
+    )
+    assert [line["id"] for line in lines] == ["r", 7]
+
+
+def test_a_jsonl_file_has_ids_and_titles(tmp_path: Path) -> None:
+    file = tmp_path / "documents.jsonl"
+    file.write_text(f'{{"_id": "a", "title": "Rust", "text": "is {RUST}"}}\n', "utf-8")
+    line = json_lines(ggrank("rank", QUERY, "--file", file))[0]
+    assert (line["id"], line["text"]) == ("a", f"Rust is {RUST}")
+
+
+def test_format_text_takes_records_as_they_are() -> None:
+    record = f'{{"text": "{RUST}"}}'
+    assert json_lines(ggrank("rank", QUERY, "--format", "text", stdin=record))[0]["text"] == record
+
+
+def test_a_folder_s_text_files_are_documents(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "rust.md").write_text(f"# Rust\n\n{RUST}\n", "utf-8")
+    (tmp_path / "fruit.TXT").write_text(BANANAS, "utf-8")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    lines = json_lines(ggrank("rank", QUERY, "--file", tmp_path))
+    assert [line["id"] for line in lines] == ["deep/rust.md", "fruit.TXT"]
+    assert lines[0]["text"] == f"# Rust\n\n{RUST}"
+
+
+def test_a_folder_without_texts_is_an_error(tmp_path: Path) -> None:
+    result = ggrank("rank", QUERY, "--file", tmp_path)
+    assert result.exit_code == 1
+    assert "no .txt or .md" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (b'{"id": 1, "text": "a"}\n\n{"id": 2, "txt": "b"}\n', ':3: no "text" string'),
+        (b'{"id": 1, "text": "a"}\nplain\n', ":2: not JSON"),
+        (b'{"id": 1, "text": 5}\n', ':1: no "text" string'),
+        (b'["a"]\n', ':1: no "text" string'),
+        (b'{"id": [1], "text": "a"}\n', ':1: "id" is neither'),
+        (b'{"title": 1, "text": "a"}\n', ':1: "title" is not a string'),
+        (b'{"text": "a"}\n{"text": "caf\xe9"}\n', ":2: not UTF-8"),
+        (b"[" * 100_000 + b"\n", ":1: not JSON"),
+        ("{}\n".encode("utf-16"), ":1: not UTF-8 (it looks like UTF-16)"),
+    ],
+)
+def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, content: bytes, where: str) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_bytes(content)
+    result = ggrank("rank", QUERY, "--file", file)
+    assert result.exit_code == 1
+    assert f"bad.jsonl{where}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_byte_order_mark_is_not_text() -> None:
+    line = json_lines(ggrank("rank", QUERY, stdin=b"\xef\xbb\xbf" + RUST.encode()))[0]
+    assert line["text"] == RUST
+
+
+def test_no_documents_in_a_pipe_give_no_lines() -> None:
+    result = ggrank("rank", QUERY, stdin="")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_a_text_that_is_a_file_s_name_is_pointed_out(tmp_path: Path) -> None:
+    file = tmp_path / "documents.txt"
+    file.write_text(RUST, "utf-8")
+    result = ggrank("rank", QUERY, file)
+    assert "is taken as a text; --file" in result.stderr
+    assert json.loads(result.stdout)["text"] == str(file)
+
+
+def test_text_in_any_script_survives() -> None:
+    text = "Größe 東京 🙂 עברית \u0007"
+    assert json_lines(ggrank("rank", "size", text))[0]["text"] == text

@@ -1,0 +1,74 @@
+"""``ggrank embed``: vectors as JSON lines and as one .npy file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny_models
+from command_line import (
+    BUNDLED,
+    DOCUMENTS,
+    ggrank,
+    json_lines,
+)
+from ggrank import Llama
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.write("bert-reranker", tmp_path_factory.mktemp("models"))
+
+
+def test_embed_gives_the_api_s_vectors_as_json_lines() -> None:
+    lines = json_lines(ggrank("embed", *DOCUMENTS))
+    with Llama.load(BUNDLED) as llama:
+        vectors = llama.embed_many(DOCUMENTS)
+    assert [line["index"] for line in lines] == [0, 1, 2]
+    np.testing.assert_allclose([line["embedding"] for line in lines], vectors, atol=1e-6)
+
+
+def test_embed_writes_a_row_for_each_text(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    result = ggrank("embed", *DOCUMENTS, "--output", file)
+    assert (result.exit_code, result.stdout) == (0, "")
+    vectors = np.load(file)
+    assert (vectors.shape, vectors.dtype) == ((3, 384), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["vectors.npy"]
+
+
+def test_embed_leaves_an_old_file_alone_when_it_fails(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    file.write_bytes(b"old")
+    result = ggrank("embed", "word " * 400, "--truncate", "error", "--output", file)
+    assert result.exit_code == 1
+    assert file.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_embed_into_a_folder_that_is_missing_is_one_line(tmp_path: Path) -> None:
+    result = ggrank("embed", "a", "--output", tmp_path / "none" / "vectors.npy")
+    assert result.exit_code == 1
+    assert "cannot be written" in result.stderr
+
+
+def test_embed_sets_a_prefix_and_keeps_lengths_when_asked() -> None:
+    line = json_lines(ggrank("embed", "cats", "--prefix", "about ", "--no-normalize"))[0]
+    with Llama.load(BUNDLED) as llama:
+        expected = llama.embed("about cats", normalize=False)
+    np.testing.assert_allclose(line["embedding"], expected, atol=1e-5)
+
+
+def test_embed_refuses_a_reranker(reranker: Path) -> None:
+    result = ggrank("embed", "a", "--model", reranker)
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_embed_shows_a_table_to_people() -> None:
+    result = ggrank("embed", *DOCUMENTS, "--table")
+    assert result.stdout.splitlines()[0].split() == ["index", "text", "embedding"]
+    assert "384 numbers" in result.stdout

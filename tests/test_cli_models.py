@@ -1,0 +1,97 @@
+"""``ggrank models``: the catalogue, paths, sums, and what a file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import tiny_models
+from command_line import (
+    BUNDLED,
+    ggrank,
+    json_lines,
+)
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.write("bert-reranker", tmp_path_factory.mktemp("models"))
+
+
+def test_models_list_has_every_preset_and_the_bundled_one_is_here() -> None:
+    models = {line["name"]: line for line in json_lines(ggrank("models", "list"))}
+    assert models[BUNDLED]["present"] is True
+    assert models["bge-reranker-base"]["present"] is False
+    assert models["bge-reranker-base"]["kind"] == "reranker"
+
+
+def test_models_list_as_a_table_names_size_and_licence() -> None:
+    table = ggrank("models", "list", "--table").stdout
+    row = next(line for line in table.splitlines() if line.startswith(BUNDLED))
+    assert all(word in row for word in ("embedding", "MB", "Apache-2.0", "bundled"))
+
+
+def test_models_path_prints_where_a_file_is() -> None:
+    result = ggrank("models", "path", BUNDLED)
+    assert Path(result.stdout.strip()).is_file()
+
+
+def test_models_path_of_a_model_that_is_not_here_fails() -> None:
+    result = ggrank("models", "path", "bge-reranker-base")
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
+def test_models_download_of_the_bundled_model_needs_no_network() -> None:
+    result = ggrank("models", "download", BUNDLED)
+    assert result.exit_code == 0
+    assert Path(result.stdout.strip()).is_file()
+
+
+def test_models_download_into_a_folder_puts_the_file_there(tmp_path: Path) -> None:
+    result = ggrank("models", "download", BUNDLED, "--dir", tmp_path)
+    assert result.exit_code == 0
+    assert Path(result.stdout.strip()).parent == tmp_path
+
+
+def test_models_download_dry_run_says_what_it_would_fetch() -> None:
+    result = ggrank("models", "download", "bge-reranker-v2-m3", "--dry-run")
+    assert result.exit_code == 0
+    assert "438,376,864 bytes" in result.stdout
+    assert "gpustack/bge-reranker-v2-m3-GGUF" in result.stdout
+    assert "e186a244ed455b4a" in result.stdout
+
+
+def test_models_verify_compares_the_bundled_file() -> None:
+    assert [line["state"] for line in json_lines(ggrank("models", "verify"))] == ["ok"]
+
+
+def test_models_verify_of_a_model_that_is_not_here_fails() -> None:
+    result = ggrank("models", "verify", "bge-reranker-base")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+
+
+def test_models_info_says_what_a_file_is() -> None:
+    line = json_lines(ggrank("models", "info", BUNDLED))[0]
+    assert (line["architecture"], line["quantization"], line["pooling_type"]) == ("bert", "q8_0", "MEAN")
+    assert (line["head"], line["pair_format"], line["n_embd"]) == (False, None, 384)
+
+
+def test_models_info_of_a_reranker_names_the_pair_format(reranker: Path) -> None:
+    line = json_lines(ggrank("models", "info", reranker))[0]
+    assert (line["head"], line["pooling_type"]) == (True, "RANK")
+    assert line["pair_format"] == "[CLS] query [SEP] document [SEP]"
+
+
+def test_models_info_as_a_table_is_one_fact_a_line() -> None:
+    lines = ggrank("models", "info", BUNDLED, "--table").stdout.splitlines()
+    assert "architecture   bert" in lines
+
+
+def test_models_info_of_something_else_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "page.gguf"
+    file.write_text("<!doctype html>", "utf-8")
+    result = ggrank("models", "info", file)
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,50 @@
+"""Writes the small GGUF models that tests load: ``write("bert-reranker", directory)``.
+
+Each kind has a seed: a file has the same bytes wherever it is written. `KINDS` are sound models, with goldens
+from torch in ``tests/goldens/tiny``; `ODD_KINDS` are files for tests of errors and warnings.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tiny import gguf_layout, models
+
+KINDS = tuple(models.KINDS)
+ODD_KINDS = tuple(models.ODD_KINDS)
+
+_FILE_TYPES = {"f16": 1, "q8_0": 7, "q4_k_m": 15}
+"""``enum llama_ftype``, llama.h."""
+
+
+def write(kind: str, directory: Path, *, dtype: str = "f32") -> Path:
+    """Writes one model, or finds it there, and returns its path: ``directory / f"{kind}-{dtype}.gguf"``.
+
+    Args:
+        kind: one of `KINDS` or `ODD_KINDS`.
+        directory: made when it does not exist; one directory for a whole test session writes each file once.
+        dtype: "f32"; or "f16", "q8_0", "q4_k_m", which llama.cpp's own quantizer makes from it.
+    """
+    path = Path(directory) / f"{kind}-{dtype}.gguf"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    if dtype == "f32":
+        gguf_layout.write(models.build(kind), unfinished)
+    else:
+        _quantize(write(kind, directory), unfinished, _FILE_TYPES[dtype])
+    shutil.move(unfinished, path)
+    return path
+
+
+def _quantize(source: Path, target: Path, file_type: int) -> None:
+    import llama_cpp
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = file_type
+    params.nthread = 1
+    status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), params)
+    if status != 0:
+        raise RuntimeError(f"llama.cpp could not quantize {source.name} to file type {file_type}")
