@@ -4,8 +4,8 @@
     python scripts/make_goldens.py bert-mean        for some kinds
     python scripts/make_goldens.py --tokenizers     first trains the tiny tokenizers again
 
-Needs the packages of requirements/parity.txt, and sentencepiece and protobuf for ``--tokenizers``. The results
-are committed, so that `make test` needs no torch; `make parity` computes them again and compares.
+Needs the packages of requirements/parity.txt, and sentencepiece and protobuf for ``--tokenizers``. The
+results are committed, so that `make test` needs no torch; `make parity` computes them again and compares.
 """
 
 from __future__ import annotations

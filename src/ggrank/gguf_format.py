@@ -79,12 +79,13 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """Everything before the weights."""
+    """Everything before the weights; ``string_offsets`` are those of each array of strings."""
 
     path: Path
     version: int
     metadata: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]
+    string_offsets: Mapping[str, NDArray[np.int64]]
 
     def damaged(self, what: str) -> ModelFileError:
         """The error to raise for what does not fit; ``what`` says what was expected and found."""
@@ -109,7 +110,8 @@ def read_header(data: Bytes, path: Path) -> Header:
         metadata[key] = reader.value(key)
     alignment = _alignment(reader, metadata)
     tensors = _placed(reader, _read_tensors(reader, n_tensors, alignment), alignment)
-    return Header(path, version, metadata, {tensor.name: tensor for tensor in tensors})
+    by_name = {tensor.name: tensor for tensor in tensors}
+    return Header(path, version, metadata, by_name, reader.string_offsets)
 
 
 def numbers(data: Bytes, array: GgufArray) -> NDArray[Any]:
@@ -228,6 +230,7 @@ class _Reader:
 
     def __init__(self, data: Bytes, path: Path) -> None:
         self.data, self.path, self.size, self.position = data, path, len(data), 0
+        self.string_offsets: dict[str, NDArray[np.int64]] = {}
 
     def damaged(self, what: str) -> ModelFileError:
         where = f"near byte {self.position:,}"
@@ -286,7 +289,8 @@ class _Reader:
         offset = self.skip(count * smallest, what)
         if code == _STRING:
             try:
-                self.position = int(string_offsets(self.data, offset, count)[-1])
+                self.string_offsets[key] = string_offsets(self.data, offset, count)
             except ValueError:
                 raise self.damaged(f"expected {what} to end before the file does") from None
+            self.position = int(self.string_offsets[key][-1])
         return GgufArray(VALUE_TYPES[code], count, offset, self.position - offset)

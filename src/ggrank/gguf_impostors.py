@@ -69,8 +69,8 @@ def what_it_is(path: Path, beginning: bytes, n_bytes: int) -> str:
     if (text := _as_text(beginning)) is not None:
         kind = "JSON" if text.startswith(("{", "[")) else "text"
         return (
-            f"{path} is {kind}, not a model; it begins with {text[:120]!r}. A server's answer was saved "
-            "under the model's name, or it is another of the model's files. Expected a GGUF: download it again."
+            f"{path} is {kind}, not a model; it begins with {text[:120]!r}. Expected a GGUF: a "
+            "server's answer was saved under its name, or it is another of its files. Download it again."
         )
     return (
         f"{path} is not a GGUF: expected the first bytes 47 47 55 46 ('GGUF'), found "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ggrank.errors import ModelFileError
 from ggrank.gguf_format import GgufArray, Header, numbers
-from ggrank.gguf_strings import Bytes, repeated_string, string_offsets
+from ggrank.gguf_strings import Bytes, repeated_string
 
 TOKENS = "tokenizer.ggml.tokens"
 CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
@@ -49,7 +49,7 @@ def check_vocabulary(header: Header, data: Bytes) -> None:
     _check_pre(header)
     _check_lists(header, data, tokens.count)
     _check_special_ids(header, tokens.count, model)
-    offsets = string_offsets(data, tokens.offset, tokens.count)
+    offsets = header.string_offsets[TOKENS]
     # GGML_ASSERT(id_to_token.size() == token_to_id.size())
     if (repeated := repeated_string(data, offsets)) is not None:
         raise header.damaged(f"expected every word of the vocabulary once, found {repeated!r} twice")
@@ -146,17 +146,17 @@ def trie_is_closed(trie: NDArray[np.uint32], *, last_value: int) -> bool:
     reached = np.zeros(len(trie), dtype=bool)
     found = bases[:1]
     for _ in range(_LONGEST_PREFIX):
-        here = np.zeros(len(trie), dtype=bool)
         # A byte changes the lowest eight bits of a base.
         if (found | 255).max(initial=0) >= len(trie):
             return False
-        here[found] = reached[found] = True
-        children = np.flatnonzero(is_child & here[parents])
+        here = np.zeros(len(trie), dtype=bool)
+        here[found] = True
+        children = np.flatnonzero(is_child & (here & ~reached)[parents])
+        if not len(children):
+            return True
+        reached |= here
         found = units[children] ^ bases[children]
         ends = found[is_leaf[children]]
         if (ends >= len(trie)).any() or ((trie[ends] & 0x7FFFFFFF).astype(np.int64) > last_value).any():
             return False
-        found = np.unique(found[~np.isin(found, np.flatnonzero(reached))])
-        if not len(found):
-            return True
     return False

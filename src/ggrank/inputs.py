@@ -5,7 +5,7 @@ Knows Python values; not tokens or models. Every text passes here before it is t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar, get_args
 
@@ -95,6 +95,21 @@ def windows(values: Iterable[T], size: int) -> Iterator[list[T]]:
     items = iter(values)
     while window := list(islice(items, size)):
         yield window
+
+
+def distinct(values: Sequence[Hashable]) -> tuple[list[int], list[int]]:
+    """Where each different value stands first, and for every value its place among the different ones.
+
+    What is equal is computed once, and so gets exactly the same score.
+
+    Example:
+        >>> distinct(["b", "a", "b"])
+        ([0, 1], [0, 1, 0])
+    """
+    place: dict[Hashable, int] = {}
+    places = [place.setdefault(value, len(place)) for value in values]
+    firsts = list({place: i for i, place in reversed(list(enumerate(places)))}.values())
+    return sorted(firsts), places
 
 
 def _shown(value: object) -> str:

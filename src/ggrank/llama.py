@@ -29,6 +29,7 @@ from ggrank.inputs import (
     check_threshold,
     check_top_n,
     check_truncate,
+    distinct,
     windows,
 )
 from ggrank.loading import LoadedModel, load_model
@@ -411,9 +412,12 @@ class Llama:
                 "call embed_tokens(), or load it with another pooling_type"
             )
         results = _Results([np.empty((0, self.n_embd), dtype=np.float32)])
-        for window in windows(enumerate(texts), WINDOW):
-            sequences = [self._sequence(prefix + text, f"text {i}", truncate) for i, text in window]
-            results.add(self._run(sequences), sequences, [sequence.truncated for sequence in sequences])
+        for window in windows(texts, WINDOW):
+            firsts, places = distinct(window)
+            start = len(results.truncated)
+            sequences = [self._sequence(prefix + window[i], f"text {start + i}", truncate) for i in firsts]
+            results.add(self._run(sequences), [sequence.truncated for sequence in sequences], places)
+            results.n_tokens += _n_tokens(sequences)
         return results
 
     def _logits(self, pairs: Iterable[tuple[str, str]], *, truncate: Truncate) -> _Results:
@@ -424,16 +428,18 @@ class Llama:
         check_truncate(truncate, allow_chunk=True)
         query_part = lru_cache(maxsize=1)(partial(self._builder.query_part, truncate=truncate))
         results = _Results([np.empty(0, dtype=np.float32)])
-        for window in windows(enumerate(pairs), WINDOW):
-            chunks = [
-                self._builder.pairs(query_part(query), document, name=f"document {i}", truncate=truncate)
-                for i, (query, document) in window
-            ]
+        for window in windows(pairs, WINDOW):
+            firsts, places = distinct(window)
+            start = len(results.truncated)
+            chunks = []
+            for i in firsts:
+                query, name = query_part(window[i][0]), f"document {start + i}"
+                chunks.append(self._builder.pairs(query, window[i][1], name=name, truncate=truncate))
             sequences = list(chain.from_iterable(chunks))
             logits = self._run(sequences)[:, self._column]
-            starts = np.cumsum([0, *map(len, chunks[:-1])])
-            cut = [chunk[0].truncated for chunk in chunks]
-            results.add(np.maximum.reduceat(logits, starts), sequences, cut)
+            best = np.maximum.reduceat(logits, np.cumsum([0, *map(len, chunks[:-1])]))
+            results.add(best, [chunk[0].truncated for chunk in chunks], places)
+            results.n_tokens += _n_tokens(sequences)
         return results
 
     def _sequence(self, text: str, name: str, truncate: Truncate) -> TokenSequence:
@@ -462,13 +468,15 @@ class _Results:
     truncated: list[bool] = field(default_factory=list)
     n_tokens: int = 0
 
-    def add(
-        self, values: NDArray[np.float32], sequences: Sequence[TokenSequence], truncated: list[bool]
-    ) -> None:
-        self.parts.append(values)
-        self.truncated += truncated
-        self.n_tokens += sum(len(sequence.tokens) for sequence in sequences)
+    def add(self, values: NDArray[np.float32], truncated: list[bool], places: list[int]) -> None:
+        """Takes the values of different texts or pairs, and each one's place among them."""
+        self.parts.append(values[places])
+        self.truncated += [truncated[place] for place in places]
 
     @property
     def values(self) -> NDArray[np.float32]:
         return np.concatenate(self.parts)
+
+
+def _n_tokens(sequences: Sequence[TokenSequence]) -> int:
+    return sum(len(sequence.tokens) for sequence in sequences)

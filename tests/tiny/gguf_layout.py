@@ -1,12 +1,13 @@
 """Writes a tiny model as GGUF, laid out as llama.cpp's ``convert_hf_to_gguf.py`` lays out the real ones.
 
 Tensor names come from the ``gguf`` package's own table, as they do in that converter (``conversion/*.py`` in
-llama.cpp). Two things differ, on purpose: rerankers say ``pooling_type = rank``, which the converter leaves out
-except for Qwen3; and BERT keeps its pooler, which the converter drops.
+llama.cpp). Two things differ, on purpose: rerankers say ``pooling_type = rank``, which the converter leaves
+out except for Qwen3; and BERT keeps its pooler, which the converter drops.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -97,7 +98,14 @@ def _add_job(writer: gguf.GGUFWriter, model: TinyModel) -> None:
 
 def _tensors(model: TinyModel) -> Weights:
     """The weights under GGUF's names, changed where the converter changes them."""
-    changed = {"bert": _bert, "xlmr": _xlmr, "modernbert": _modernbert, "qwen3": _qwen3, "nomic": _nomic, "jina": _same}
+    changed: dict[str, Callable[[TinyModel], Weights]] = {
+        "bert": _bert,
+        "xlmr": _xlmr,
+        "modernbert": _modernbert,
+        "qwen3": _qwen3,
+        "nomic": _nomic,
+        "jina": lambda model: model.weights,
+    }
     names = gguf.get_tensor_name_map(ARCHS[model.family], model.shape.num_hidden_layers)
     out: Weights = {}
     for name, array in changed[model.family](model).items():
@@ -120,7 +128,8 @@ def _xlmr(model: TinyModel) -> Weights:
 
 
 def _modernbert(model: TinyModel) -> Weights:
-    return _renamed({name.removeprefix("model."): a for name, a in model.weights.items()}, {"classifier": "cls.output"})
+    weights = {name.removeprefix("model."): array for name, array in model.weights.items()}
+    return _renamed(weights, {"classifier": "cls.output"})
 
 
 def _qwen3(model: TinyModel) -> Weights:
@@ -143,18 +152,14 @@ def _nomic(model: TinyModel) -> Weights:
     }
     out: Weights = {}
     for name, array in model.weights.items():
-        for ours, theirs in names.items():
-            name = name.replace(ours, theirs)
-        name = name.replace("embeddings.LayerNorm", "emb_ln")
-        out[f"encoder.{name}" if name.startswith("layers.") else name] = array
+        theirs = name.replace("embeddings.LayerNorm", "emb_ln")
+        for part, original in names.items():
+            theirs = theirs.replace(part, original)
+        out[f"encoder.{theirs}" if theirs.startswith("layers.") else theirs] = array
     for i in range(model.shape.num_hidden_layers):
         parts = [out.pop(f"encoder.layers.{i}.self_attn.{part}_proj.weight") for part in "qkv"]
         out[f"encoder.layers.{i}.attn.Wqkv.weight"] = np.concatenate(parts)
     return out
-
-
-def _same(model: TinyModel) -> Weights:
-    return model.weights
 
 
 def _renamed(weights: Weights, stems: dict[str, str]) -> Weights:

@@ -38,8 +38,9 @@ def texts() -> list[str]:
 
 def save_texts(pairs: list[tuple[str, str]], texts: list[str]) -> None:
     data = {"pairs": pairs, "texts": [[text] for text in texts]}
-    rows = {name: ",\n".join(json.dumps(row, ensure_ascii=True) for row in value) for name, value in data.items()}
-    text = ",\n".join(f'"{name}": [\n{value}\n]' for name, value in rows.items())
+    # One line a pair, in ASCII: editors and version control must not touch a single code point.
+    lines = {name: ",\n".join(json.dumps(row) for row in rows) for name, rows in data.items()}
+    text = ",\n".join(f'"{name}": [\n{rows}\n]' for name, rows in lines.items())
     (DIRECTORY / "texts.json").write_text(f"{{\n{text}\n}}\n", "utf-8")
 
 

@@ -1,4 +1,4 @@
-"""JinaBert (v2) in torch, for which ``transformers`` has no class: ALiBi, a gated GELU block, one linear layer.
+"""JinaBert (v2) in torch, as ``transformers`` has no class for it: ALiBi, gated GELU, a linear head.
 
 Written from the published architecture (https://arxiv.org/abs/2310.19923, section 3) and ALiBi
 (https://arxiv.org/abs/2108.12409), with the tensor names of jinaai/jina-reranker-v1-tiny-en. The score is

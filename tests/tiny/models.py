@@ -77,12 +77,12 @@ def _jina(kind: str) -> TinyModel:
 
 
 def _without_head(model: TinyModel) -> TinyModel:
-    kept = {name: array for name, array in model.weights.items() if "classifier" not in name}
-    return replace(_without_pooler(replace(model, weights=kept)), labels=())
+    return replace(_without(model, "pooler", "classifier"), labels=())
 
 
-def _without_pooler(model: TinyModel) -> TinyModel:
-    return replace(model, weights={name: array for name, array in model.weights.items() if "pooler" not in name})
+def _without(model: TinyModel, *parts: str) -> TinyModel:
+    kept = {name: a for name, a in model.weights.items() if not any(part in name for part in parts)}
+    return replace(model, weights=kept)
 
 
 def _labels(n_labels: int) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ KINDS: dict[str, Callable[[str], TinyModel]] = {
 
 ODD_KINDS: dict[str, Callable[[str], TinyModel]] = {
     "rank-without-head": lambda kind: _without_head(_bert(kind, "rank", n_labels=1)),
-    "bert-reranker-without-pooler": lambda kind: _without_pooler(_bert(kind, "rank", n_labels=1)),
+    "bert-reranker-without-pooler": lambda kind: _without(_bert(kind, "rank", n_labels=1), "pooler"),
     "bert-reranker-without-pooling-type": lambda kind: _bert(kind, None, n_labels=1),
     "xlmr-reranker-without-pooling-type": lambda kind: _xlmr(kind, None, n_labels=1),
     "bert-without-pooling-type": lambda kind: _bert(kind, None),

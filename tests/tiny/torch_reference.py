@@ -1,4 +1,4 @@
-"""The originals: tokenizers of the ``tokenizers`` package and models of ``transformers``, with the tiny weights.
+"""The originals: tokenizers of the ``tokenizers`` package, models of ``transformers`` with the tiny weights.
 
 Used by ``scripts/make_goldens.py`` and the parity tests only; needs torch and transformers. Every sequence is
 computed alone, in float32, with plain ("eager") attention.
@@ -24,11 +24,10 @@ from tiny.models import TinyModel
 from tiny.templates import RERANK_TEMPLATE
 
 
-
 class Reference:
     """One tiny model in torch.
 
-    ``outputs`` are logits, shape (n, 1), for a reranker (for Qwen3 the probability of "yes", as its model card
+    ``outputs`` are logits, shape (n, 1), for a reranker (for Qwen3 the probability of "yes", as its card
     computes it), and pooled vectors, shape (n, n_embd), not normalised, for an embedder.
     """
 
@@ -59,7 +58,7 @@ class Reference:
         return torch.stack(rows).numpy()
 
     def _template(self, query: str, document: str) -> list[int]:
-        """As the model card of Qwen3-Reranker does it: the middle is cut, then set between prefix and suffix."""
+        """As the model card of Qwen3-Reranker does it: the middle is cut, and set in prefix and suffix."""
         start = RERANK_TEMPLATE.index("<Instruct>")
         end = RERANK_TEMPLATE.index("{document}") + len("{document}")
         body = RERANK_TEMPLATE[start:end].replace("{query}", query).replace("{document}", document)
@@ -85,9 +84,8 @@ def exact_pairs(model: TinyModel) -> list[tuple[str, str]]:
         return []
     reference, query = Reference(model, n_ctx=100_000), "Who may vote?"
     n_ctx = model.shape.max_position_embeddings
-    return [
-        (query, _exact(lambda text: len(reference.pair(query, text)[0]), n)) for n in range(n_ctx - 1, n_ctx + 2)
-    ]
+    lengths = range(n_ctx - 1, n_ctx + 2)
+    return [(query, _exact(lambda text: len(reference.pair(query, text)[0]), n)) for n in lengths]
 
 
 def exact_texts(model: TinyModel) -> list[str]:
@@ -114,7 +112,7 @@ def _exact(count: Callable[[str], int], n_tokens: int) -> str:
 def load_tokenizer(name: str, *, special_as_text: bool = True) -> Tokenizer:
     """The committed tokenizer.
 
-    ``special_as_text``: the text of a special token is text like any other, which ggrank promises of documents.
+    ``special_as_text``: a special token's text is text like any other, which ggrank promises of documents.
     """
     file = "qwen2" if name == "qwen3-embedding" else name
     data = json.loads((Path(__file__).parent / f"{file}.json").read_text("utf-8"))
@@ -134,8 +132,11 @@ def _unmatched(data: dict[str, Any]) -> dict[str, Any]:
     but ``tokenizers`` keeps them among the unigram pieces, and finds them.
     """
     special = {added["content"] for added in data["added_tokens"]}
-    vocab = [[f"\U0010fffd{piece}" if piece in special else piece, score] for piece, score in data["model"]["vocab"]]
-    return {**data, "added_tokens": [], "model": {**data["model"], "vocab": vocab}}
+    pieces = [
+        [f"\U0010fffd{piece}" if piece in special else piece, score]
+        for piece, score in data["model"]["vocab"]
+    ]
+    return {**data, "added_tokens": [], "model": {**data["model"], "vocab": pieces}}
 
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -244,7 +245,8 @@ def _loaded(network: Any, model: TinyModel, *, prefix: str = "", extra: dict[str
     """The network with every one of the tiny weights, and with none left over ("strict")."""
     weights = {**model.weights, **(extra or {})}
     named = {name if name.startswith("classifier") else prefix + name: a for name, a in weights.items()}
-    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in named.items()}, strict=True)
+    state = {name: torch.from_numpy(array.copy()) for name, array in named.items()}
+    network.load_state_dict(state, strict=True)
     return network.eval()
 
 

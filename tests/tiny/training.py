@@ -1,7 +1,9 @@
-"""Trains the small tokenizers on the texts of tests/data; run once, by ``scripts/make_goldens.py --tokenizers``.
+"""Trains the small tokenizers on the texts of ``tests/data``, for ``scripts/make_goldens.py --tokenizers``.
 
-The results are committed (``tests/tiny/*.json``) in the format of the ``tokenizers`` package, with the normalizers,
-splitting rules and templates of the tokenizers that real models have. Needs ``tokenizers`` and ``sentencepiece``.
+The results are committed (``tests/tiny/*.json``) in the format of the ``tokenizers`` package, with the
+normalizers, splitting rules and templates of the tokenizers that real models have. Needs ``tokenizers``,
+``sentencepiece`` and ``protobuf``. WordPiece training breaks ties at random: its vocabulary differs from run
+to run, and with it the goldens.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ TEXTS = (DATA / "english.txt", DATA / "world.txt")
 HERE = Path(__file__).parent
 
 QWEN2_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """Qwen2's splitting rule, from the tokenizer.json of Qwen/Qwen3-Reranker-0.6B."""
 
@@ -59,7 +62,9 @@ def modernbert(vocab_size: int = 1200) -> dict[str, Any]:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     _train_bpe(tokenizer, vocab_size)
     tokenizer.add_tokens([AddedToken(" " * n, normalized=True) for n in (4, 3, 2)])
-    tokenizer.add_special_tokens(["[UNK]", "[CLS]", "[SEP]", "[PAD]", AddedToken("[MASK]", lstrip=True, special=True)])
+    tokenizer.add_special_tokens(
+        ["[UNK]", "[CLS]", "[SEP]", "[PAD]", AddedToken("[MASK]", lstrip=True, special=True)]
+    )
     tokenizer.post_processor = _pairs("[CLS]", "[SEP]", tokenizer)
     return json.loads(tokenizer.to_str())
 
@@ -78,13 +83,15 @@ def roberta(vocab_size: int = 1200) -> dict[str, Any]:
 
 
 def qwen2(vocab_size: int = 1200) -> dict[str, Any]:
-    """As Qwen/Qwen3-Reranker-0.6B has it: NFC, byte-level BPE with Qwen2's rule, no template; "yes", "no", "|" are tokens."""
+    """As Qwen/Qwen3-Reranker-0.6B has it: NFC, byte-level BPE with Qwen2's rule; "yes", "no" are tokens."""
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     answers = [RERANK_TEMPLATE, "yes", "no", "query", "document"] * 200
     _train_bpe(tokenizer, vocab_size, more=answers)
     tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
@@ -102,9 +109,15 @@ def unigram(vocab_size: int = 2000) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         prefix = str(Path(directory) / "unigram")
         sentencepiece.SentencePieceTrainer.train(
-            input=",".join(map(str, TEXTS)), model_prefix=prefix, vocab_size=vocab_size - 2, model_type="unigram",
-            character_coverage=0.9995, normalization_rule_name="nmt_nfkc", num_threads=1, minloglevel=2,
-        )  # fmt: skip
+            input=",".join(map(str, TEXTS)),
+            model_prefix=prefix,
+            model_type="unigram",
+            vocab_size=vocab_size - 2,
+            character_coverage=0.9995,
+            normalization_rule_name="nmt_nfkc",
+            num_threads=1,
+            minloglevel=2,
+        )
         proto = sentencepiece_model_pb2.ModelProto()
         proto.ParseFromString(Path(f"{prefix}.model").read_bytes())
     pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]

@@ -1,7 +1,7 @@
 """Reads the committed tokenizers (``tests/tiny/*.json``) and writes the fields that a GGUF file has for them.
 
-The same fields as llama.cpp's ``convert_hf_to_gguf.py`` writes (``conversion/base.py``, ``conversion/bert.py``
-and ``gguf/vocab.py`` there).
+The same fields as llama.cpp's ``convert_hf_to_gguf.py`` writes (``conversion/base.py`` and ``bert.py``,
+``gguf-py/gguf/vocab.py`` there).
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def add(writer: Writer, name: str, *, n_token_types: int) -> None:
         _add_unigram(writer, n_token_types)
     elif name == "modernbert":
         _add_bpe(writer, name, pre="modern-bert")
-        _add_special(writer, name, bos="[CLS]", eos="[SEP]", unk="[UNK]", sep="[SEP]", pad="[PAD]", mask="[MASK]")
+        _add_special(
+            writer, name, bos="[CLS]", eos="[SEP]", unk="[UNK]", sep="[SEP]", pad="[PAD]", mask="[MASK]"
+        )
         _add_flags(writer, bos=True, eos=True, sep=True)
     elif name == "roberta":
         writer.add_token_type_count(n_token_types)
@@ -87,7 +89,7 @@ def _add_unigram(writer: Writer, n_token_types: int) -> None:
     """XLM-RoBERTa: unigram pieces with scores, and the precompiled nmt_nfkc character map."""
     data = read("unigram")
     control, normal, unknown = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL, gguf.TokenType.UNKNOWN
-    types = {token: control for token in _special_tokens("unigram")} | {"<unk>": unknown}
+    types = dict.fromkeys(_special_tokens("unigram"), control) | {"<unk>": unknown}
     writer.add_tokenizer_model("t5")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(list(tokens("unigram")))
