@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ggrank.checksums import Expected, check, sha256_of
 from ggrank.errors import ChecksumError
+from ggrank.hub.checksums import Expected, check, sha256_of
 
 RIGHT = b"the right bytes"
 WRONG = b"the wrong bytes"

@@ -61,7 +61,8 @@ def reranker(models: Path) -> Iterator[Llama]:
 def test_a_loaded_embedder_says_what_it_is(embedder: Llama) -> None:
     assert (embedder.mode, embedder.pooling_type, embedder.n_embd) == ("embedding", PoolingType.MEAN, 384)
     assert (embedder.n_ctx, embedder.engine, embedder.quantization) == (256, "llama.cpp", "q8_0")
-    assert embedder.device and embedder.model_path.name == "all-minilm-l6-v2-q8_0.gguf"
+    assert embedder.device
+    assert embedder.model_path.name == "all-minilm-l6-v2-q8_0.gguf"
 
 
 def test_a_loaded_reranker_says_what_it_is(reranker: Llama) -> None:
@@ -101,7 +102,9 @@ def test_duplicates_get_equal_scores_in_input_order(embedder: Llama) -> None:
 
 def test_rank_keeps_top_n_and_what_reaches_the_threshold(embedder: Llama) -> None:
     every = embedder.rank("safe systems programming language", RUST)
-    assert every[0].index == 0 and len(every) == 3 and every.scale == "cosine"
+    assert every[0].index == 0
+    assert len(every) == 3
+    assert every.scale == "cosine"
     assert [d.index for d in embedder.rank("safe systems programming language", RUST, top_n=1)] == [0]
     limit = every[1].score
     assert len(embedder.rank("safe systems programming language", RUST, threshold=limit)) == 2
@@ -186,7 +189,8 @@ def test_chunks_score_at_least_the_documents_beginning(reranker: Llama) -> None:
 
 def test_a_query_longer_than_n_ctx_is_cut_and_marked(reranker: Llama) -> None:
     ranking = reranker.rank("word " * 5_000, RUST)
-    assert all(document.truncated for document in ranking) and len(ranking) == 3
+    assert all(document.truncated for document in ranking)
+    assert len(ranking) == 3
 
 
 ODD_TEXTS = [
@@ -236,7 +240,8 @@ def _loaded(kind: str, directory: Path) -> Llama:
 @given(texts=st.lists(st.text(max_size=80), max_size=8), query=st.text(max_size=40))
 def test_any_texts_give_one_finite_logit_each(reranker: Llama, texts: list[str], query: str) -> None:
     logits = reranker.rerank(query, texts)
-    assert logits.shape == (len(texts),) and np.isfinite(logits).all()
+    assert logits.shape == (len(texts),)
+    assert np.isfinite(logits).all()
 
 
 @anything
@@ -371,7 +376,8 @@ def test_closing_while_other_threads_compute_ends_in_results_or_a_clear_error(mo
     llama.close()
     for thread in threads:
         thread.join()
-    assert len(outcomes) == 4 and set(outcomes) <= {"done", ClosedError}
+    assert len(outcomes) == 4
+    assert set(outcomes) <= {"done", ClosedError}
 
 
 def test_use_after_close_is_a_clear_error_and_closing_twice_is_fine(models: Path) -> None:

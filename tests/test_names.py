@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ggrank.errors import InputError, InputTypeError, ModelNotFoundError
-from ggrank.hub_file import HubFile
-from ggrank.names import read_name
+from ggrank.hub.files import HubFile
+from ggrank.hub.names import read_name
 from ggrank.presets import presets
 
 

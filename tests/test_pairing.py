@@ -59,10 +59,13 @@ def test_cutting_never_touches_special_tokens_nor_the_querys_beginning(q: str, d
     (tokens,) = pair(builder(bert_pair(BERT), n_ctx), q, d)
     assert len(tokens) <= n_ctx
     specials = [i for i in tokens.tolist() if i < OFFSET]
-    assert specials == [CLS, SEP, SEP] and tokens[0] == CLS and tokens[-1] == SEP
+    assert specials == [CLS, SEP, SEP]
+    assert tokens[0] == CLS
+    assert tokens[-1] == SEP
     middle = tokens.tolist().index(SEP)
     kept_query, kept_document = spell(tokens[1:middle]), spell(tokens[middle + 1 : -1])
-    assert q.startswith(kept_query) and d.startswith(kept_document)
+    assert q.startswith(kept_query)
+    assert d.startswith(kept_document)
     assert kept_query == q or len(kept_query) >= 3 * n_ctx // 4 - 3
     assert (
         len(kept_query) + len(kept_document) + 3 == n_ctx
@@ -145,7 +148,9 @@ def test_the_space_before_the_document_goes_with_the_document() -> None:
 def test_a_templates_query_is_cut_but_its_words_stay() -> None:
     (tokens,) = pair(builder(template_format(), 64), "q" * 500, "d" * 500)
     text = spell(tokens)
-    assert len(tokens) <= 64 and text.startswith("judge\n<Query>: qq") and text.endswith("\nanswer")
+    assert len(tokens) <= 64
+    assert text.startswith("judge\n<Query>: qq")
+    assert text.endswith("\nanswer")
     assert "\n<Document>:" in text
 
 
@@ -165,8 +170,10 @@ def test_no_room_for_the_template_is_an_error_not_a_crash() -> None:
 def test_a_single_text_is_cut_at_its_end_inside_its_frame() -> None:
     frame = TextFrame(head=(CLS,), tail=(SEP,))
     sequence = single_sequence(letters("abcdef"), frame, n_ctx=5, name="the text", truncate="end")
-    assert sequence.truncated and spell(sequence.tokens) == "abc"
-    assert sequence.tokens[0] == CLS and sequence.tokens[-1] == SEP
+    assert sequence.truncated
+    assert spell(sequence.tokens) == "abc"
+    assert sequence.tokens[0] == CLS
+    assert sequence.tokens[-1] == SEP
 
 
 def test_nothing_at_all_to_compute_is_an_error() -> None:

@@ -36,7 +36,8 @@ def verdicts(records: Path) -> dict[str, str]:
 def test_this_build_computes_the_original_models_vectors_and_that_is_remembered(records: Path) -> None:
     assert build_verdict(SETTINGS).ok
     (key,) = verdicts(records)
-    assert key.startswith("build|") and verdicts(records)[key] == "ok"
+    assert key.startswith("build|")
+    assert verdicts(records)[key] == "ok"
 
 
 def test_every_configuration_is_proved_on_its_own(records: Path) -> None:
@@ -97,12 +98,14 @@ def run_load() -> subprocess.CompletedProcess[str]:
 
 def test_where_repacked_weights_crash_plain_ones_are_used_and_said_once_with_the_flags(records: Path) -> None:
     first = run_load()
-    assert first.stdout.split("\n")[0] == "True (384,)" and not first.stderr
+    assert first.stdout.split("\n")[0] == "True (384,)"
+    assert not first.stderr
     records.write_text(json.dumps(dict.fromkeys(verdicts(records), "crashed with SIGSEGV")))
     second = run_load()
     assert second.stdout == "False (384,)\nFalse (384,)\n"
     assert second.stderr.count("GgrankWarning: this build") == 1
-    assert "crashed with SIGSEGV" in second.stderr and "-fno-tree-dse -fno-dse" in second.stderr
+    assert "crashed with SIGSEGV" in second.stderr
+    assert "-fno-tree-dse -fno-dse" in second.stderr
 
 
 def test_where_nothing_works_the_error_says_what_to_do(records: Path) -> None:

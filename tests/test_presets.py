@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from ggrank.checksums import sha256_of
 from ggrank.errors import ModelNotFoundError
+from ggrank.hub.checksums import sha256_of
 from ggrank.presets import Preset, bundled_path, presets
 from ggrank.types import PoolingType
 

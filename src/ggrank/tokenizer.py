@@ -61,7 +61,8 @@ class Tokenizer:
 
 def _pieces(text: str) -> Iterator[str]:
     """Parts of the text that tokenise on their own to the same ids: each but the first begins with
-    the one space before a word."""
+    the one space before a word.
+    """
     start = 0
     while len(text) - start > PIECE_CHARACTERS:
         end = start + PIECE_CHARACTERS

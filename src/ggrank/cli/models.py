@@ -99,7 +99,7 @@ def download(
 ) -> None:
     """Fetch the model NAME (a preset or a Hugging Face repo), check its sum, print its path.
 
-    A file that is here already is not fetched again; a download that broke goes on where it stopped.
+    A file that is here already is not fetched again.
     """
     from ggrank import hub
 

@@ -1,8 +1,8 @@
 """Names to files: a preset's name, a path or a Hugging Face repo id becomes a GGUF file on this disk.
 
-The one door to the files below it: what a name means (`ggrank.names`), what is known of a model
-(`ggrank.presets`), where a repo's file is (`ggrank.store`), how the hub is spoken to
-(`ggrank.hub_client`). Knows nothing of what is in a file.
+The one door to the files below it: what a name means (`ggrank.hub.names`), what is known of a model
+(`ggrank.presets`), where a repo's file is (`ggrank.hub.store`), how the hub is spoken to
+(`ggrank.hub.client`). Knows nothing of what is in a file.
 
     name -> path
          -> preset, repo -> a file that is here | the cache | a download -> size and sha256 checked -> path
@@ -16,11 +16,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ggrank import store
-from ggrank.checksums import Expected, check
 from ggrank.errors import InputError, ModelNotFoundError
-from ggrank.hub_file import HubAccess, HubFile
-from ggrank.names import Named, read_name
+from ggrank.hub import store
+from ggrank.hub.checksums import Expected, check
+from ggrank.hub.files import HubAccess, HubFile
+from ggrank.hub.names import Named, read_name
 from ggrank.presets import Preset as Preset
 from ggrank.presets import presets as presets
 

@@ -28,7 +28,7 @@ class HubFile:
         size: in bytes, likewise.
 
     Example:
-        >>> from ggrank.hub_file import HubFile
+        >>> from ggrank.hub.files import HubFile
         >>> str(HubFile("org/model-GGUF", "model-q8_0.gguf"))
         'org/model-GGUF/model-q8_0.gguf'
     """
@@ -51,7 +51,7 @@ class HubAccess:
         InputError: the token has characters that no token has. The message does not show it.
 
     Example:
-        >>> from ggrank.hub_file import HubAccess
+        >>> from ggrank.hub.files import HubAccess
         >>> HubAccess("hf_secret", endpoint="https://name:password@mirror.example/").page
         'https://***@mirror.example'
         >>> HubAccess("hf_secret")

@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ggrank import hub_client, records
-from ggrank.checksums import Expected, check
+from ggrank import records
 from ggrank.errors import ChecksumError, DownloadError, ModelNotFoundError
-from ggrank.hub_file import HubAccess, HubFile
+from ggrank.hub import client
+from ggrank.hub.checksums import Expected, check
+from ggrank.hub.files import HubAccess, HubFile
 
 DOWNLOADS = "downloads"
 """The record of repos' files: ``repo@revision/file`` -> sha256, size, path; ``repo@revision`` -> file."""
@@ -37,7 +38,7 @@ def obtain(file: HubFile, access: HubAccess, directory: Path | None = None) -> P
     path = present(file, access, directory)
     if path is None:
         file = _ask_hub(file, access)
-        path = hub_client.fetch(file, access, directory)
+        path = client.fetch(file, access, directory)
     found = check(path, expected_of(file, path))
     if directory is not None and file.file and path != directory / file.file:
         path = copy(path, directory / file.file)
@@ -56,7 +57,7 @@ def present(file: HubFile, access: HubAccess, directory: Path | None = None) -> 
     # Who names a cache wants the file in there, not one that lies elsewhere.
     if recorded and access.cache_dir is None and Path(str(recorded)).is_file():
         return Path(str(recorded))
-    return hub_client.cached(file, access)
+    return client.cached(file, access)
 
 
 def with_name(file: HubFile) -> HubFile:
@@ -72,7 +73,7 @@ def expected_of(file: HubFile, path: Path | None = None) -> Expected:
         return Expected(file.sha256, size, _PINNED)
     if recorded.get("sha256"):
         return Expected(recorded["sha256"], size, _RECORDED)
-    return Expected(hub_client.sum_in_cache(path) if path else None, size, _NAMED)
+    return Expected(client.sum_in_cache(path) if path else None, size, _NAMED)
 
 
 def expected_at(path: Path) -> Expected:
@@ -114,7 +115,7 @@ def _ask_hub(file: HubFile, access: HubAccess) -> HubFile:
             f"{file} is not on this machine, and HF_HUB_OFFLINE or local_files_only keeps ggrank off the "
             f"network. Looked in {access.cache}. Download it once with the network on, or give a path."
         )
-    remote = hub_client.look_up(file, access)
+    remote = client.look_up(file, access)
     known = expected_of(replace(file, file=remote.file))
     if known.sha256 and remote.sha256 and known.sha256 != remote.sha256:
         raise ChecksumError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ggrank.errors import InputError, InputTypeError, ModelNotFoundError
-from ggrank.hub_file import HubFile
+from ggrank.hub.files import HubFile
 from ggrank.presets import Preset, bundled_path, presets
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -38,7 +38,7 @@ def read_name(
         InputError: ``filename`` or ``revision`` for something that is not in a repo.
 
     Example:
-        >>> from ggrank.names import read_name
+        >>> from ggrank.hub.names import read_name
         >>> str(read_name("org/model-GGUF", filename="model-q8_0.gguf").place)
         'org/model-GGUF/model-q8_0.gguf'
     """

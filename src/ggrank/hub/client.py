@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ggrank.errors import DownloadError, GgrankError, InputError, ModelNotFoundError
-from ggrank.hub_file import HubAccess, HubFile
+from ggrank.hub.files import HubAccess, HubFile
 
 T = TypeVar("T")
 

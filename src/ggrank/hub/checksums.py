@@ -38,7 +38,7 @@ def sha256_of(path: Path) -> str:
     """The file's sha256 as 64 hex digits.
 
     Example:
-        >>> from ggrank.checksums import sha256_of
+        >>> from ggrank.hub.checksums import sha256_of
         >>> from ggrank.presets import bundled_path, presets
         >>> preset = presets()["all-minilm-l6-v2"]
         >>> sha256_of(bundled_path(preset)) == preset.sha256
