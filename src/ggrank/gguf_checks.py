@@ -16,7 +16,6 @@ from typing import Any
 from ggrank.errors import ModelFileError, ModelModeError
 from ggrank.gguf_format import GgufArray, Header, numbers
 from ggrank.gguf_strings import Bytes
-from ggrank.gguf_vocabulary import TOKENS
 
 ENCODERS = frozenset(
     {"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"}
@@ -201,7 +200,7 @@ def _check_tensors(facts: _Facts) -> None:
             expected = "f32" if is_added else "a type that llama.cpp multiplies"
             raise header.damaged(f"expected {tensor.name!r} to be stored as {expected}, found {tensor.type}")
     rows = {
-        "token_embd.weight": (header.metadata[TOKENS].count, "words in the vocabulary"),
+        "token_embd.weight": (header.metadata["tokenizer.ggml.tokens"].count, "words in the vocabulary"),
         "position_embd.weight": (facts.whole("context_length", 0), f"as {facts.architecture}.context_length"),
     }
     for name, (n_rows, of) in rows.items():

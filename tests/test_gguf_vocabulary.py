@@ -1,0 +1,132 @@
+"""Tokenizers that llama.cpp would end the process over, and the table of the unigram ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gguf_bytes
+import tiny_models
+from ggrank.errors import ModelFileError
+from ggrank.gguf_file import open_gguf
+from ggrank.gguf_vocabulary import CHARSMAP, TOKENS, trie_is_closed
+from gguf_bytes import N_EMBD, WORDS, Gguf, Type, small
+
+Change = Callable[[Gguf], Gguf]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.gguf"
+
+
+def refusal(path: Path, file: Gguf) -> str:
+    path.write_bytes(file.to_bytes())
+    with pytest.raises(ModelFileError) as caught:
+        open_gguf(path)
+    assert str(path) in str(caught.value)
+    assert "xpected" in str(caught.value)
+    return str(caught.value)
+
+
+def changed(name: str, value: object, **types: Type) -> Change:
+    return lambda file: file.with_key(f"tokenizer.ggml.{name}", value, **types)
+
+
+def without(name: str) -> Change:
+    return lambda file: file.without_key(f"tokenizer.ggml.{name}")
+
+
+DAMAGES: dict[str, tuple[Change, str]] = {
+    "no tokenizer": (without("model"), "tokenizer.ggml.model"),
+    "a tokenizer that is none": (changed("model", "no_vocab"), "no_vocab"),
+    "a tokenizer that dies of two spaces": (changed("pre", "whitespace", type=Type.STRING), "two spaces"),
+    "no words": (without("tokens"), TOKENS),
+    "an empty list of words": (changed("tokens", []), TOKENS),
+    "words that are numbers": (changed("tokens", [1] * 12, items=Type.INT32), "a list of words"),
+    "a word twice": (changed("tokens", [*WORDS[:-1], "▁a"]), "'▁a' twice"),
+    "a word that C reads twice": (changed("tokens", [*WORDS[:-1], "d\0x"]), "'d' twice"),
+    "too few kinds of words": (changed("token_type", [1] * 11), "expected 12 numbers"),
+    "a byte among word pieces": (changed("token_type", [6] * 12), "no byte tokens"),
+    "too few scores": (changed("scores", [1.0], type=Type.ARRAY, items=Type.FLOAT32), "found 1"),
+    "a special token outside": (changed("bos_token_id", 12), "from 0 to 11, found 12"),
+    "a special token that is not named": (without("unknown_token_id"), "found 100"),
+    "a byte that cannot be spelled": (changed("model", "llama"), "<0x00>"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_tokenizer_that_llama_cpp_would_die_of_is_refused(path: Path, name: str) -> None:
+    damage, part = DAMAGES[name]
+    assert part in refusal(path, damage(small()))
+
+
+def test_a_sentencepiece_vocabulary_that_spells_every_byte_is_read(path: Path) -> None:
+    words = [*WORDS, *(f"<0x{byte:02X}>" for byte in range(256))]
+    file = small().with_key(TOKENS, words).with_key("tokenizer.ggml.model", "llama")
+    file = file.with_key("tokenizer.ggml.token_type", [1] * len(words))
+    data = bytes(N_EMBD * len(words) * 4)
+    file = file.with_tensor("token_embd.weight", shape=(N_EMBD, len(words)), data=data)
+    path.write_bytes(file.to_bytes())
+    assert open_gguf(path).tokenizer_model == "llama"
+
+
+@pytest.fixture(scope="module")
+def unigram(tmp_path_factory: pytest.TempPathFactory) -> Gguf:
+    return gguf_bytes.read(tiny_models.write("xlmr-cls", tmp_path_factory.getbasetemp() / "tiny"))
+
+
+@pytest.mark.parametrize("size", [0, 3, 4, 1000])
+def test_a_charsmap_that_is_cut_off_is_refused(path: Path, unigram: Gguf, size: int) -> None:
+    assert CHARSMAP in refusal(path, unigram.with_key(CHARSMAP, unigram.value(CHARSMAP)[:size]))
+
+
+def test_a_charsmap_without_the_end_of_its_last_text_is_refused(path: Path, unigram: Gguf) -> None:
+    table = bytes(unigram.value(CHARSMAP))
+    size = int.from_bytes(table[:4], "little") + 4
+    unending = list(table[:size] + table[size:].replace(b"\0", b"x"))
+    assert "a broken one" in refusal(path, unigram.with_key(CHARSMAP, unending))
+
+
+def leads_outside(trie: list[int], text: bytes, last_value: int) -> bool:
+    """llama.cpp's own walk, from ``normalize_prefix`` in its llama-vocab.cpp."""
+
+    def base(unit: int) -> int:
+        return (unit >> 10) << ((unit & 0x200) >> 6) & 0xFFFFFFFF
+
+    node = base(trie[0])
+    for byte in text:
+        node ^= byte
+        if node >= len(trie):
+            return True
+        unit = trie[node]
+        if unit & 0x800000FF != byte:
+            return False
+        node ^= base(unit)
+        if unit >> 8 & 1 and (node >= len(trie) or trie[node] & 0x7FFFFFFF > last_value):
+            return True
+    return False
+
+
+@given(seed=st.integers(0, 10_000), n_broken=st.sampled_from([0, 1, 300, 30_000]), root=st.booleans())
+def test_no_text_leads_outside_a_charsmap_that_passes(
+    unigram: Gguf, seed: int, n_broken: int, root: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    table = bytes(unigram.value(CHARSMAP))
+    size = int.from_bytes(table[:4], "little")
+    last_value = table[4 + size :].rfind(b"\0")
+    trie = np.frombuffer(table[4 : 4 + size], "<u4").copy()
+    broken = random.integers(0 if root else 1, len(trie), size=n_broken)
+    trie[broken] ^= np.uint32(1) << random.integers(32, size=n_broken, dtype=np.uint32)
+    units = trie.tolist()
+    codes = random.integers(1, 0xD800, size=(200, 3))
+    texts = ["".join(map(chr, row)).encode() for row in codes.tolist()]
+    if any(leads_outside(units, text, last_value) for text in texts):
+        assert not trie_is_closed(trie, last_value=last_value)
+    assert n_broken > 0 or trie_is_closed(trie, last_value=last_value)
