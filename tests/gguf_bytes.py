@@ -59,7 +59,7 @@ class Gguf:
     def with_key(self, name: str, value: Any, *, type: Type | None = None, items: Type | None = None) -> Gguf:
         """The same file with one key changed, or added at the end."""
         old = next((key for key in self.keys if key.name == name), Key(name, Type.UINT32, None))
-        new = Key(name, type or old.type, value, items or old.items)
+        new = Key(name, old.type if type is None else type, value, old.items if items is None else items)
         if old not in self.keys:
             return replace(self, keys=(*self.keys, new))
         return replace(self, keys=tuple(new if key is old else key for key in self.keys))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,22 @@ def test_an_architecture_that_rotates_whole_heads_must_say_so(path: Path) -> Non
 def test_heads_of_an_architecture_without_attention_are_left_alone(path: Path) -> None:
     path.write_bytes(with_architecture("mamba", attention__head_count=0).to_bytes())
     assert open_gguf(path).architecture == "mamba"
+
+
+@pytest.mark.parametrize("pattern", [0, 1])
+def test_windows_in_all_layers_or_in_none_are_refused(path: Path, pattern: int) -> None:
+    facts = {"block_count": 4, "attention__sliding_window": 8, "attention__sliding_window_pattern": pattern}
+    message = refusal(path, with_architecture("modern-bert", **facts))
+    assert "layers with a window and layers without" in message
+
+
+@pytest.mark.parametrize(("windows", "fits"), [([0, 1, 1, 1], True), ([1], True), ([1] * 4, False)])
+def test_a_list_of_windows_needs_both_kinds(path: Path, windows: list[int], fits: bool) -> None:
+    file = with_architecture("modern-bert", block_count=4, attention__sliding_window=8)
+    name = "modern-bert.attention.sliding_window_pattern"
+    path.write_bytes(file.with_key(name, windows, type=Type.ARRAY, items=Type.BOOL).to_bytes())
+    with nullcontext() if fits else pytest.raises(ModelFileError, match="layers without"):
+        open_gguf(path)
 
 
 def test_experts_that_fit_are_left_alone(path: Path) -> None:

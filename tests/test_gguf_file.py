@@ -75,7 +75,7 @@ def test_every_tensor_is_where_the_gguf_package_finds_it(twice: tuple[GgufFile, 
     assert file.n_bytes == file.path.stat().st_size
 
 
-VALUES = {type: 1 for type in DTYPES} | {Type.FLOAT32: 0.5, Type.FLOAT64: 0.1, Type.BOOL: True}
+VALUES = dict.fromkeys(DTYPES, 1) | {Type.FLOAT32: 0.5, Type.FLOAT64: 0.1, Type.BOOL: True}
 
 
 @pytest.mark.parametrize("type", DTYPES)

@@ -81,6 +81,11 @@ def unigram(tmp_path_factory: pytest.TempPathFactory) -> Gguf:
     return gguf_bytes.read(tiny_models.write("xlmr-cls", tmp_path_factory.getbasetemp() / "tiny"))
 
 
+def test_a_word_that_is_longer_than_a_stack_is_deep_is_refused(path: Path, unigram: Gguf) -> None:
+    words = [*unigram.value(TOKENS)[:-1], "q" * 70_000]
+    assert "at most 1,024 bytes, found one of 70,000" in refusal(path, unigram.with_key(TOKENS, words))
+
+
 @pytest.mark.parametrize("size", [0, 3, 4, 1000])
 def test_a_charsmap_that_is_cut_off_is_refused(path: Path, unigram: Gguf, size: int) -> None:
     assert CHARSMAP in refusal(path, unigram.with_key(CHARSMAP, unigram.value(CHARSMAP)[:size]))

@@ -17,11 +17,12 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "ggrank"
 LAYERS: list[set[str]] = [
     {"errors"},
     {"types"},
-    # pure, or touching one small thing (a record, a catalogue, a connection)
-    {"records", "inputs", "pairing", "packing", "scoring", "wordpiece"},
-    {"gguf_format", "gguf_vocabulary", "presets", "hub_client"},
-    {"gguf_file", "engine", "checksums", "names"},
-    {"hub", "tokenizer", "heads", "preflight", "tuning"},
+    {"records", "inputs", "pairing", "packing", "scoring", "wordpiece", "batch_arrays"},
+    {"gguf_strings", "gguf_impostors", "presets"},
+    {"gguf_format"},
+    {"gguf_checks", "gguf_vocabulary"},
+    {"gguf_file", "engine", "hub"},
+    {"tokenizer", "heads", "preflight", "tuning"},
     {"params"},
     {"loading"},
     {"llama"},

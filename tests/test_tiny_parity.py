@@ -1,7 +1,7 @@
 """Scores, vectors and token ids equal the original models', for every kind of tiny model.
 
-The originals are transformers' models, computed by torch (``scripts/make_goldens.py``); here their answers are
-read from ``tests/goldens/tiny``. Flash attention is off: it reads keys and values in float16.
+The originals are transformers' models, computed by torch (``scripts/make_goldens.py``); here their answers
+are read from ``tests/goldens/tiny``. Flash attention is off: on the CPU it reads keys and values in float16.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import tiny_models
 from ggrank import Llama
 from tiny import goldens
 
-RERANKERS = [kind for kind in tiny_models.KINDS if "reranker" in kind]
+TWO_TYPES = "bert-reranker-two-types"
+RERANKERS = [kind for kind in tiny_models.KINDS if "reranker" in kind and kind != TWO_TYPES]
 EMBEDDERS = [kind for kind in tiny_models.KINDS if "reranker" not in kind]
 NEAR_TORCH = 1e-3
 NEAR_ITSELF = 1e-4
+COMPANY = 64
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +42,26 @@ def embedder_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def reranker(kind: str, directory: Path) -> Iterator[Llama]:
-    with Llama.load(tiny_models.write(kind, directory), flash_attn=False) as llama:
+    with _load(kind, directory) as llama:
         yield llama
 
 
 @pytest.fixture(scope="module")
 def embedder(embedder_kind: str, directory: Path) -> Iterator[Llama]:
-    with Llama.load(tiny_models.write(embedder_kind, directory), flash_attn=False) as llama:
+    with _load(embedder_kind, directory) as llama:
         yield llama
+
+
+@pytest.fixture(scope="module")
+def alone(reranker: Llama) -> NDArray[np.float32]:
+    """The logit of each pair, computed by itself."""
+    return np.concatenate([reranker.score_pairs([pair]) for pair in goldens.pairs()])
+
+
+@pytest.fixture(scope="module")
+def vectors_alone(embedder: Llama) -> NDArray[np.float32]:
+    """The vector of each text, computed by itself."""
+    return np.stack([embedder.embed(text) for text in goldens.texts()])
 
 
 def test_pairs_get_the_token_ids_of_the_original_tokenizer(reranker: Llama, kind: str) -> None:
@@ -60,24 +74,26 @@ def test_texts_get_the_token_ids_of_the_original_tokenizer(embedder: Llama, embe
     assert _differences(found, goldens.load(embedder_kind).ids) == []
 
 
-def test_every_logit_is_the_original_s_whether_alone_or_in_a_batch(reranker: Llama, kind: str) -> None:
+def test_every_logit_is_the_original_s_whether_alone_or_in_a_batch(
+    reranker: Llama, kind: str, alone: NDArray[np.float32]
+) -> None:
     expected = goldens.load(kind).outputs[:, 0]
-    alone = np.concatenate([reranker.score_pairs([pair]) for pair in goldens.pairs()])
-    together = reranker.score_pairs(goldens.pairs())
-    assert np.ptp(expected) > (0.9 if reranker.score_scale == "probability" else 1.7)
-    assert _largest(together, expected) < NEAR_TORCH
+    assert _largest(reranker.score_pairs(goldens.pairs()), expected) < NEAR_TORCH
     assert _largest(alone, expected) < NEAR_TORCH
 
 
+def test_the_logits_compared_are_far_apart(kind: str) -> None:
+    narrow = {"qwen3-reranker": 0.9, "jina-reranker": 1.7}  # their heads end in a softmax and a tanh
+    assert np.ptp(goldens.load(kind).outputs) > narrow.get(kind, 5)
+
+
 def test_every_vector_is_the_original_s_whether_alone_or_in_a_batch(
-    embedder: Llama, embedder_kind: str
+    embedder: Llama, embedder_kind: str, vectors_alone: NDArray[np.float32]
 ) -> None:
     expected = _normalized(goldens.load(embedder_kind).outputs)
-    alone = np.stack([embedder.embed(text) for text in goldens.texts()])
-    together = embedder.embed_many(goldens.texts())
-    assert (together * expected).sum(axis=1).min() > 0.99999
-    assert (alone * expected).sum(axis=1).min() > 0.99999
-    assert max(_largest(together, expected), _largest(alone, expected)) < NEAR_TORCH
+    for vectors in (vectors_alone, embedder.embed_many(goldens.texts())):
+        assert (vectors * expected).sum(axis=1).min() > 0.99999
+        assert _largest(vectors, expected) < NEAR_TORCH
 
 
 def test_lengths_reach_from_a_few_tokens_to_all_that_fit(reranker: Llama, kind: str) -> None:
@@ -86,28 +102,29 @@ def test_lengths_reach_from_a_few_tokens_to_all_that_fit(reranker: Llama, kind: 
     assert len(lengths) > 40
 
 
-def test_a_score_does_not_depend_on_its_company(reranker: Llama) -> None:
-    pairs = goldens.pairs()
-    alone = np.concatenate([reranker.score_pairs([pair]) for pair in pairs])
-    order = np.random.default_rng(3).permutation(len(pairs))
-    reordered = np.empty_like(alone)
-    reordered[order] = reranker.score_pairs([pairs[i] for i in order])
-    packed = [reranker.score_pairs([pair] + pairs[:63])[0] for pair in pairs[::10]]
+def test_a_score_does_not_depend_on_its_company(
+    reranker: Llama, kind: str, alone: NDArray[np.float32], directory: Path
+) -> None:
+    pairs, order = goldens.pairs(), np.random.default_rng(3).permutation(len(alone))
     assert _largest(reranker.score_pairs(pairs), alone) < NEAR_ITSELF
-    assert _largest(reordered, alone) < NEAR_ITSELF
-    assert _largest(np.array(packed), alone[::10]) < NEAR_ITSELF
+    assert _largest(reranker.score_pairs([pairs[i] for i in order]), alone[order]) < NEAR_ITSELF
+    packed = _shortest(kind)
+    with _load(kind, directory, n_ubatch=_n_tokens(kind, packed)) as llama:
+        assert _largest(llama.score_pairs([pairs[i] for i in packed]), alone[packed]) < NEAR_ITSELF
+        assert (
+            _largest(llama.score_pairs([pairs[i] for i in packed[::-1]]), alone[packed[::-1]]) < NEAR_ITSELF
+        )
 
 
-def test_a_vector_does_not_depend_on_its_company(embedder: Llama) -> None:
-    texts = goldens.texts()
-    alone = np.stack([embedder.embed(text) for text in texts])
-    order = np.random.default_rng(4).permutation(len(texts))
-    reordered = np.empty_like(alone)
-    reordered[order] = embedder.embed_many([texts[i] for i in order])
-    packed = [embedder.embed_many([text] + texts[:63])[0] for text in texts[::10]]
-    assert _largest(embedder.embed_many(texts), alone) < NEAR_ITSELF
-    assert _largest(reordered, alone) < NEAR_ITSELF
-    assert _largest(np.array(packed), alone[::10]) < NEAR_ITSELF
+def test_a_vector_does_not_depend_on_its_company(
+    embedder: Llama, embedder_kind: str, vectors_alone: NDArray[np.float32], directory: Path
+) -> None:
+    texts, order = goldens.texts(), np.random.default_rng(4).permutation(len(vectors_alone))
+    assert _largest(embedder.embed_many(texts), vectors_alone) < NEAR_ITSELF
+    assert _largest(embedder.embed_many([texts[i] for i in order]), vectors_alone[order]) < NEAR_ITSELF
+    packed = _shortest(embedder_kind)
+    with _load(embedder_kind, directory, n_ubatch=_n_tokens(embedder_kind, packed)) as llama:
+        assert _largest(llama.embed_many([texts[i] for i in packed]), vectors_alone[packed]) < NEAR_ITSELF
 
 
 def test_rerank_of_one_query_gives_the_same_logits_as_its_pairs(reranker: Llama) -> None:
@@ -117,16 +134,38 @@ def test_rerank_of_one_query_gives_the_same_logits_as_its_pairs(reranker: Llama)
 
 
 @pytest.mark.parametrize("dtype", ["f16", "q8_0"])
-def test_smaller_weights_move_logits_a_little(
-    reranker: Llama, kind: str, dtype: str, directory: Path
-) -> None:
+def test_smaller_weights_move_logits_a_little(kind: str, dtype: str, directory: Path) -> None:
+    with _load(kind, directory, dtype=dtype) as llama:
+        moved = np.abs(llama.score_pairs(goldens.pairs()) - goldens.load(kind).outputs[:, 0])
+    assert 1e-5 < np.median(moved) < (0.02 if dtype == "f16" else 0.2)
+
+
+@pytest.mark.xfail(reason="llama.cpp's BERT graph gives every token type 0, a document's too", strict=True)
+def test_a_document_has_the_second_token_type(directory: Path) -> None:
+    with _load(TWO_TYPES, directory) as llama:
+        logits = llama.score_pairs(goldens.pairs())
+    assert _largest(logits, goldens.load(TWO_TYPES).outputs[:, 0]) < NEAR_TORCH
+
+
+def _load(kind: str, directory: Path, *, dtype: str = "f32", n_ubatch: int = 512) -> Llama:
     path = tiny_models.write(kind, directory, dtype=dtype)
-    with Llama.load(path, flash_attn=False) as quantized:
-        moved = np.abs(quantized.score_pairs(goldens.pairs()) - reranker.score_pairs(goldens.pairs()))
-    assert 0 < np.median(moved) < (0.02 if dtype == "f16" else 0.2)
+    return Llama.load(path, flash_attn=False, n_ubatch=n_ubatch, n_seq_max=COMPANY, n_threads=1)
 
 
-# What a sequence is before it is computed has no public name: these two go through the stages as `Llama` does.
+def _shortest(kind: str) -> list[int]:
+    """As many sequences as are packed together."""
+    lengths = [len(ids) for ids in goldens.load(kind).ids]
+    return sorted(range(len(lengths)), key=lengths.__getitem__)[:COMPANY]
+
+
+def _n_tokens(kind: str, indices: list[int]) -> int:
+    """Their tokens, rounded up to a multiple of their number."""
+    ids = goldens.load(kind).ids
+    longest = -(-sum(len(ids[i]) for i in indices) // COMPANY)
+    return COMPANY * longest
+
+
+# What a sequence is before it is computed has no public name: these two take a text as far as `Llama` does.
 
 
 def _pair_ids(llama: Llama, query: str, document: str) -> list[int]:

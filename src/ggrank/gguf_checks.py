@@ -29,6 +29,9 @@ _ROTATES_NOTHING = frozenset({"bert", "jina-bert-v2"})
 _PLAIN_ATTENTION = _HEADS_FILL_N_EMBD | _ROTATES_WHOLE_HEADS | {"gemma-embedding"}
 """Those that assert keys and values of one length, in heads, in every layer. Others are left alone."""
 
+_PERIODS = {"modern-bert": 3, "gemma-embedding": 6}
+"""One layer in so many looks at the whole text, where the file does not say."""
+
 _NOT_FOR_COMPUTING = frozenset({"q8_1", "q8_k", "i8", "i16", "i32", "i64", "f64"})
 """Types without ``vec_dot`` in ggml-cpu.c; a matrix product with one calls a null pointer."""
 
@@ -94,6 +97,7 @@ def check_model(header: Header, data: Bytes) -> None:
     scaling = facts.get("rope.scaling.type", "none")
     facts.need(scaling in _ROPE_SCALINGS, "rope.scaling.type", f"one of {', '.join(_ROPE_SCALINGS)}")
     _check_heads(facts)
+    _check_windows(facts, n_layers)
     _check_experts(facts)
     _check_widths(facts)
     _check_tensors(facts)
@@ -166,6 +170,23 @@ def _check_head_width(facts: _Facts, usual: int) -> None:
         facts.need(fits, "rope.dimension_count", f"an even number up to {keys}, the width of a head")
 
 
+def _check_windows(facts: _Facts, n_layers: int) -> None:
+    """llama.cpp asserts a buffer for the mask of each kind of layer, with and without a window."""
+    period = _PERIODS.get(facts.architecture, 0)
+    if not period or not facts.whole("attention.sliding_window", 0):
+        return
+    pattern = facts.get("attention.sliding_window_pattern", period)
+    if isinstance(pattern, GgufArray):
+        have = [] if pattern.type == "string" else numbers(facts.data, pattern)[:n_layers].tolist()
+        kinds = {bool(value) for value in have} | ({False} if len(have) < n_layers else set())
+    else:
+        period = facts.whole("attention.sliding_window_pattern", period)
+        full = 0 if facts.architecture == "modern-bert" else period - 1
+        kinds = {period == 0 or i % period != full for i in range(n_layers)}
+    expected = "layers with a window and layers without"
+    facts.need(len(kinds) == 2, "attention.sliding_window_pattern", expected)
+
+
 def _check_experts(facts: _Facts) -> None:
     """``load_hparams`` asserts all of this."""
     n_experts, used = facts.whole("expert_count", 0), max(facts.wholes("expert_used_count"), default=0)
@@ -180,10 +201,11 @@ def _check_experts(facts: _Facts) -> None:
 
 def _check_widths(facts: _Facts) -> None:
     n_embd, n_ff = facts.whole("embedding_length", 0), facts.wholes("feed_forward_length")
-    if facts.architecture in ENCODERS:
+    if facts.architecture in _PLAIN_ATTENTION:
         # llama.cpp would read that many numbers of each vector.
         fits = facts.whole("embedding_length_out", n_embd) == n_embd
         facts.need(fits, "embedding_length_out", f"{n_embd}, as embedding_length")
+    if facts.architecture in ENCODERS:
         up = facts.header.tensors.get("blk.0.ffn_up.weight")
         fits = up is None or (len(n_ff) > 0 and up.shape[1:] in ((n_ff[0],), (2 * n_ff[0],)))
         facts.need(fits, "feed_forward_length", "the height of blk.0.ffn_up.weight, or half of it")

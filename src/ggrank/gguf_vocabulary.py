@@ -30,6 +30,9 @@ _SPECIAL = ("bos", "eos", "unknown", "seperator", "cls")
 _NEEDED = {"bert": {"bos": 101, "unknown": 100, "seperator": 102}, "t5": {"eos": 1, "unknown": 2}}
 """What these tokenizers cannot do without, and llama.cpp's ids where a file names none."""
 
+_LONGEST_WORD = 1024
+"""Bytes of a word of a unigram tokenizer; XLM-R's longest has 48."""
+
 _LONGEST_PREFIX = 256
 """Bytes of text that one entry of a charsmap may replace; real ones stay below 20."""
 
@@ -55,7 +58,8 @@ def check_vocabulary(header: Header, data: Bytes) -> None:
         raise header.damaged(f"expected every word of the vocabulary once, found {repeated!r} twice")
     if model == "llama":
         _check_byte_tokens(header, data, offsets)
-    if model == "t5" and CHARSMAP in header.metadata:
+    if model == "t5":
+        _check_lengths(header, offsets)
         _check_charsmap(header, data)
 
 
@@ -107,12 +111,21 @@ def _check_byte_tokens(header: Header, data: Bytes, offsets: NDArray[np.int64]) 
             raise header.damaged(f"expected a token for every byte, found none for <0x{byte:02X}>")
 
 
+def _check_lengths(header: Header, offsets: NDArray[np.int64]) -> None:
+    """naive_trie calls itself for each byte of a word, until the stack is full."""
+    longest = int(np.diff(offsets).max()) - 8
+    if longest > _LONGEST_WORD:
+        raise header.damaged(f"expected words of at most {_LONGEST_WORD:,} bytes, found one of {longest:,}")
+
+
 def _check_charsmap(header: Header, data: Bytes) -> None:
     """The table that normalises text for a unigram tokenizer: a trie of prefixes and their replacements.
 
     llm_tokenizer_ugm_session::normalize_prefix throws when a text leads it outside the table.
     """
-    array = header.metadata[CHARSMAP]
+    array = header.metadata.get(CHARSMAP)
+    if array is None:
+        return
     if not isinstance(array, GgufArray) or array.type not in ("i1", "u1"):
         raise header.damaged(f"expected a list of bytes in {CHARSMAP}, found something else")
     table = numbers(data, array).tobytes()

@@ -66,6 +66,8 @@ def safe_settings(settings: EngineSettings, *, may_change: bool) -> EngineSettin
     Raises:
         EngineError: this build does not compute here in any configuration that may be used.
     """
+    if importlib.util.find_spec("llama_cpp") is None:
+        raise EngineError("llama-cpp-python is not installed: pip install llama-cpp-python")
     verdict = build_verdict(settings)
     if verdict.ok:
         return settings
@@ -73,9 +75,9 @@ def safe_settings(settings: EngineSettings, *, may_change: bool) -> EngineSettin
     if may_change and settings.use_extra_bufts and build_verdict(plain).ok:
         _warn_once(verdict.detail)
         return plain
+    remedy = _how_to_mend() if "crashed" in verdict.detail else "pip install --force-reinstall llama-cpp-python"
     raise EngineError(
-        f"this build of llama.cpp does not compute here: the bundled check {verdict.detail}. Reinstall "
-        f"llama-cpp-python; with GCC up to 12 on a CPU with AMX build it with {_how_to_mend()}. "
+        f"this build of llama.cpp does not compute here: the bundled check {verdict.detail}. Try: {remedy}. "
         "'ggrank doctor' says more."
     )
 
