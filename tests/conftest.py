@@ -28,7 +28,5 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["GGRANK_CACHE_DIR"] = str(Path(scratch, "ggrank"))
     os.environ["HF_HOME"] = str(Path(scratch, "huggingface"))
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # Threads that wait for each other must not spin: tests run beside builds and other tests.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HUGGING_FACE_HUB_TOKEN"):
         os.environ.pop(name, None)

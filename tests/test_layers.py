@@ -17,10 +17,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "ggrank"
 LAYERS: list[set[str]] = [
     {"errors"},
     {"types"},
-    {"records", "inputs", "pairing", "packing", "scoring", "wordpiece", "batch_arrays"},
-    {"gguf_strings", "gguf_impostors", "presets"},
-    {"gguf_format"},
-    {"gguf_checks", "gguf_vocabulary"},
+    {"records", "inputs", "pairing", "packing", "scoring", "wordpiece", "batch_arrays", "openmp", "presets"},
     {"gguf_file", "engine", "hub"},
     {"tokenizer", "heads", "preflight", "tuning"},
     {"params"},

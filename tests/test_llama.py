@@ -299,7 +299,7 @@ def test_the_wrong_job_is_refused_with_the_way_out(embedder: Llama, reranker: Ll
         embedder.rerank("q", ["a"])
     with pytest.raises(ModelModeError, match=r"pooling RANK.*all-minilm-l6-v2"):
         reranker.embed("a")
-    with pytest.raises(ModelModeError, match=r"no classification head"):
+    with pytest.raises(ModelModeError, match=r"no classification layer"):
         Llama.load("all-minilm-l6-v2", pooling_type=PoolingType.RANK)
     with pytest.raises(ModelModeError, match=r"use one of 'auto', 'cosine'"):
         embedder.rank("q", ["a"], score="logit")
@@ -316,6 +316,29 @@ def test_a_bert_reranker_that_lost_its_pooler_warns_and_a_whole_one_does_not(mod
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Llama.load(tiny_models.write("bert-reranker", models)).close()
+
+
+def test_a_bert_reranker_with_two_token_types_warns_that_llama_cpp_reads_one(models: Path) -> None:
+    with pytest.warns(GgrankWarning, match=r"two token types.*ms-marco-MiniLM"):
+        Llama.load(tiny_models.write("bert-reranker-two-types", models)).close()
+
+
+@pytest.mark.parametrize(
+    "options", [{"n_ubatch": 600}, {"n_seq_max": 100}, {"n_ctx": 64, "n_ubatch": 64, "n_seq_max": 128}]
+)
+def test_budgets_that_are_no_multiples_of_each_other_are_rounded(
+    options: dict[str, int], models: Path
+) -> None:
+    for kind in ("bert-mean", "bert-reranker"):
+        with Llama.load(tiny_models.write(kind, models), **options) as llama:  # type: ignore[arg-type]
+            texts = [f"text {i}" for i in range(200)]
+            values = llama.embed_many(texts) if kind == "bert-mean" else llama.rerank("q", texts)
+            assert np.isfinite(values).all()
+
+
+def test_a_chat_model_is_named_as_one(models: Path) -> None:
+    with pytest.raises(ModelModeError, match=r"looks like a chat model"):
+        Llama.load(tiny_models.write("chat", models))
 
 
 def test_a_head_makes_a_file_without_pooling_type_a_reranker(models: Path) -> None:

@@ -14,15 +14,17 @@ import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import pytest
 
 import gguf_bytes
 import tiny_models
 from ggrank.errors import GgrankError
 from ggrank.gguf_file import open_gguf
-from gguf_bytes import DTYPES
+from gguf_bytes import DTYPES, Gguf
 
 KINDS = ("bert-mean", "xlmr-reranker", "modernbert-reranker-cls", "qwen3-reranker")
 N_WORKERS = 2
@@ -46,6 +48,7 @@ class Mutants:
         yield from self.overwritten(14)
         yield from self.spoiled_weights(3)
         yield from self.swapped_counts(8)
+        yield from self.rewritten(12)
         yield from self.extremes()
 
     def damaged(self, name: str, seed: int) -> tuple[str, bytearray, random.Random]:
@@ -92,6 +95,37 @@ class Mutants:
             one, two = sorted(choose.sample([8, 16, *self.places_of_values()], 2))
             data[one : one + size], data[two : two + size] = data[two : two + size], data[one : one + size]
             yield name, bytes(data)
+
+    def rewritten(self, count: int) -> Iterator[tuple[str, bytes]]:
+        """A whole file again, with one thing in it that does not fit the rest."""
+        for seed in range(count):
+            name, _, choose = self.damaged("rewritten", seed)
+            changes = (self.without_key, self.without_tensor, self.with_lists, self.with_types)
+            yield name, changes[seed % len(changes)](choose).to_bytes()
+
+    def without_key(self, choose: random.Random) -> Gguf:
+        return self.file.without_key(choose.choice(self.file.keys).name)
+
+    def without_tensor(self, choose: random.Random) -> Gguf:
+        gone = choose.choice(self.file.tensors)
+        return replace(self.file, tensors=tuple(one for one in self.file.tensors if one is not gone))
+
+    def with_lists(self, choose: random.Random) -> Gguf:
+        """A list that is shorter by one, or in which some values are also at another place."""
+        key = choose.choice([key for key in self.file.keys if key.items is not None])
+        values = list(key.value[:-1] if choose.random() < 0.3 else key.value)
+        for _ in range(choose.choice([1, 100]) if values else 0):
+            values[choose.randrange(len(values))] = choose.choice(values)
+        return self.file.with_key(key.name, values)
+
+    def with_types(self, choose: random.Random) -> Gguf:
+        """A tensor stored as another type, with as many bytes as that type needs."""
+        tensor = choose.choice(self.file.tensors)
+        n_numbers, kinds = len(tensor.data) // 4, gguf.GGML_QUANT_SIZES.items()
+        fitting = [(kind, sizes) for kind, sizes in kinds if tensor.shape[0] % sizes[0] == 0]
+        kind, (block, block_bytes) = choose.choice(fitting)
+        data = choose.randbytes(n_numbers // block * block_bytes)
+        return self.file.with_tensor(tensor.name, type=int(kind), data=data)
 
     def extremes(self) -> Iterator[tuple[str, bytes]]:
         """Every number of the metadata set to 0, to -1 and to the largest there is."""
@@ -155,7 +189,8 @@ def outcomes_of(paths: list[Path]) -> dict[str, str]:
             input="\n".join(map(str, rest)),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=TIMEOUT_SECONDS * 10,
             check=False,
         )

@@ -12,7 +12,7 @@ import pytest
 import llama_wheel
 import setup_env
 import toolchain
-from llama_wheel import SetupError
+from llama_wheel import AMX_FLAGS, SetupError
 from toolchain import Compiler, Compilers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,6 +116,38 @@ def test_the_compiler_that_is_here_is_asked_and_answers() -> None:
     assert compilers.cxx.version
     header = toolchain.read_amx_header(compilers.cxx)
     assert header == "" or "_tile_loadconfig" in header
+
+
+TILE_CONFIG = """
+#include <immintrin.h>
+struct Config {
+  unsigned char palette, start, reserved[14]; unsigned short columns[16]; unsigned char rows[16];
+};
+void configure() {
+  Config config = {};
+  config.palette = 1;
+  for (int i = 0; i < 8; ++i) { config.rows[i] = 16; config.columns[i] = 64; }
+  _tile_loadconfig(&config);
+}
+"""
+
+
+@pytest.mark.skipif(
+    not toolchain.has_amx_fault(toolchain.read_amx_header(toolchain.find_compilers().cxx)),
+    reason="this compiler has no AMX, or not the fault",
+)
+def test_the_flags_keep_the_stores_that_the_fault_removes(tmp_path: Path) -> None:
+    source = tmp_path / "config.cpp"
+    source.write_text(TILE_CONFIG)
+    assert instructions_until_ldtilecfg(source) < instructions_until_ldtilecfg(source, *AMX_FLAGS.split())
+
+
+def instructions_until_ldtilecfg(source: Path, *flags: str) -> int:
+    compiler = toolchain.find_compilers().cxx
+    assert compiler is not None
+    command = [*compiler.command, "-O3", "-mamx-tile", *flags, "-S", str(source), "-o", "-"]
+    assembly = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return assembly.partition("ldtilecfg")[0].count("\n\t")
 
 
 def test_a_build_that_needs_no_flags_gets_exactly_what_the_caller_gave() -> None:

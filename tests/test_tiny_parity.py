@@ -1,7 +1,7 @@
 """Scores, vectors and token ids equal the original models', for every kind of tiny model.
 
 The originals are transformers' models, computed by torch (``scripts/make_goldens.py``); here their answers
-are read from ``tests/goldens/tiny``. Flash attention is off: on the CPU it reads keys and values in float16.
+are read from ``tests/goldens/tiny``. Models are loaded as users load them.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def test_a_document_has_the_second_token_type(directory: Path) -> None:
 
 def _load(kind: str, directory: Path, *, dtype: str = "f32", n_ubatch: int = 512) -> Llama:
     path = tiny_models.write(kind, directory, dtype=dtype)
-    return Llama.load(path, flash_attn=False, n_ubatch=n_ubatch, n_seq_max=COMPANY, n_threads=1)
+    return Llama.load(path, n_ubatch=n_ubatch, n_seq_max=COMPANY)
 
 
 def _shortest(kind: str) -> list[int]:

@@ -21,20 +21,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as api
 import numpy as np
-from llama_cpp import __version__ as llama_cpp_version
-from llama_cpp._ggml import libggml
 from numpy.typing import NDArray
 
 from ggrank.batch_arrays import BatchArrays
 from ggrank.errors import ClosedError, EngineError, InputError, ModelFileError
+from ggrank.openmp import short_spins
 from ggrank.types import EngineSettings, PoolingType, SpecialTokens, TokenIds
+
+with short_spins():
+    import llama_cpp.llama_cpp as api
+    from llama_cpp import __version__ as llama_cpp_version
+    from llama_cpp._ggml import libggml
 
 log = logging.getLogger("ggrank.llama.cpp")
 
 _LOG_LEVELS = {2: logging.DEBUG, 3: logging.INFO, 4: logging.WARNING}
 _ERROR_LEVEL = 4
+_F32 = 0
+"""``GGML_TYPE_F32``, ggml.h."""
+
 _GPU_TYPES = (1, 2)
 """``GGML_BACKEND_DEVICE_TYPE_GPU`` and ``_IGPU``, ggml-backend.h."""
 
@@ -307,7 +313,10 @@ class LlamaCppEngine:
         params.n_seq_max = settings.n_seq_max
         params.n_threads = params.n_threads_batch = settings.n_threads
         params.pooling_type = int(settings.pooling_type)
-        params.flash_attn_type = -1 if settings.flash_attn is None else int(settings.flash_attn)
+        # On means "where the device can" (-1); a GPU backend without it must not fail to start.
+        params.flash_attn_type = -1 if settings.flash_attn else 0
+        if not settings.flash_attn:
+            params.type_k = params.type_v = _F32  # A causal model's cache; float16 costs 0.001 of a score.
         params.embeddings = True
         params.kv_unified = True
         params.offload_kqv = params.op_offload = self._on_gpu

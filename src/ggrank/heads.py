@@ -6,9 +6,10 @@ Knows facts of the file and the rules of the design; computes nothing.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 from ggrank.errors import GgrankWarning, ModelModeError
-from ggrank.gguf_file import GgufFile
+from ggrank.gguf_file import GgufFile, differing_rows
 from ggrank.pairing import PairFormat, TextFrame, bert_pair, roberta_pair, template_pair
 from ggrank.types import Engine, PoolingType, Scale, SpecialTokens
 
@@ -21,44 +22,43 @@ YES_LABELS = ("yes", "true", "1", "relevant")
 def choose_pooling(file: GgufFile, *, asked: PoolingType | None, preset: PoolingType | None) -> PoolingType:
     """The pooling to load with: the caller's, else the file's, else the preset's, else a head's.
 
-    Raises:
-        ModelModeError: nobody says how this file pools, or rank pooling meets a file without a head.
+    UNSPECIFIED when nobody says; `ggrank.gguf_file.check_usable` then says what to do.
     """
     answers = (asked, file.pooling_type, preset, PoolingType.RANK if file.has_head else None)
-    known = (answer for answer in answers if answer not in (None, PoolingType.UNSPECIFIED))
-    pooling = next(known, None)
-    if pooling is None:
-        raise ModelModeError(
-            f"{file.path.name} does not say how it pools token vectors (no {file.architecture}.pooling_type)."
-            " Its model card does: pass pooling_type=PoolingType.MEAN (most sentence-transformers models), "
-            "CLS (bge, gte) or LAST (Qwen3-Embedding)."
-        )
-    if pooling is PoolingType.RANK and not file.has_head:
-        raise ModelModeError(
-            f"{file.path.name} has no classification head (no cls.weight or cls.output.weight), so it cannot "
-            "rerank: it is an embedding model, or a reranker whose conversion lost its head. Load it without "
-            "pooling_type=RANK to embed, or load a reranker such as 'bge-reranker-base'."
-        )
-    return pooling
+    for answer in answers:
+        if answer is not None and answer is not PoolingType.UNSPECIFIED:
+            return answer
+    return PoolingType.UNSPECIFIED
 
 
 def warn_of_doubts(file: GgufFile, pooling: PoolingType) -> None:
     """Warns of a file whose scores or vectors are not the original model's."""
-    if pooling is not PoolingType.RANK and file.pooling_type is PoolingType.RANK:
-        warnings.warn(
-            f"{file.path.name} is a reranker; with pooling_type={pooling.name} it gives vectors that it was "
-            "not trained to give. Load it with pooling_type=PoolingType.RANK and call rerank().",
-            GgrankWarning,
-            stacklevel=4,
+    for doubt in _doubts(file, pooling):
+        warnings.warn(f"{file.path.name} {doubt}", GgrankWarning, stacklevel=4)
+
+
+def _doubts(file: GgufFile, pooling: PoolingType) -> Iterator[str]:
+    if pooling is not PoolingType.RANK:
+        if file.pooling_type is PoolingType.RANK:
+            yield (
+                f"is a reranker; with pooling_type={pooling.name} it gives vectors that it was not trained "
+                "to give. Load it with pooling_type=PoolingType.RANK and call rerank()."
+            )
+        return
+    if file.architecture != "bert" or file.tokenizer_model != "bert":
+        return
+    if "cls.weight" not in file.tensors:
+        yield (
+            "has lost its pooler (no cls.weight): the original BERT model has a dense layer and tanh before "
+            "its last one, so these scores are not the original's and may rank badly. Use another conversion "
+            "of this model."
         )
-    is_bert = file.architecture == "bert" and file.tokenizer_model == "bert"
-    if pooling is PoolingType.RANK and is_bert and "cls.weight" not in file.tensors:
-        warnings.warn(
-            f"{file.path.name} has lost its pooler (no cls.weight): the original BERT model has a dense "
-            "layer and tanh before its last one, so these scores are not the original's and may rank badly. "
-            "Use another conversion of this model.",
-            GgrankWarning,
-            stacklevel=4,
+    if differing_rows(file, "token_types.weight"):
+        # bert.cpp in llama.cpp: "token types are hardcoded to zero". XLM-R has one type only.
+        yield (
+            "has two token types: a model that was trained to read documents as type 1 (most BERT "
+            "cross-encoders, such as ms-marco-MiniLM) gives other scores here, because llama.cpp's BERT "
+            "graph reads everything as type 0. One that was trained with type 0 alone is right."
         )
 
 

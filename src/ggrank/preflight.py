@@ -75,7 +75,9 @@ def safe_settings(settings: EngineSettings, *, may_change: bool) -> EngineSettin
     if may_change and settings.use_extra_bufts and build_verdict(plain).ok:
         _warn_once(verdict.detail)
         return plain
-    remedy = _how_to_mend() if "crashed" in verdict.detail else "pip install --force-reinstall llama-cpp-python"
+    remedy = (
+        _how_to_mend() if "crashed" in verdict.detail else "pip install --force-reinstall llama-cpp-python"
+    )
     raise EngineError(
         f"this build of llama.cpp does not compute here: the bundled check {verdict.detail}. Try: {remedy}. "
         "'ggrank doctor' says more."

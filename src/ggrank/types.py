@@ -95,8 +95,7 @@ class EngineSettings:
     """What an engine is started with; the names are llama.cpp's.
 
     ``n_ctx`` is the longest sequence in tokens, ``n_ubatch`` the most tokens and ``n_seq_max`` the
-    most sequences of a micro-batch. ``n_gpu_layers`` -1 means all. ``flash_attn`` None lets
-    llama.cpp decide.
+    most sequences of a micro-batch. ``n_gpu_layers`` -1 means all.
     """
 
     pooling_type: PoolingType
@@ -106,7 +105,7 @@ class EngineSettings:
     n_threads: int
     n_gpu_layers: int = -1
     use_mmap: bool = True
-    flash_attn: bool | None = None
+    flash_attn: bool = True
     use_extra_bufts: bool = True
 
 
@@ -115,7 +114,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """"llama.cpp", or another engine's name."""
+        """The library's name, such as "llama.cpp"."""
 
     @property
     def device(self) -> str:
@@ -132,7 +131,6 @@ class Engine(Protocol):
     @property
     def special(self) -> SpecialTokens:
         """The vocabulary's special tokens."""
-
 
     def tokenize(self, text: str, *, parse_special: bool = False) -> TokenIds:
         """Token ids of a text, no special token added; control-token text is plain text unless asked."""

@@ -82,6 +82,8 @@ def _add_family(writer: gguf.GGUFWriter, model: TinyModel) -> None:
         writer.add_sliding_window(32)
         writer.add_sliding_window_pattern(3)
         writer.add_vocab_size(shape.vocab_size)
+        writer.add_layer_norm_rms_eps(1e-5)  # the converter writes both, as the real configurations have both
+        writer.add_string(f"{writer.arch}.hidden_activation", "gelu")  # gguf 0.19 has no method for this one
 
 
 def _add_job(writer: gguf.GGUFWriter, model: TinyModel) -> None:

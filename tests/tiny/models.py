@@ -46,8 +46,8 @@ def _bert(kind: str, pooling: str | None, *, n_labels: int = 0, types_differ: bo
     return TinyModel(kind, "bert", "wordpiece", shape, arrays, pooling, _labels(n_labels))
 
 
-def _xlmr(kind: str, pooling: str | None, *, n_labels: int = 0) -> TinyModel:
-    shape = Shape(vocab.size("unigram"), type_vocab_size=1)
+def _xlmr(kind: str, pooling: str | None, *, n_labels: int = 0, n_ctx: int = 128) -> TinyModel:
+    shape = Shape(vocab.size("unigram"), type_vocab_size=1, max_position_embeddings=n_ctx)
     arrays = weights.bert(shape, 21, unused_positions=2)
     if n_labels:
         arrays |= weights.roberta_head(shape, 22, n_labels=n_labels)
@@ -112,6 +112,7 @@ ODD_KINDS: dict[str, Callable[[str], TinyModel]] = {
     "xlmr-reranker-without-pooling-type": lambda kind: _xlmr(kind, None, n_labels=1),
     "bert-without-pooling-type": lambda kind: _bert(kind, None),
     "bert-reranker-3-labels": lambda kind: _bert(kind, "rank", n_labels=3),
+    "xlmr-reranker-512": lambda kind: _xlmr(kind, "rank", n_labels=1, n_ctx=512),
     "chat": lambda kind: _qwen3(kind, None),
 }
 """Files that tests of errors and warnings need; each is a file that llama.cpp itself would load."""

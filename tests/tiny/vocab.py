@@ -54,7 +54,7 @@ def add(writer: Writer, name: str, *, n_token_types: int) -> None:
         _add_special(
             writer, name, bos="[CLS]", eos="[SEP]", unk="[UNK]", sep="[SEP]", pad="[PAD]", mask="[MASK]"
         )
-        _add_flags(writer, bos=True, eos=True, sep=True)
+        _add_flags(writer, bos=True, eos=True, sep=False)
     elif name == "roberta":
         writer.add_token_type_count(n_token_types)
         _add_bpe(writer, name, pre="jina-v1-en")
@@ -65,8 +65,7 @@ def add(writer: Writer, name: str, *, n_token_types: int) -> None:
         eos = "<|endoftext|>" if name == "qwen3-embedding" else "<|im_end|>"
         _add_special(writer, "qwen2", eos=eos, pad="<|endoftext|>")
         writer.add_add_bos_token(False)
-        if name == "qwen3-embedding":
-            writer.add_add_eos_token(True)
+        writer.add_add_eos_token(name == "qwen3-embedding")
 
 
 def _add_wordpiece(writer: Writer, n_token_types: int) -> None:

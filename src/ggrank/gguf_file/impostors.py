@@ -44,7 +44,7 @@ def what_it_is(path: Path, beginning: bytes, n_bytes: int) -> str:
 
     Example:
         >>> from pathlib import Path
-        >>> from ggrank.gguf_impostors import what_it_is
+        >>> from ggrank.gguf_file.impostors import what_it_is
         >>> what_it_is(Path("model.gguf"), b"<!DOCTYPE html><title>404</title>", 33)[:36]
         'model.gguf is a web page, not a mode'
     """

@@ -14,8 +14,8 @@ import math
 from typing import Any
 
 from ggrank.errors import ModelFileError, ModelModeError
-from ggrank.gguf_format import GgufArray, Header, numbers
-from ggrank.gguf_strings import Bytes
+from ggrank.gguf_file.format import GgufArray, Header, numbers
+from ggrank.gguf_file.strings import Bytes
 
 ENCODERS = frozenset(
     {"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"}

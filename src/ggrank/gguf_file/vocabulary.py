@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import ModelFileError
-from ggrank.gguf_format import GgufArray, Header, numbers
-from ggrank.gguf_strings import Bytes, repeated_string
+from ggrank.gguf_file.format import GgufArray, Header, numbers
+from ggrank.gguf_file.strings import Bytes, repeated_string
 
 TOKENS = "tokenizer.ggml.tokens"
 CHARSMAP = "tokenizer.ggml.precompiled_charsmap"

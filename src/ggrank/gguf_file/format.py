@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import ModelFileError
-from ggrank.gguf_strings import Bytes, string_offsets, texts
+from ggrank.gguf_file.strings import Bytes, string_offsets, texts
 
 VALUE_TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "?", "string", "array", "u8", "i8", "f8")
 """``enum gguf_type``, gguf.h, as NumPy names; little-endian."""

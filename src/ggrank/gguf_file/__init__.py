@@ -1,9 +1,9 @@
 """What a model file says about itself, memory-mapped and checked before llama.cpp sees it.
 
 Opens a file, says in plain words what is wrong with one that is no usable GGUF, and answers what
-the rest of ggrank asks of a header. The format is in `ggrank.gguf_format`, the checks are in
-`ggrank.gguf_checks` and `ggrank.gguf_vocabulary`. Reads no weights, and knows nothing of llama.cpp's
-running.
+the rest of ggrank asks of a header. The format is in ``format.py`` and ``strings.py``, the
+checks are in ``checks.py`` and ``vocabulary.py``, and what is no GGUF at all is named by
+``impostors.py``. Reads no weights, and knows nothing of llama.cpp's running.
 
 A file that passes can still be one that llama.cpp refuses, or dies of: `ggrank.preflight` tries that
 out in another process.
@@ -23,12 +23,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ggrank import gguf_format
 from ggrank.errors import ModelFileError, ModelModeError, ModelNotFoundError
-from ggrank.gguf_checks import ENCODERS, check_kind, check_model
-from ggrank.gguf_format import GgufArray, TensorInfo
-from ggrank.gguf_impostors import what_it_is
-from ggrank.gguf_vocabulary import check_vocabulary
+from ggrank.gguf_file import format as gguf_format
+from ggrank.gguf_file.checks import ENCODERS, check_kind, check_model
+from ggrank.gguf_file.format import GgufArray, TensorInfo
+from ggrank.gguf_file.impostors import what_it_is
+from ggrank.gguf_file.vocabulary import check_vocabulary
 from ggrank.types import PoolingType
 
 MAGIC = b"GGUF"
@@ -164,7 +164,7 @@ class GgufFile:
 
 
 def open_gguf(path: str | os.PathLike[str]) -> GgufFile:
-    """Reads and checks a file's header: 20 ms for a vocabulary of 250,000 words.
+    """Reads and checks a file's header: some 25 ms for a vocabulary of 250,000 words.
 
     Raises:
         ModelNotFoundError: there is no such file.
@@ -181,6 +181,17 @@ def open_gguf(path: str | os.PathLike[str]) -> GgufFile:
         check_vocabulary(header, data)
         check_model(header, data)
     return GgufFile(path=path, n_bytes=n_bytes, metadata=header.metadata, tensors=header.tensors)
+
+
+def differing_rows(file: GgufFile, tensor: str) -> bool:
+    """Whether a tensor has a second row, and other values in it than in the first."""
+    found = file.tensors.get(tensor)
+    if found is None or found.shape[1:2] < (2,):
+        return False
+    n_bytes = found.n_bytes // found.shape[1]
+    with file.path.open("rb") as stream:
+        stream.seek(found.offset)
+        return stream.read(n_bytes) != stream.read(n_bytes)
 
 
 def check_usable(file: GgufFile, pooling_type: PoolingType) -> None:

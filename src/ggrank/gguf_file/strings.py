@@ -31,7 +31,7 @@ def string_offsets(data: Bytes, start: int, count: int) -> NDArray[np.int64]:
         ValueError: a string would end behind the data.
 
     Example:
-        >>> from ggrank.gguf_strings import string_offsets
+        >>> from ggrank.gguf_file.strings import string_offsets
         >>> data = b"".join(len(word).to_bytes(8, "little") + word for word in (b"a", b"", b"abc"))
         >>> string_offsets(data, 0, 3).tolist()
         [0, 9, 17, 28]
@@ -107,7 +107,7 @@ def repeated_string(data: Bytes, offsets: NDArray[np.int64]) -> str | None:
     llama.cpp reads strings as C does, so they end at their first zero byte here too.
 
     Example:
-        >>> from ggrank.gguf_strings import repeated_string, string_offsets
+        >>> from ggrank.gguf_file.strings import repeated_string, string_offsets
         >>> data = b"".join(len(word).to_bytes(8, "little") + word for word in (b"a", b"b", b"a")) + bytes(8)
         >>> repeated_string(data, string_offsets(data, 0, 3))
         'a'
@@ -126,7 +126,7 @@ def repeated_string(data: Bytes, offsets: NDArray[np.int64]) -> str | None:
 def _all_differ(data: Bytes, offsets: NDArray[np.int64]) -> bool:
     """True when no two strings are equal and none holds a zero byte; False is a "perhaps not".
 
-    Compares 64-bit hashes: a set of 250,000 strings takes 60 ms and 30 MB, this 15 ms.
+    Compares 64-bit hashes: a set of 250,000 strings takes 60 ms and 30 MB, this 10 ms.
     """
     lengths = np.diff(offsets) - 8
     n_zeros_of_lengths = np.count_nonzero(lengths.view(np.uint8) == 0)
@@ -141,13 +141,14 @@ def _hashes(
     places: NDArray[np.uint64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> NDArray[np.uint64]:
     """A number for each string that is not empty: eight bytes of all of them at a time."""
-    filled = np.flatnonzero(lengths)
-    hashes = lengths[filled].astype(np.uint64)
-    left, position, rest = np.arange(len(filled)), starts[filled], lengths[filled]
+    filled = left = np.flatnonzero(lengths)
+    hashes = np.zeros(len(lengths), dtype=np.uint64)
+    done = 0
     while len(left):
-        word = places[position] & _MASKS[np.minimum(rest, 8)]
+        rest = lengths[left] - done
+        word = places[starts[left] + done] & _MASKS[np.minimum(rest, 8)]
         mixed = (hashes[left] ^ word) * _FACTOR
         hashes[left] = mixed ^ (mixed >> np.uint64(29))
-        more = rest > 8
-        left, position, rest = left[more], position[more] + 8, rest[more] - 8
-    return hashes
+        left = left[np.flatnonzero(rest > 8)]
+        done += 8
+    return hashes[filled]
