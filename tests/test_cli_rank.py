@@ -97,19 +97,19 @@ def test_a_score_that_the_model_cannot_give_is_an_error() -> None:
 
 
 def test_every_preset_question_finds_its_passage() -> None:
-    lines = json_lines(ggrank("demo"))
+    lines = json_lines(ggrank("demo", "--json"))
     best = [line["id"] for line in lines if line["rank"] == 1]
     assert best == ["stale-bread", "caffeine", "waggle-dance"]
     assert len(lines) == 3 * len(QUESTIONS)
 
 
 def test_demo_answers_a_question_of_one_s_own() -> None:
-    lines = json_lines(ggrank("demo", "How did sailors find out where they were?"))
+    lines = json_lines(ggrank("demo", "--json", "How did sailors find out where they were?"))
     assert (lines[0]["id"], len(lines)) == ("longitude", 5)
 
 
 def test_demo_shows_model_device_tokens_time_and_what_is_next() -> None:
-    output = ggrank("demo", "--table").stdout
+    output = ggrank("demo").stdout
     for word in ("all-minilm-l6-v2", "runs on", "tokens", " ms", "Next: ggrank demo"):
         assert word in output
     assert output.count("document") >= len(QUESTIONS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggrank.cli.console import echo, echo_facts, wants_table
+from ggrank.cli.console import echo, echo_facts
 from ggrank.cli.documents import Document, read_lines
 from ggrank.cli.options import ModelChoice, model_options, output_option
 from ggrank.cli.ranking import (
@@ -37,7 +37,10 @@ QUESTIONS = (
 @model_options
 @output_option
 def demo(question: str | None, top_n: int | None, choice: ModelChoice, as_table: bool | None) -> None:
-    """Rank a few dozen passages for three questions, or for your own QUESTION."""
+    """Rank a few dozen passages for three questions, or for your own QUESTION.
+
+    Made for people: a table also where another command would write JSON lines.
+    """
     passages = read_passages()
     questions = QUESTIONS if question is None else (question,)
     started = time.perf_counter()
@@ -46,7 +49,7 @@ def demo(question: str | None, top_n: int | None, choice: ModelChoice, as_table:
         rankings = [
             _rank(llama, each, passages, top_n or (3 if question is None else 5)) for each in questions
         ]
-        if not wants_table(as_table):
+        if as_table is False:
             for ranking in rankings:
                 echo_ranking_json(ranking, passages)
             return
