@@ -95,6 +95,8 @@ def test_ctrl_c_exits_with_130_and_says_nothing() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=ENVIRONMENT,
+        # A test run in the background ignores SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert child.stdin is not None
     child.stdin.write(b"a line\n" * 200_000)  # more than a pipe holds: it is reading when this returns

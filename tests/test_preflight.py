@@ -67,6 +67,14 @@ def test_a_file_that_llama_cpp_refuses_is_an_error_and_is_tried_again_next_time(
     assert not records.exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="deaths have no signal names there")
+def test_the_death_of_the_child_is_an_error_that_names_the_signal(records: Path, tmp_path: Path) -> None:
+    # With mean pooling llama.cpp aborts when n_ubatch is no multiple of n_seq_max; `Llama.load` rounds it.
+    deadly = replace(SETTINGS, pooling_type=PoolingType.MEAN, n_ubatch=600, n_seq_max=128)
+    with pytest.raises(ModelFileError, match=r"crashed with SIGABRT"):
+        prove_file(tiny_models.write("bert-mean", tmp_path), deadly)
+
+
 def test_a_file_whose_weights_are_nan_is_an_error(records: Path, tmp_path: Path) -> None:
     path = tiny_models.write("bert-reranker", tmp_path)
     data = bytearray(path.read_bytes())

@@ -36,7 +36,8 @@ with short_spins():
 
 log = logging.getLogger("ggrank.llama.cpp")
 
-_LOG_LEVELS = {2: logging.DEBUG, 3: logging.INFO, 4: logging.WARNING}
+_LOG_LEVELS = {2: logging.DEBUG, 3: logging.INFO, 4: logging.INFO}
+"""An error of llama.cpp is in the exception that follows; it need not be printed as well."""
 _ERROR_LEVEL = 4
 _F32 = 0
 """``GGML_TYPE_F32``, ggml.h."""
