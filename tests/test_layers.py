@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "ggrank"
 LAYERS: list[set[str]] = [
     {"errors"},
     {"types"},
-    {"records", "inputs", "pairing", "packing", "scoring", "wordpiece", "batch_arrays", "openmp", "presets"},
+    {"records", "inputs", "pairing", "packing", "scoring", "wordpiece", "presets"},
     {"gguf_file", "engine", "hub"},
     {"tokenizer", "heads", "preflight", "tuning"},
     {"params"},

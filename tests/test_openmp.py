@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ggrank.openmp import SPIN_COUNT, short_spins
+from ggrank.engine.openmp import SPIN_COUNT, short_spins
 
 
 @pytest.fixture(autouse=True)

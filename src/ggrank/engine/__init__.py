@@ -1,6 +1,6 @@
 """llama.cpp, behind the few calls that ggrank needs: tokenize, run a micro-batch, free.
 
-The only file that imports llama_cpp. It uses the library's C API and not its ``Llama`` class, whose
+The only package that imports llama_cpp. It uses the library's C API and not its ``Llama`` class, whose
 ``embed`` reads ``n_embd`` floats where rank pooling gives ``n_cls_out``, and drops the closing token
 when it cuts. Knows nothing of queries, documents, scores or files beyond a path.
 
@@ -11,11 +11,9 @@ against ``n_ubatch`` (``GGML_ASSERT`` in ``llama_context::encode``), token ids a
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,94 +22,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.batch_arrays import BatchArrays
+from ggrank.engine.batch_arrays import BatchArrays
+from ggrank.engine.library import (
+    api,
+    build_version,
+    gpu_names,
+    library_files,
+    log,
+    recent_errors,
+    start_backend,
+    system_info,
+)
 from ggrank.errors import ClosedError, EngineError, InputError, ModelFileError
-from ggrank.openmp import short_spins
 from ggrank.types import EngineSettings, PoolingType, SpecialTokens, TokenIds
 
-with short_spins():
-    import llama_cpp.llama_cpp as api
-    from llama_cpp import __version__ as llama_cpp_version
-    from llama_cpp._ggml import libggml
+__all__ = ["LlamaCppEngine", "build_version", "gpu_names", "library_files", "system_info"]
 
-log = logging.getLogger("ggrank.llama.cpp")
-
-_LOG_LEVELS = {2: logging.DEBUG, 3: logging.INFO, 4: logging.INFO}
-"""An error of llama.cpp is in the exception that follows; it need not be printed as well."""
-_ERROR_LEVEL = 4
 _F32 = 0
 """``GGML_TYPE_F32``, ggml.h."""
-
-_GPU_TYPES = (1, 2)
-"""``GGML_BACKEND_DEVICE_TYPE_GPU`` and ``_IGPU``, ggml-backend.h."""
-
-_recent_errors: deque[str] = deque(maxlen=6)
-_start_lock = threading.Lock()
-
-
-@api.llama_log_callback  # type: ignore[untyped-decorator]  # a ctypes function type
-def _on_log(level: int, text: bytes, _user_data: object) -> None:
-    line = text.decode("utf-8", "replace").rstrip()
-    if level == _ERROR_LEVEL and line:
-        _recent_errors.append(line)
-    if line:
-        log.log(_LOG_LEVELS.get(level, logging.DEBUG), "%s", line)
-
-
-def library_files() -> list[Path]:
-    """The shared libraries of the llama.cpp build in use, sorted by name."""
-    return sorted(path for path in (Path(api.__file__).parent / "lib").iterdir() if path.is_file())
-
-
-def build_version() -> str:
-    """The version of llama-cpp-python."""
-    return str(llama_cpp_version)
-
-
-def system_info() -> str:
-    """What llama.cpp was built for and found, in its own words: ``CPU : AVX2 = 1 | ...``."""
-    return str(api.llama_print_system_info().decode("utf-8", "replace").strip())
-
-
-def gpu_names() -> list[str]:
-    """The GPUs that this build can use, such as ``["Metal (Apple M2)"]``; empty for a CPU build."""
-    if not api.llama_supports_gpu_offload():
-        return []
-    _start_backend()
-    devices = [_device_get(i) for i in range(_device_count())]
-    return [_device_label(device) for device in devices if _device_type(device) in _GPU_TYPES]
-
-
-def _declare(name: str, result: Any, *arguments: Any) -> Any:
-    """A function of ggml-backend.h that llama-cpp-python does not declare."""
-    function = getattr(libggml, name)
-    function.restype, function.argtypes = result, list(arguments)
-    return function
-
-
-_device_count = _declare("ggml_backend_dev_count", ctypes.c_size_t)
-_device_get = _declare("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-_device_type = _declare("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
-_device_name = _declare("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
-_device_description = _declare("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
-
-
-def _device_label(device: int) -> str:
-    name, description = _device_name(device), _device_description(device)
-    return f"{name.decode('utf-8', 'replace')} ({description.decode('utf-8', 'replace')})"
-
-
-_started = False
-
-
-def _start_backend() -> None:
-    """Once a process; llama.cpp's log goes to Python's logging instead of stderr."""
-    global _started
-    with _start_lock:
-        if not _started:
-            api.llama_log_set(_on_log, ctypes.c_void_p(0))
-            api.llama_backend_init()
-            _started = True
 
 
 class LlamaCppEngine:
@@ -136,7 +64,7 @@ class LlamaCppEngine:
     name = "llama.cpp"
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
-        _start_backend()
+        start_backend()
         self._path = path
         self._settings = settings
         self._process_id = os.getpid()
@@ -299,7 +227,7 @@ class LlamaCppEngine:
             params.devices = ctypes.cast(self._no_devices, ctypes.c_void_p)
         params.load_mode = api.LLAMA_LOAD_MODE_MMAP if self._settings.use_mmap else api.LLAMA_LOAD_MODE_NONE
         params.use_extra_bufts = self._settings.use_extra_bufts
-        _recent_errors.clear()
+        recent_errors.clear()
         model = api.llama_model_load_from_file(str(self._path).encode("utf-8"), params)
         if not model:
             raise ModelFileError(self._refusal("load the model"))
@@ -321,14 +249,14 @@ class LlamaCppEngine:
         params.embeddings = True
         params.kv_unified = True
         params.offload_kqv = params.op_offload = self._on_gpu
-        _recent_errors.clear()
+        recent_errors.clear()
         context = api.llama_init_from_model(self._model, params)
         if not context:
             raise ModelFileError(self._refusal("make a context for the model"))
         return context
 
     def _refusal(self, what: str) -> str:
-        reason = "; ".join(_recent_errors) or "it gave no reason"
+        reason = "; ".join(recent_errors) or "it gave no reason"
         return (
             f"llama.cpp could not {what}: {self._path}. It said: {reason}. The file may be damaged "
             "(download it again), made for a newer llama.cpp (pip install -U llama-cpp-python), or larger "
@@ -406,5 +334,5 @@ class LlamaCppEngine:
         else:
             status = api.llama_encode(self._context, batch)
         if status != 0:
-            reason = "; ".join(_recent_errors) or "no reason given"
+            reason = "; ".join(recent_errors) or "no reason given"
             raise EngineError(f"llama.cpp failed with status {status} on {batch.n_tokens} tokens: {reason}")
