@@ -122,3 +122,10 @@ def test_a_demo_prints_no_library_logs() -> None:
 def test_the_demo_has_a_few_dozen_passages_with_ids_of_their_own() -> None:
     passages = read_passages()
     assert 30 <= len(passages) == len({passage.id for passage in passages})
+
+
+def test_an_empty_input_gives_no_lines_and_a_note(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("", "utf-8")
+    result = ggrank("rank", "anything", "--file", str(tmp_path / "empty.txt"))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no documents" in result.stderr

@@ -63,7 +63,7 @@ def embed(
         parts = _embed_in_steps(llama, documents, prefix=prefix, normalize=normalize, truncate=truncate)
         if output is not None:
             _write_npy(Path(output), list(parts), llama.n_embd)
-            click.echo(f"{len(documents):,} vectors of {llama.n_embd} numbers in {output}", err=True)
+            click.echo(f"{output}: {len(documents):,} x {llama.n_embd} float32", err=True)
         elif wants_table(as_table):
             _echo_table(documents, [vector for part in parts for vector in part])
             echo_facts(llama.model_path.name, f"runs on {llama.device}", f"{llama.n_embd} numbers a text")

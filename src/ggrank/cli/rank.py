@@ -57,6 +57,8 @@ def rank(
     Each JSON line holds rank, index (from 0, in the input), id, score, logit, text and truncated.
     """
     documents = inputs.read()
+    if not documents:
+        click.echo("Note: there are no documents in the input.", err=True)
     with choice.load() as llama:
         ranking = rank_documents(
             llama,
