@@ -185,7 +185,9 @@ def add_origin(writer: gguf.GGUFWriter) -> None:
     writer.add_languages(["en"])
 
 
-def add_shape(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
+def add_shape(
+    writer: gguf.GGUFWriter, config: dict[str, Any], *, pooling_type: gguf.PoolingType = gguf.PoolingType.MEAN
+) -> None:
     """The shape of the network.
 
     ``context_length`` is what its positions allow; the original's own limit (256 tokens, in
@@ -199,7 +201,7 @@ def add_shape(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_layer_norm_eps(config["layer_norm_eps"])
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_causal_attention(False)
-    writer.add_pooling_type(gguf.PoolingType.MEAN)
+    writer.add_pooling_type(pooling_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_token_type_count(config["type_vocab_size"])
 
@@ -233,17 +235,17 @@ def with_phantom_space(token: str) -> str:
     return token[2:] if token.startswith("##") else "\u2581" + token
 
 
-def quantize(unquantized: Path, quantized: Path) -> None:
+def quantize(unquantized: Path, quantized: Path, *, f16_tensors: bytes | None = F16_TENSORS) -> None:
     """``llama_model_quantize`` to q8_0: matrices and token embeddings; the rest stays f32.
 
-    But for what `F16_TENSORS` matches.
+    But for the matrices whose names ``f16_tensors`` matches.
     """
     logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # else one line per tensor
     import llama_cpp  # here, so that --help and a wrong source answer without it
 
     # llama.cpp reads overrides up to the first without a pattern.
     overrides = (llama_cpp.llama_model_tensor_override * 2)()
-    overrides[0].pattern, overrides[0].type = F16_TENSORS, gguf.GGMLQuantizationType.F16
+    overrides[0].pattern, overrides[0].type = f16_tensors, gguf.GGMLQuantizationType.F16
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
     parameters.tt_overrides = overrides
