@@ -1,6 +1,10 @@
 """Trained weights -> the GGUFs: f32 for comparison, q8_0 for the package.
 
-    python training/export.py work/model.pt work/reranker-f32.gguf work/ggrank-reranker-mini-q8_0.gguf
+The loss knows only differences of logits. Before they are written, the output layer is scaled and shifted so
+that sigmoid(logit) says how likely a candidate is the labelled one: 0 is the line between the two.
+
+    python training/export.py work/model.pt work/lists.npz work/ggrank-reranker-mini-f32.gguf \\
+        work/ggrank-reranker-mini-q8_0.gguf
 """
 
 from __future__ import annotations
@@ -12,8 +16,9 @@ from pathlib import Path
 
 import gguf
 import torch
-from backbone import source_folder
+from backbone import CrossEncoder, score, source_folder
 from numpy.typing import NDArray
+from train import Lists
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import build_bundled_models as bundled
@@ -25,12 +30,48 @@ HEAD = {"pooler.dense": "cls", "output": "cls.output"}
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the reranker as GGUF.")
     parser.add_argument("weights", type=Path)
+    parser.add_argument("lists", type=Path, help="candidate lists, for the scale of the logits")
     parser.add_argument("f32", type=Path)
     parser.add_argument("q8_0", type=Path)
     arguments = parser.parse_args()
-    write_f32(torch.load(arguments.weights), arguments.f32)
+    weights = torch.load(arguments.weights)
+    calibrate(weights, arguments.lists)
+    torch.save(weights, arguments.f32.with_suffix(".pt"))
+    write_f32(weights, arguments.f32)
     bundled.quantize(arguments.f32, arguments.q8_0, f16_tensors=None)
     print(f"wrote {arguments.q8_0}, {arguments.q8_0.stat().st_size:,} bytes, sha256 {bundled.sha256_of(arguments.q8_0)}")
+
+
+def calibrate(weights: dict[str, torch.Tensor], lists: Path, *, n: int = 400) -> None:
+    """Scales and shifts the output layer by logistic regression on ``n`` labelled lists (Platt)."""
+    model = CrossEncoder(layers=count_layers(weights)).eval()
+    model.load_state_dict(weights)
+    unseen = Lists(lists, bm25_weight=0.0, width=8, label_weight=1.0)
+    unseen.skip(10**6)
+    examples = [example for example in unseen.draw(n) if example.label_weight]
+    logits = torch.from_numpy(score(model, [pair for example in examples for pair in example.pairs]))
+    labels = torch.zeros(len(examples), 8)
+    labels[:, 0] = 1.0
+    line = torch.tensor([1.0, 0.0], requires_grad=True)
+    optimizer = torch.optim.LBFGS([line], max_iter=100)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(line[0] * logits + line[1], labels.flatten())
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    slope, shift = line.detach()
+    if slope <= 0:
+        raise SystemExit(f"higher logits are not the better ones (slope {slope:.3f}): train longer")
+    weights["output.weight"] *= slope
+    weights["output.bias"] = weights["output.bias"] * slope + shift
+    print(f"logits: {slope:.3f} x {shift:+.3f}")
+
+
+def count_layers(weights: dict[str, torch.Tensor]) -> int:
+    return 1 + max(int(name.split(".")[3]) for name in weights if ".layer." in name)
 
 
 def write_f32(weights: dict[str, torch.Tensor], path: Path) -> None:
@@ -40,7 +81,7 @@ def write_f32(weights: dict[str, torch.Tensor], path: Path) -> None:
     knows no other.
     """
     config = json.loads((source_folder() / "config.json").read_text("utf-8"))
-    config["num_hidden_layers"] = 1 + max(int(name.split(".")[3]) for name in weights if ".layer." in name)
+    config["num_hidden_layers"] = count_layers(weights)
     vocabulary = (source_folder() / "vocab.txt").read_text("utf-8").rstrip("\n").split("\n")
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.BERT])
     add_origin(writer)
@@ -60,7 +101,7 @@ def add_origin(writer: gguf.GGUFWriter) -> None:
     writer.add_organization("ggrank")
     writer.add_basename("ggrank-reranker-mini")
     writer.add_size_label("23M")
-    writer.add_license("cc-by-sa-4.0")
+    writer.add_license("apache-2.0")
     writer.add_languages(["en"])
     writer.add_base_model_count(1)
     writer.add_base_model_name(0, "all-MiniLM-L6-v2")

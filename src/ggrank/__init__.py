@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ggrank.documents import Document as Document
     from ggrank.errors import ChecksumError as ChecksumError
     from ggrank.errors import ClosedError as ClosedError
     from ggrank.errors import DownloadError as DownloadError
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from ggrank.errors import ModelFileError as ModelFileError
     from ggrank.errors import ModelModeError as ModelModeError
     from ggrank.errors import ModelNotFoundError as ModelNotFoundError
+    from ggrank.errors import SearchIndexError as SearchIndexError
+    from ggrank.index import Index as Index
     from ggrank.llama import Llama as Llama
     from ggrank.params import LlamaParams as LlamaParams
+    from ggrank.pipeline import Pipeline as Pipeline
     from ggrank.types import Mode as Mode
     from ggrank.types import PoolingType as PoolingType
     from ggrank.types import RankedDocument as RankedDocument
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "documents": ("Document",),
     "errors": (
         "ChecksumError",
         "ClosedError",
@@ -44,9 +49,12 @@ _HOMES = {
         "ModelFileError",
         "ModelModeError",
         "ModelNotFoundError",
+        "SearchIndexError",
     ),
+    "index": ("Index",),
     "llama": ("Llama",),
     "params": ("LlamaParams",),
+    "pipeline": ("Pipeline",),
     "types": ("Mode", "PoolingType", "RankedDocument", "Ranking"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

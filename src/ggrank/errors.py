@@ -12,6 +12,7 @@ says what was expected, what was found and what to do next.
     ├── InputError           (ValueError)         an argument or a text that cannot be used
     │   ├── InputTypeError   (TypeError)          ... because it has the wrong type
     │   └── InputTooLongError                     ... because it has more tokens than n_ctx
+    ├── SearchIndexError                          an index on disk that cannot be used as it is
     └── EngineError          (RuntimeError)       the computation failed or gave NaN
         └── ClosedError                           the model was closed, or belongs to another process
 
@@ -63,6 +64,10 @@ class InputTypeError(InputError, TypeError):
 
 class InputTooLongError(InputError):
     """A text or pair has more tokens than ``n_ctx``, and ``truncate="error"`` was asked for."""
+
+
+class SearchIndexError(GgrankError):
+    """An index on disk is missing, damaged, locked, foreign, or made with another model or settings."""
 
 
 class EngineError(GgrankError, RuntimeError):

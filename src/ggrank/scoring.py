@@ -5,11 +5,22 @@ Knows arrays of numbers; no texts, no models.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import InputError, ModelModeError
 from ggrank.types import Scale, ScoreScale
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A document in a fusion of rankings: its position, and the sum of its reciprocal ranks."""
+
+    position: int
+    score: float
 
 
 def l2_normalize(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -72,6 +83,21 @@ def best_first(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     return order
 
 
+def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The first ``k`` positions of `best_first`, without sorting all: shape (at most k,).
+
+    Example:
+        >>> import numpy as np
+        >>> top_k(np.float32([1, 3, 3, 2]), 2).tolist()
+        [1, 2]
+    """
+    if k >= len(scores):
+        return best_first(scores)
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    reaching = np.flatnonzero(scores >= least)
+    return reaching[best_first(scores[reaching])][:k]
+
+
 def choose_scale(score: ScoreScale, *, own: Scale, model: str) -> Scale:
     """The scale of a ranking's scores, from what was asked for and what the model gives.
 
@@ -96,3 +122,29 @@ def choose_scale(score: ScoreScale, *, own: Scale, model: str) -> Scale:
             f"{'embed' if own == 'cosine' else 'rerank'}; use one of {', '.join(map(repr, allowed))}"
         )
     return own if own == "probability" or score == "auto" else score
+
+
+def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], *, k: int = 60) -> list[Fused]:
+    """Several rankings of the same documents as one: each gives a document ``1 / (k + rank)``.
+
+    Only ranks count, so cosines and BM25 scores need no common scale.
+
+    Args:
+        rankings: each the positions of documents, best first (rank 1); a document may be missing from some.
+        k: how little the first ranks stand out; 60 is the paper's.
+
+    Returns:
+        Every document that some ranking has, best first; equal scores in order of position.
+
+    Source: Cormack, Clarke and Buettcher, Reciprocal Rank Fusion outperforms Condorcet and individual Rank
+    Learning Methods, SIGIR 2009, https://doi.org/10.1145/1571941.1572114.
+
+    Example:
+        >>> [fused.position for fused in reciprocal_rank_fusion([[7, 8, 9], [8, 5]])]
+        [8, 7, 5, 9]
+    """
+    scores: dict[int, float] = {}
+    for ranking in rankings:
+        for rank, position in enumerate(ranking, 1):
+            scores[position] = scores.get(position, 0.0) + 1.0 / (k + rank)
+    return [Fused(position, scores[position]) for position in sorted(scores, key=lambda p: (-scores[p], p))]

@@ -5,10 +5,10 @@ Knows the names and shapes of values, not how they are made: no tokenizer, engin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Literal, Protocol, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,9 @@ Truncate = Literal["end", "error", "chunk"]
 ScoreScale = Literal["auto", "logit", "sigmoid", "cosine"]
 """The scale to ask for; "auto" is logit for a reranker, cosine for an embedder."""
 
-Scale = Literal["logit", "sigmoid", "cosine", "probability"]
-"""The scale of ``RankedDocument.score``; "probability" where the model's own head ends in a softmax."""
+Scale = Literal["logit", "sigmoid", "cosine", "probability", "rrf"]
+"""The scale of ``RankedDocument.score``; "probability" where the model's own head ends in a softmax, "rrf"
+where ranks were fused (`ggrank.scoring.reciprocal_rank_fusion`) and no model scored the fusion."""
 
 
 class PoolingType(IntEnum):
@@ -161,6 +162,8 @@ class RankedDocument:
         logit: the cross-encoder's raw output; None in a ranking by cosine.
         document: the text as it was given.
         truncated: True when the document (or the query) was cut to fit ``n_ctx``.
+        cosine: of the first stage, where there was one and it knew it.
+        id, metadata: of the `ggrank.Document`, where one was given.
     """
 
     index: int
@@ -168,6 +171,9 @@ class RankedDocument:
     logit: float | None
     document: str
     truncated: bool
+    cosine: float | None = None
+    id: str | int | None = None
+    metadata: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,7 @@ class Ranking(Sequence[RankedDocument]):
     Attributes:
         documents: the ranked documents, after ``top_n`` and ``threshold``.
         scale: the scale of ``score``: "logit", "sigmoid" or "cosine"; "probability" for a model
-            whose own head ends in a softmax and so already gives 0..1.
+            whose own head ends in a softmax and so already gives 0..1; "rrf" for fused ranks.
         n_tokens: tokens computed for this ranking, special tokens included.
 
     Example:

@@ -22,7 +22,7 @@ from click.exceptions import Exit
 from ggrank import __version__
 from ggrank.errors import GgrankError
 
-COMMANDS = ("demo", "rank", "embed", "models", "doctor")
+COMMANDS = ("demo", "rank", "embed", "eval", "models", "doctor")
 
 
 class Commands(click.Group):

@@ -15,6 +15,7 @@ from typing import Literal
 
 import click
 
+from ggrank.documents import read_record
 from ggrank.errors import InputError
 
 Format = Literal["auto", "text", "jsonl"]
@@ -22,7 +23,6 @@ Format = Literal["auto", "text", "jsonl"]
 STDIN = "-"
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")
 _FOLDER_SUFFIXES = (".txt", ".md")
-_EXPECTED = 'expected an object like {"id": "a1", "text": "..."}'
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,5 @@ def _looks_like_record(line: str) -> bool:
 
 
 def _read_record(line: str, *, place: str) -> Document:
-    """One JSONL record; ``_id`` (as in BEIR's files) does for ``id``, a title goes before the text."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error}); {_EXPECTED}") from error
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise InputError(f'{place}: no "text" string; {_EXPECTED}')
-    title, name = record.get("title", ""), record.get("id", record.get("_id"))
-    if not isinstance(title, str):
-        raise InputError(f'{place}: "title" is not a string; {_EXPECTED}')
-    if name is not None and (isinstance(name, bool) or not isinstance(name, (str, int))):
-        raise InputError(f'{place}: "id" is neither a string nor a whole number; {_EXPECTED}')
-    return Document(f"{title} {record['text']}" if title else record["text"], id=name)
+    record = read_record(line, place=place)
+    return Document(record.text, id=record.id)

@@ -1,0 +1,74 @@
+"""Proof on your own data: how well the embedder, BM25, their fusion and rerankers rank a test set.
+
+    test set -> vectors -> every system's rankings -> metrics, intervals -> report (JSON, Markdown, plot)
+
+Knows the order of the steps. Needs the extra ``eval`` (ir-measures; matplotlib for the plot).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from ggrank import Llama
+from ggrank.errors import InputError
+from ggrank.evaluation.datasets import TestSet
+from ggrank.evaluation.report import SetResult, summarize
+from ggrank.evaluation.systems import DEPTH, Advance, embed_documents, run_systems
+
+DEPTHS = (10, 20, 50, 100)
+"""How many of the embedder's documents are reranked."""
+
+Progress = Callable[[int, str], AbstractContextManager[Advance]]
+"""Shows how far it is: called with a number of steps and what they are, gives a function that counts them."""
+
+
+def evaluate(
+    tests: Iterable[TestSet],
+    embedder: Llama,
+    rerankers: Mapping[str, Llama] | None = None,
+    *,
+    depths: Sequence[int] = DEPTHS,
+    progress: Progress | None = None,
+) -> Iterator[SetResult]:
+    """Every system on every set, one `SetResult` after the other.
+
+    Args:
+        tests: from `ggrank.evaluation.datasets.read_test_set`.
+        embedder: a loaded embedding model; its own prefixes are used.
+        rerankers: loaded rerankers by the name that tables give them.
+        depths: how many of the embedder's best documents a reranker reads, each 1 to 100.
+
+    Raises:
+        InputError: a depth out of range, or ir-measures is not installed.
+
+    Example:
+        >>> from ggrank import Llama
+        >>> from ggrank.evaluation.datasets import Query, TestSet
+        >>> test = TestSet("tiny", ("Llamas graze.", "Paris is a city."), (Query("q", "a town", {1: 1}),))
+        >>> with Llama.load("all-minilm-l6-v2") as embedder:
+        ...     result = next(evaluate([test], embedder))
+        >>> result.system("embedder").metrics["nDCG@10"]
+        1.0
+    """
+    for depth in depths:
+        if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= DEPTH:
+            raise InputError(f"a depth must be a whole number from 1 to {DEPTH}; found {depth!r}")
+    shown = progress or _silent
+    for test in tests:
+        with shown(len(test.documents), f"{test.name}: embedding") as advance:
+            vectors = embed_documents(embedder, test.documents, advance=advance)
+        with shown(len(test.queries), f"{test.name}: ranking") as advance:
+            runs = run_systems(
+                test,
+                vectors,
+                embedder=embedder,
+                rerankers=dict(rerankers or {}),
+                depths=depths,
+                advance=advance,
+            )
+        yield summarize(test, runs)
+
+
+def _silent(_n: int, _label: str) -> AbstractContextManager[Advance]:
+    return nullcontext(lambda _done: None)

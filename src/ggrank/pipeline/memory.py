@@ -1,0 +1,106 @@
+"""The first stage that a `Pipeline` has of its own: documents, vectors and words in memory.
+
+Knows how to add and to find; nothing of the second stage, nor of disks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+import numpy as np
+
+from ggrank.documents import Document
+from ggrank.errors import InputError, InputTypeError
+from ggrank.lexical import Bm25, LexicalHit
+from ggrank.llama import Llama
+from ggrank.pipeline.stages import FUSION_DEPTH, check_embedder, fuse
+from ggrank.scoring import Fused, cosine, top_k
+from ggrank.types import RankedDocument, Ranking
+
+
+class Memory:
+    """Documents and their vectors, in the order in which they came."""
+
+    def __init__(self, embedder: Llama) -> None:
+        self._embedder = check_embedder(embedder)
+        self._documents: list[Document] = []
+        self._ids: set[str | int] = set()
+        self._vectors = np.empty((0, embedder.n_embd), np.float32)
+        self._bm25: Bm25 | None = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def add(self, documents: list[Document]) -> None:
+        """Embeds and keeps them, all or none. Raises InputError where an id is there already."""
+        ids = _new_ids(documents, self._ids)
+        texts = [document.text for document in documents]
+        vectors = self._embedder.embed_many(texts, prefix=self._embedder.document_prefix)
+        with self._lock:
+            ids = _new_ids(documents, self._ids)  # again: another thread may have been faster
+            start, end = len(self._documents), len(self._documents) + len(documents)
+            if end > len(self._vectors):
+                # Grown by doubling, and never in place: a search may be reading the old one.
+                grown = np.empty((max(end, 2 * len(self._vectors)), vectors.shape[1]), np.float32)
+                grown[:start] = self._vectors[:start]
+                self._vectors = grown
+            self._vectors[start:end] = vectors
+            self._ids |= ids
+            self._documents += documents
+            if self._bm25 is not None:
+                self._bm25.add(texts)
+
+    def retrieve(self, query: str, k: int, *, hybrid: bool = False) -> Ranking:
+        """The ``k`` best by cosine, or by cosine and BM25 fused."""
+        prefix = self._embedder.query_prefix
+        vector = self._embedder.embed(query, prefix=prefix)
+        with self._lock:
+            # What is in these first rows never changes any more, so the lock ends here.
+            vectors = self._vectors[: len(self._documents)]
+            hits = self._lexical(query, k) if hybrid else []
+        cosines = cosine(vector, vectors)
+        if hybrid:
+            fused = fuse(cosines, hits, k=k)
+        else:
+            fused = [Fused(i, float(cosines[i])) for i in top_k(cosines, k).tolist()]
+        documents = tuple(self._found(one, float(cosines[one.position])) for one in fused)
+        n_tokens = min(self._embedder.count_tokens(prefix + query), self._embedder.n_ctx)
+        return Ranking(documents, "rrf" if hybrid else "cosine", n_tokens)
+
+    def _lexical(self, query: str, k: int) -> list[LexicalHit]:
+        """The lock is held. The words are indexed when they are first asked for."""
+        if self._bm25 is None:
+            self._bm25 = Bm25(document.text for document in self._documents)
+        return self._bm25.search(query, k=max(k, FUSION_DEPTH))
+
+    def _found(self, fused: Fused, cosine: float) -> RankedDocument:
+        document = self._documents[fused.position]
+        n_tokens = self._embedder.count_tokens(self._embedder.document_prefix + document.text)
+        return RankedDocument(
+            index=fused.position,
+            score=fused.score,
+            logit=None,
+            document=document.text,
+            truncated=n_tokens > self._embedder.n_ctx,
+            cosine=cosine,
+            id=document.id,
+            metadata=document.metadata,
+        )
+
+
+def _new_ids(documents: Iterable[Document], known: set[str | int]) -> set[str | int]:
+    """The documents' ids. Raises InputError where one is there already, or stands twice."""
+    new: set[str | int] = set()
+    for i, document in enumerate(documents):
+        if document.id is None:
+            continue
+        if isinstance(document.id, bool) or not isinstance(document.id, (str, int)):
+            raise InputTypeError(
+                f"the id of document {i} must be a string or a whole number, found {document.id!r}"
+            )
+        if document.id in known or document.id in new:
+            raise InputError(f"the id of document {i}, {document.id!r}, is there already: ids must differ")
+        new.add(document.id)
+    return new

@@ -1,0 +1,232 @@
+"""Two stages: what is retrieved, what is reranked, and who may retrieve."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import tiny_models
+from ggrank import Document, InputError, Llama, ModelModeError, Pipeline
+from ggrank.errors import InputTypeError
+from ggrank.types import RankedDocument
+
+TEXTS = [
+    "Water the tomatoes in the morning, at the roots and not on the leaves.",
+    "The night train to Vienna leaves at 22:10 from platform 4.",
+    "To reset the router, hold the small button for ten seconds.",
+    "Our office is closed on public holidays.",
+    "Knead the dough until it is smooth, then let it rest for an hour.",
+    "Error E4711 means that the pump runs dry.",
+]
+QUERY = "how do I bake bread?"
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Iterator[Llama]:
+    with Llama.load("all-minilm-l6-v2") as llama:
+        yield llama
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
+    with Llama.load(tiny_models.write("bert-reranker", tmp_path_factory.mktemp("models"))) as llama:
+        yield llama
+
+
+@pytest.fixture
+def pipeline(embedder: Llama) -> Pipeline:
+    pipeline = Pipeline(embedder)
+    pipeline.add(TEXTS)
+    return pipeline
+
+
+def test_without_a_reranker_it_is_the_embedder_s_own_ranking(embedder: Llama, pipeline: Pipeline) -> None:
+    expected = embedder.rank(QUERY, TEXTS, top_n=3)
+    found = pipeline.search(QUERY, top_n=3)
+    assert [(one.index, one.document) for one in found] == [(one.index, one.document) for one in expected]
+    assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=5e-3)
+    assert found.scale == "cosine"
+    assert [one.cosine for one in found] == [one.score for one in found]
+
+
+def test_the_reranker_orders_what_the_embedder_found(embedder: Llama, reranker: Llama) -> None:
+    pipeline = Pipeline(embedder, reranker)
+    pipeline.add(TEXTS)
+    candidates = [one.index for one in embedder.rank(QUERY, TEXTS, top_n=4)]
+    logits = reranker.rerank(QUERY, TEXTS)
+    found = pipeline.search(QUERY, retrieve_k=4, top_n=3)
+    assert [one.index for one in found] == sorted(candidates, key=lambda i: -logits[i])[:3]
+    assert [one.logit for one in found] == pytest.approx([logits[one.index] for one in found], abs=1e-4)
+    cosines = embedder.embed_many(TEXTS) @ embedder.embed(QUERY)
+    assert [one.cosine for one in found] == pytest.approx([cosines[one.index] for one in found], abs=5e-3)
+    assert found.scale == "logit"
+
+
+def test_top_n_above_retrieve_k_retrieves_that_many(pipeline: Pipeline) -> None:
+    assert len(pipeline.search(QUERY, retrieve_k=1, top_n=4)) == 4
+    assert len(pipeline.search(QUERY, retrieve_k=3, top_n=None)) == 3
+
+
+def test_ids_and_metadata_come_back(embedder: Llama) -> None:
+    pipeline = Pipeline(embedder)
+    pipeline.add(TEXTS[:2], ids=["tomatoes", 7], metadata=[{"page": 3}, None])
+    pipeline.add([Document(TEXTS[4], id="dough", metadata={"page": 9})])
+    best, *_ = pipeline.search(QUERY)
+    assert (best.id, best.metadata, best.index) == ("dough", {"page": 9}, 2)
+    by_id = {one.id: one.metadata for one in pipeline.search("tomatoes")}
+    assert by_id == {"tomatoes": {"page": 3}, 7: None, "dough": {"page": 9}}
+
+
+def test_prefixes_of_the_model_are_set_before_texts() -> None:
+    with Llama.load("all-minilm-l6-v2", query_prefix="railway: ", document_prefix="garden: ") as llama:
+        pipeline = Pipeline(llama)
+        pipeline.add(TEXTS)
+        expected = llama.rank(QUERY, TEXTS, top_n=3)
+        plain = llama.embed_many(TEXTS) @ llama.embed(QUERY)
+        found = pipeline.search(QUERY, top_n=3)
+    assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=5e-3)
+    assert abs(found[0].score - plain[found[0].index]) > 0.02
+
+
+def test_hybrid_finds_a_number_that_vectors_blur(pipeline: Pipeline) -> None:
+    query = "E4711 on the display of my washing machine, the office is closed"
+    ranking = pipeline.search(query, hybrid=True)
+    assert ranking.scale == "rrf"
+    assert {3, 5} == {one.index for one in ranking[:2]}
+    assert all(one.cosine is not None for one in ranking)
+
+
+def test_documents_that_are_added_later_are_found_by_both_rankings(embedder: Llama) -> None:
+    pipeline = Pipeline(embedder)
+    assert pipeline.search(QUERY, hybrid=True).documents == ()
+    for text in TEXTS:
+        pipeline.add([text])
+        assert pipeline.search(text, hybrid=True)[0].document == text
+    assert len(pipeline) == len(TEXTS)
+
+
+def test_a_document_that_was_cut_is_marked(embedder: Llama) -> None:
+    pipeline = Pipeline(embedder)
+    pipeline.add(["word " * 400, "word"])
+    assert {one.index: one.truncated for one in pipeline.search("word")} == {0: True, 1: False}
+
+
+@dataclass
+class FromLangChain:
+    """What LangChain's retrievers give: `page_content` and `metadata`."""
+
+    page_content: str
+    metadata: dict[str, int]
+
+
+def test_any_function_that_retrieves_can_take_the_first_place(reranker: Llama) -> None:
+    def retrieve(query: str, k: int) -> list[Document]:
+        found = [FromLangChain(text, {"line": i}) for i, text in enumerate(TEXTS)]
+        return [Document(one.page_content, metadata=one.metadata) for one in found]
+
+    logits = reranker.rerank(QUERY, TEXTS[:4]).tolist()
+    found = Pipeline(retrieve, reranker).search(QUERY, retrieve_k=4, top_n=2)
+    assert [one.metadata for one in found] == [{"line": i} for i in np.argsort(logits)[::-1][:2].tolist()]
+    assert [one.cosine for one in found] == [None, None]
+
+
+def test_a_retriever_object_may_give_strings_and_its_order_stays_without_a_reranker() -> None:
+    class Shelf:
+        def retrieve(self, query: str, k: int) -> list[str]:
+            return TEXTS[:k]
+
+    found = Pipeline(Shelf()).search("anything", top_n=3)
+    assert [one.document for one in found] == TEXTS[:3]
+    assert [one.score for one in found] == pytest.approx([1 / 61, 1 / 62, 1 / 63])
+    assert found.scale == "rrf"
+
+
+def test_a_pipeline_can_be_another_s_retriever(pipeline: Pipeline, reranker: Llama) -> None:
+    outer = Pipeline(lambda query, k: pipeline.search(query, top_n=k), reranker)
+    found = outer.search(QUERY, retrieve_k=3, top_n=3)
+    assert {one.index for one in found} == {one.index for one in pipeline.search(QUERY, top_n=3)}
+    assert all(one.logit is not None and one.cosine is not None for one in found)
+
+
+@pytest.mark.parametrize("given", ["a text", None, 3, {"text"}, [1], [None]])
+def test_a_retriever_that_gives_something_else_is_told_so(given: object) -> None:
+    with pytest.raises(InputTypeError, match="retriever"):
+        Pipeline(lambda query, k: given).search("query")  # type: ignore[arg-type,return-value]
+
+
+def test_the_wrong_model_in_a_place_is_refused(embedder: Llama, reranker: Llama) -> None:
+    with pytest.raises(ModelModeError, match="second place"):
+        Pipeline(reranker)
+    with pytest.raises(ModelModeError, match="cross-encoder"):
+        Pipeline(embedder, embedder)
+    with pytest.raises(InputTypeError, match="found str"):
+        Pipeline("all-minilm-l6-v2")  # type: ignore[arg-type]
+
+
+def test_an_id_that_is_there_already_is_refused_and_nothing_is_added(pipeline: Pipeline) -> None:
+    pipeline.add(["one"], ids=["a"])
+    for ids in (["b", "a"], ["c", "c"]):
+        with pytest.raises(InputError, match="is there already"):
+            pipeline.add(["two", "three"], ids=ids)
+    with pytest.raises(InputTypeError, match="must be a string or a whole number"):
+        pipeline.add(["two"], ids=[1.5])  # type: ignore[list-item]
+    assert len(pipeline) == len(TEXTS) + 1
+    pipeline.add(["two", "three"], ids=["b", "c"])
+
+
+@pytest.mark.parametrize("documents", ["one text", Document("one")])
+def test_one_document_instead_of_a_list_is_refused(pipeline: Pipeline, documents: object) -> None:
+    with pytest.raises(InputTypeError, match="in a list"):
+        pipeline.add(documents)  # type: ignore[arg-type]
+
+
+def test_a_wrong_document_is_named_and_nothing_is_added(pipeline: Pipeline) -> None:
+    with pytest.raises(InputTypeError, match="document 1 must be a string"):
+        pipeline.add(["fine", 3])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="ids must be as many as documents: 2, found 1"):
+        pipeline.add(["a", "b"], ids=["x"])
+    with pytest.raises(InputError, match="metadata must be as many"):
+        pipeline.add(["a", "b"], metadata=[{}, {}, {}])
+    assert len(pipeline) == len(TEXTS)
+
+
+def test_documents_of_another_retriever_are_not_added_here() -> None:
+    with pytest.raises(InputError, match="retriever's"):
+        Pipeline(lambda query, k: TEXTS).add(["a"])
+    with pytest.raises(InputError, match="hybrid"):
+        Pipeline(lambda query, k: TEXTS).search("a", hybrid=True)
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, True])
+def test_numbers_below_one_are_refused(pipeline: Pipeline, number: object) -> None:
+    with pytest.raises(InputError, match="retrieve_k must be"):
+        pipeline.search(QUERY, retrieve_k=number)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="top_n must be"):
+        pipeline.search(QUERY, top_n=number)  # type: ignore[arg-type]
+
+
+def test_threads_may_add_and_search_at_once(embedder: Llama) -> None:
+    pipeline = Pipeline(embedder)
+    wrong: list[RankedDocument] = []
+
+    def work(name: int) -> None:
+        for i in range(12):
+            text = f"{TEXTS[i % 6]} {name}-{i}"
+            pipeline.add([text], ids=[f"{name}-{i}"])
+            ranking = pipeline.search(text, hybrid=i % 2 == 0, top_n=3)
+            wrong.extend(one for one in ranking if one.document.rsplit(" ", 1)[1] != one.id)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(pipeline) == 48
+    assert wrong == []
+    assert sorted(str(one.id) for one in pipeline.search("router", top_n=48)) == sorted(
+        f"{name}-{i}" for name in range(4) for i in range(12)
+    )
