@@ -5,18 +5,21 @@ Knows weights, tokenisation and forward passes; nothing of data, losses or files
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
 
 CLS, SEP, PAD = 101, 102, 0
 EMBEDDER_LENGTH = 256
@@ -61,12 +64,86 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str], *, limit: int = 512) ->
     return ids
 
 
-def load_bert() -> BertModel:
-    """The original BERT with its pooler, dropout 0, attention written out (on CPUs faster than fused)."""
-    config = BertConfig.from_pretrained(source_folder())
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
-    config._attn_implementation = "eager"
-    return BertModel.from_pretrained(source_folder(), config=config)
+class Layer(nn.Module):
+    """A BERT layer. GELU is the tanh form, which llama.cpp computes too."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        width, inner, epsilon = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
+        self.heads = config["num_attention_heads"]
+        self.attention, self.mixed = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mixed_norm = nn.LayerNorm(width, epsilon)
+        self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.norm = nn.LayerNorm(width, epsilon)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """States of shape (n, tokens, width); ``bias`` is 0, or very negative where there is no token."""
+        n, tokens, width = x.shape
+        q, k, v = self.attention(x).view(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        scores = (q * (width // self.heads) ** -0.5) @ k.transpose(-1, -2)
+        seen = (scores.add_(bias).softmax(-1) @ v).transpose(1, 2).reshape(n, tokens, width)
+        x = self.mixed_norm(x + self.mixed(seen))
+        return self.norm(x + self.down(nn.functional.gelu(self.up(x), approximate="tanh")))
+
+
+class Bert(nn.Module):
+    """The original's weights in as few operations as training on a CPU can do with."""
+
+    def __init__(self, *, layers: int = 6) -> None:
+        super().__init__()
+        config = json.loads((source_folder() / "config.json").read_text("utf-8"))
+        self.width = config["hidden_size"]
+        self.words = nn.Embedding(config["vocab_size"], self.width)
+        self.positions = nn.Embedding(config["max_position_embeddings"], self.width)
+        self.token_type = nn.Parameter(torch.zeros(self.width))
+        self.norm = nn.LayerNorm(self.width, config["layer_norm_eps"])
+        self.layers = nn.ModuleList(Layer(config) for _ in range(layers))
+        self.load_state_dict(original_weights(layers=layers))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """States of the last layer, shape (n, tokens, width)."""
+        x = self.words(ids) + self.positions.weight[: ids.shape[1]] + self.token_type
+        x = self.norm(x)
+        bias = torch.where(mask[:, None, None, :].bool(), 0.0, -1e4).to(x.dtype)
+        for layer in self.layers:
+            x = layer(x, bias)
+        return x
+
+
+_PARTS = {
+    "mixed": "attention.output.dense", "mixed_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense", "down": "output.dense", "norm": "output.LayerNorm",
+}
+
+
+def original_names(layers: int) -> dict[str, list[str]]:
+    """A tensor's name here, and the original's names of what it holds (query, key and value end to end)."""
+    names = {
+        "words.weight": ["embeddings.word_embeddings.weight"],
+        "positions.weight": ["embeddings.position_embeddings.weight"],
+        "token_type": ["embeddings.token_type_embeddings.weight"],
+        "norm.weight": ["embeddings.LayerNorm.weight"],
+        "norm.bias": ["embeddings.LayerNorm.bias"],
+    }
+    for i in range(layers):
+        for kind in ("weight", "bias"):
+            prefix = f"encoder.layer.{i}"
+            names[f"layers.{i}.attention.{kind}"] = [
+                f"{prefix}.attention.self.{part}.{kind}" for part in ("query", "key", "value")
+            ]
+            for ours, theirs in _PARTS.items():
+                names[f"layers.{i}.{ours}.{kind}"] = [f"{prefix}.{theirs}.{kind}"]
+    return names
+
+
+def original_weights(*, layers: int) -> dict[str, Tensor]:
+    """The original's tensors by the names of `Bert`; of the token types the first."""
+    tensors = load_file(source_folder() / "model.safetensors")
+    weights = {
+        name: torch.cat([tensors[part] for part in parts]) for name, parts in original_names(layers).items()
+    }
+    weights["token_type"] = weights["token_type"][0]
+    return weights
 
 
 def padded(sequences: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
@@ -90,17 +167,16 @@ def by_length(sequences: Sequence[NDArray[np.int32]], *, tokens: int = 4096) -> 
 
 
 def embed(
-    bert: BertModel, texts: Sequence[NDArray[np.int32]], *, limit: int = EMBEDDER_LENGTH
+    bert: Bert, texts: Sequence[NDArray[np.int32]], *, limit: int = EMBEDDER_LENGTH
 ) -> NDArray[np.float32]:
     """Mean-pooled vectors of length 1, shape (n, 384), float32."""
     framed = [np.concatenate([[CLS], ids[: limit - 2], [SEP]]).astype(np.int32) for ids in texts]
-    vectors = np.zeros((len(framed), bert.config.hidden_size), np.float32)
+    vectors = np.zeros((len(framed), bert.width), np.float32)
 
     @torch.inference_mode()
     def fill(rows: NDArray[np.int64]) -> None:
         ids, mask = padded([framed[row] for row in rows])
-        with torch.autocast("cpu", torch.bfloat16):
-            states = bert(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        states = bert(ids, mask).float()
         pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         vectors[rows] = nn.functional.normalize(pooled, dim=-1).numpy()
 
@@ -114,20 +190,26 @@ class CrossEncoder(nn.Module):
 
     def __init__(self, *, layers: int = 6) -> None:
         super().__init__()
-        self.bert = load_bert()
-        self.bert.encoder.layer = self.bert.encoder.layer[:layers]
-        self.bert.config.num_hidden_layers = layers
-        for parameter in self.bert.embeddings.parameters():
-            parameter.requires_grad_(False)
-        self.output = nn.Linear(self.bert.config.hidden_size, 1)
+        self.bert = Bert(layers=layers)
+        self.pooler, self.output = nn.Linear(self.bert.width, self.bert.width), nn.Linear(self.bert.width, 1)
+        tensors = load_file(source_folder() / "model.safetensors")
+        self.pooler.load_state_dict({kind: tensors[f"pooler.dense.{kind}"] for kind in ("weight", "bias")})
         nn.init.normal_(self.output.weight, std=0.02)
         nn.init.zeros_(self.output.bias)
+        for part in (self.bert.words, self.bert.positions):
+            part.weight.requires_grad_(False)
+        self.bert.token_type.requires_grad_(False)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Logits, shape (n,), float32."""
-        pooled = self.bert(input_ids=ids, attention_mask=mask).pooler_output
-        with torch.autocast("cpu", enabled=False):
-            return self.output(pooled.float())[:, 0]
+        first = self.bert(ids, mask)[:, 0].float()
+        return self.output(torch.tanh(self.pooler(first)))[:, 0]
+
+    def in_bf16(self) -> CrossEncoder:
+        """A copy whose layers compute in bfloat16; its head stays in float32."""
+        fast = copy.deepcopy(self)
+        fast.bert.bfloat16()
+        return fast
 
 
 def pair(query: NDArray[np.int32], document: NDArray[np.int32], *, limit: int) -> NDArray[np.int32]:
@@ -140,14 +222,14 @@ def pair(query: NDArray[np.int32], document: NDArray[np.int32], *, limit: int) -
 def score(
     model: CrossEncoder, pairs: Sequence[NDArray[np.int32]], *, bf16: bool = True
 ) -> NDArray[np.float32]:
-    """Logits of pair sequences, shape (n,), float32; computed in bf16 or in float32."""
+    """Logits of pair sequences, shape (n,), float32; layers computed in bf16 or in float32."""
+    fast = model.in_bf16() if bf16 else model
     logits = np.zeros(len(pairs), np.float32)
 
     @torch.inference_mode()
     def fill(rows: NDArray[np.int64]) -> None:
         ids, mask = padded([pairs[row] for row in rows])
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits[rows] = model(ids, mask).numpy()
+        logits[rows] = fast(ids, mask).numpy()
 
     with workers() as pool:
         list(pool.map(fill, by_length(pairs)))

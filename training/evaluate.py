@@ -12,13 +12,13 @@ from pathlib import Path
 import beir
 import numpy as np
 import torch
-from backbone import CrossEncoder, embed, load_bert, load_tokenizer, pair, score, tokenize
+from backbone import Bert, CrossEncoder, embed, load_tokenizer, pair, score, tokenize
 from lexical import Lexical
 
 
 def rank_scores(test: beir.TestSet, model: CrossEncoder, depths: list[int]) -> dict[str, list[float]]:
     """nDCG@10 of every query, by system."""
-    tokenizer, bert = load_tokenizer(), load_bert().eval()
+    tokenizer, bert = load_tokenizer(), Bert().bfloat16().eval()
     documents, queries = tokenize(tokenizer, test.documents), tokenize(tokenizer, test.queries)
     vectors, asked, lexical = embed(bert, documents), embed(bert, queries), Lexical(test.documents)
     cosines = asked @ vectors.T

@@ -16,15 +16,14 @@ from pathlib import Path
 
 import gguf
 import torch
-from backbone import CrossEncoder, score, source_folder
+from backbone import CrossEncoder, original_names, score, source_folder
 from numpy.typing import NDArray
 from train import Lists
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import build_bundled_models as bundled
 
-LEFT_OUT = ("embeddings.position_ids", "embeddings.token_type_ids")
-HEAD = {"pooler.dense": "cls", "output": "cls.output"}
+HEAD = {"pooler": "cls", "output": "cls.output"}
 
 
 def main() -> None:
@@ -71,7 +70,7 @@ def calibrate(weights: dict[str, torch.Tensor], lists: Path, *, n: int = 400) ->
 
 
 def count_layers(weights: dict[str, torch.Tensor]) -> int:
-    return 1 + max(int(name.split(".")[3]) for name in weights if ".layer." in name)
+    return 1 + max(int(name.split(".")[2]) for name in weights if ".layers." in name)
 
 
 def write_f32(weights: dict[str, torch.Tensor], path: Path) -> None:
@@ -113,20 +112,14 @@ def tensors(weights: dict[str, torch.Tensor], *, layers: int) -> list[tuple[str,
     """Name in the GGUF and float32 values of every tensor."""
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, layers)
     result = []
-    for name, tensor in weights.items():
-        values, short = tensor.float().numpy(), name.removeprefix("bert.")
-        if short in LEFT_OUT:
-            continue
-        stem, _, kind = short.rpartition(".")
-        if stem in HEAD:
-            result.append((f"{HEAD[stem]}.{kind}", values))
-            continue
-        place = names.get_name(short, try_suffixes=(".weight", ".bias"))
-        if place is None:
-            raise SystemExit(f"tensor {name} has no place in a bert GGUF")
-        if short == "embeddings.token_type_embeddings.weight":
-            values = values[[0, 0]]
-        result.append((place, values))
+    for ours, theirs in original_names(layers).items():
+        for name, part in zip(theirs, weights[f"bert.{ours}"].chunk(len(theirs)), strict=True):
+            place = names.get_name(name, try_suffixes=(".weight", ".bias"))
+            # Both token types are the one that was trained.
+            values = torch.stack([part, part]) if ours == "token_type" else part
+            result.append((place, values.float().numpy()))
+    for ours, place in HEAD.items():
+        result += [(f"{place}.{kind}", weights[f"{ours}.{kind}"].float().numpy()) for kind in ("weight", "bias")]
     return result
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from backbone import embed, load_bert, load_tokenizer, tokenize
+from backbone import Bert, embed, load_tokenizer, tokenize
 from lexical import Lexical
 from numpy.typing import NDArray
 
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the counts in this file")
     arguments = parser.parse_args()
     rng = np.random.default_rng(SEED)
-    tokenizer, bert = load_tokenizer(), load_bert().eval()
+    tokenizer, bert = load_tokenizer(), Bert().bfloat16().eval()
     first = main_pool(arguments.data, rng, arguments.share)
     pools = [first, sentence_pool(first, rng, arguments.share), long_pool(first, rng, arguments.share)]
     arrays: dict[str, NDArray] = {}

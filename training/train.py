@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,14 +118,21 @@ def gradients(
     return float(loss.detach()), torch.autograd.grad(loss, trained)
 
 
+def copy_weights(model: CrossEncoder, fast: CrossEncoder) -> None:
+    """The float32 weights that the optimizer moves, into the copy that computes."""
+    with torch.no_grad():
+        for value, copied in zip(model.parameters(), fast.parameters(), strict=True):
+            if value.requires_grad:
+                copied.copy_(value)
+
+
 def logits_of(model: CrossEncoder, examples: list[Example]) -> Tensor:
     """Shape (lists, width), float32; sequences of like length are computed together."""
     sequences = [sequence for example in examples for sequence in example.pairs]
     flat = torch.zeros(len(sequences))
-    with torch.autocast("cpu", torch.bfloat16):
-        for rows in by_length(sequences, tokens=4096):
-            ids, mask = padded([sequences[row] for row in rows])
-            flat = flat.index_put((torch.from_numpy(rows),), model(ids, mask))
+    for rows in by_length(sequences):
+        ids, mask = padded([sequences[row] for row in rows])
+        flat = flat.index_put((torch.from_numpy(rows),), model(ids, mask))
     return flat.view(len(examples), -1)
 
 
@@ -191,7 +199,7 @@ def train(model: CrossEncoder, lists: Lists, arguments: argparse.Namespace) -> N
     trained = [value for value in model.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=arguments.rate, betas=(0.9, 0.98), weight_decay=0.01)
     average = Average(model, horizon=max(20, min(200, arguments.steps // 10)))
-    pool = workers()
+    pool, fast = workers(), model.in_bf16()
     started, seen, recent = time.monotonic(), 0, []
     log = arguments.output.with_suffix(".jsonl").open("w", encoding="utf-8")
     print(json.dumps({"options": vars(arguments)}, default=str), file=log, flush=True)
@@ -201,12 +209,12 @@ def train(model: CrossEncoder, lists: Lists, arguments: argparse.Namespace) -> N
             group["lr"] = arguments.rate * rate(step, arguments.steps, decay=arguments.decay)
         examples.sort(key=lambda example: -sum(map(len, example.pairs)))  # the longest first: nobody waits
         shares = [examples[k : k + 2] for k in range(0, len(examples), 2)]
-        results = list(pool.map(lambda share: gradients(
-            model, share, temperature=arguments.temperature), shares))
+        results = list(pool.map(partial(gradients, fast, temperature=arguments.temperature), shares))
         for value, *grads in zip(trained, *(grads for _, grads in results), strict=True):
-            value.grad = sum(grads) / len(examples)
+            value.grad = torch.stack([grad.float() for grad in grads]).sum(0) / len(examples)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
+        copy_weights(model, fast)
         average.update(model)
         seen += sum(len(example.pairs) for example in examples)
         recent.append(sum(loss for loss, _ in results) / len(examples))
