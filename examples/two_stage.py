@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from ggrank import Llama, ModelNotFoundError
+from ggrank import Llama, ModelNotFoundError, Pipeline
 
 QUERY = "How long may I keep cooked rice in the fridge?"
 DOCUMENTS = [
@@ -23,30 +23,38 @@ DOCUMENTS = [
     "Potatoes should not lie beside onions.",
 ]
 N_CANDIDATES = 4
+DEFAULT = "bge-reranker-base"
 
 
 def main(reranker: str | None = None) -> None:
     print(f"Query: {QUERY}\n")
-    with Llama.load("all-minilm-l6-v2") as llama:
-        candidates = llama.rank(QUERY, DOCUMENTS, top_n=N_CANDIDATES)
-    print(f"1. retrieved by cosine, {N_CANDIDATES} of {len(DOCUMENTS)}")
-    for found in candidates:
-        print(f"  {found.score:8.3f}  {found.document}")
+    with Llama.load("all-minilm-l6-v2") as embedder:
+        found = Pipeline(embedder)
+        found.add(DOCUMENTS)
+        print(f"1. retrieved by cosine, {N_CANDIDATES} of {len(DOCUMENTS)}")
+        for hit in found.search(QUERY, top_n=N_CANDIDATES):
+            print(f"  {hit.score:8.3f}  {hit.document}")
+        rerank(embedder, reranker or DEFAULT, may_download=reranker is not None)
 
-    name = reranker or "bge-reranker-base"
+
+def rerank(embedder: Llama, name: str, *, may_download: bool) -> None:
+    """Both stages at once; each hit knows its logit and its cosine."""
     try:
         # Without an argument nothing is downloaded behind your back.
-        with Llama.load(name, local_files_only=reranker is None) as llama:
-            ranking = llama.rank(QUERY, [found.document for found in candidates])
+        llama = Llama.load(name, local_files_only=not may_download)
     except ModelNotFoundError:
-        if reranker is not None:
+        if may_download:
             raise
         print("\nNo reranker is here yet. This brings stage two (about 220 MB):")
-        print("  ggrank models download bge-reranker-base")
+        print(f"  ggrank models download {name}")
         return
-    print(f"\n2. reranked by {name} ({ranking.scale})")
-    for found in ranking:
-        print(f"  {found.score:8.3f}  {found.document}")
+    with llama:
+        pipeline = Pipeline(embedder, llama)
+        pipeline.add(DOCUMENTS)
+        ranking = pipeline.search(QUERY, retrieve_k=N_CANDIDATES, top_n=3)
+    print(f"\n2. reranked by {name} ({ranking.scale}; cosine beside it)")
+    for hit in ranking:
+        print(f"  {hit.score:8.3f}  {hit.cosine:6.3f}  {hit.document}")
 
 
 if __name__ == "__main__":

@@ -30,3 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HUGGING_FACE_HUB_TOKEN"):
         os.environ.pop(name, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The examples of `ggrank.evaluation` need ir-measures, which has no wheel for Linux on ARM."""
+    if importlib.util.find_spec("ir_measures") is None:
+        for item in items:
+            if item.path.parent.name == "evaluation":
+                item.add_marker(pytest.mark.skip(reason="ir-measures is not installed"))

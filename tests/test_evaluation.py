@@ -1,205 +1,148 @@
-"""Test sets are read as their files say, metrics are trec_eval's, and lifts compare the same queries."""
+"""Every system answers every query, and what it gave stands in the report."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+pytest.importorskip("ir_measures")
 
 import tiny_models
 from ggrank import InputError, Llama
 from ggrank.evaluation import evaluate
-from ggrank.evaluation.datasets import Query, TestSet, read_test_set, sample
-from ggrank.evaluation.metrics import bootstrap, measure
+from ggrank.evaluation.datasets import read_test_set
 from ggrank.evaluation.report import Report
+from ggrank.evaluation.results import SetResult
+from ggrank.evaluation.systems import Run, embed_documents, run_systems
 
-DOCUMENTS = {
-    "d1": ("Llamas", "They live in the Andes and carry loads."),
-    "d2": ("", "Paris is the capital of France."),
-    "d3": ("", "Bread is baked from flour, water and yeast."),
-    "d4": ("", "Rust is a systems programming language."),
-}
-QUERIES = {"q1": "Where do llamas live?", "q2": "What is bread made of?", "q3": "Who wrote this?"}
-QRELS = "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\nq2\td3\t1\nq3\tnowhere\t1\n"
+SMALL_SET = Path(__file__).parent / "data" / "small_set"
+TEST = read_test_set(SMALL_SET)
 
 
-def write_beir(folder: Path, *, packed: bool = False, qrels: str = "qrels.tsv") -> Path:
-    corpus = [{"_id": name, "title": title, "text": text} for name, (title, text) in DOCUMENTS.items()]
-    queries = [{"_id": name, "text": text} for name, text in QUERIES.items()]
-    write(folder / "corpus.jsonl", "\n".join(map(json.dumps, corpus)), packed=packed)
-    write(folder / "queries.jsonl", "\n".join(map(json.dumps, queries)), packed=packed)
-    write(folder / qrels, QRELS, packed=packed)
-    return folder
+def load(model: str | Path) -> Llama:
+    """One thread: threads of small models wait for each other longer than they compute on a busy machine."""
+    return Llama.load(model, n_threads=1)
 
 
-def write(path: Path, text: str, *, packed: bool = False) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if packed:
-        path = path.with_name(f"{path.name}.gz")
-        path.write_bytes(gzip.compress(text.encode()))
-    else:
-        path.write_text(text, "utf-8")
-    return path
-
-
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("qrels", ["qrels.tsv", "qrels/test.tsv"])
-def test_a_beir_folder_is_read_plain_or_packed(tmp_path: Path, packed: bool, qrels: str) -> None:
-    test = read_test_set(write_beir(tmp_path / "zoo", packed=packed, qrels=qrels))
-    assert (test.name, test.documents[0]) == ("zoo", "Llamas They live in the Andes and carry loads.")
-    assert test.queries == (Query("q1", QUERIES["q1"], {0: 2}), Query("q2", QUERIES["q2"], {2: 1}))
-
-
-def test_a_query_without_a_relevant_document_is_left_out_and_counted(tmp_path: Path) -> None:
-    test = read_test_set(write_beir(tmp_path))
-    assert (test.n_skipped, len(test.queries)) == (1, 2)
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("pairs.tsv", 'query\tpassage\nsize of a "cat"\tsmall\nanimal\tsmall\nanimal\ta llama\n'),
-        ("pairs.csv", '"size of a ""cat""",small\nanimal,small\nanimal,a llama\n'),
-        (
-            "pairs.jsonl",
-            '{"query": "size of a \\"cat\\"", "passage": "small"}\n{"query": "animal", "positive": "small"}\n'
-            '{"query": "animal", "passage": "a llama"}\n',
-        ),
-    ],
-)
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_file_of_pairs_is_a_set_of_its_distinct_passages(
-    tmp_path: Path, name: str, text: str, packed: bool
-) -> None:
-    test = read_test_set(write(tmp_path / name, text, packed=packed))
-    assert (test.name, test.documents) == ("pairs", ("small", "a llama"))
-    assert test.queries == (Query("0", 'size of a "cat"', {0: 1}), Query("1", "animal", {0: 1, 1: 1}))
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("a.tsv", "only one column\n", r"a\.tsv:1: expected two columns, query and passage, found 1"),
-        ("a.tsv", "q\t \n", r"a\.tsv:1: the query or the passage is empty"),
-        ("a.jsonl", '{"query": 3}\n', r"a\.jsonl:1: expected"),
-        ("a.jsonl", "[\n", r"a\.jsonl:1: expected"),
-        ("a.csv", "", r"no \(query, passage\) pair"),
-        ("a.txt", "q\tp\n", r"expected a BEIR folder, or pairs"),
-    ],
-)
-def test_a_file_of_another_form_is_refused_by_line(
-    tmp_path: Path, name: str, text: str, message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        read_test_set(write(tmp_path / name, text))
-
-
-def test_a_packed_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.tsv", "query\tpassage\n" * 99, packed=True)
-    path.write_bytes(path.read_bytes()[:-12])
-    with pytest.raises(InputError, match=r"a\.tsv\.gz"):
-        read_test_set(path)
-
-
-@pytest.mark.parametrize("missing", ["corpus.jsonl", "queries.jsonl", "qrels.tsv"])
-def test_a_folder_without_one_of_its_files_is_refused_with_its_name(tmp_path: Path, missing: str) -> None:
-    (write_beir(tmp_path) / missing).unlink()
-    with pytest.raises(InputError, match=missing):
-        read_test_set(tmp_path)
-
-
-def test_qrels_of_other_ids_are_refused(tmp_path: Path) -> None:
-    (write_beir(tmp_path) / "qrels.tsv").write_text("q9\td1\t1\n", "utf-8")
-    with pytest.raises(InputError, match="the ids in qrels must be those of the files"):
-        read_test_set(tmp_path)
-
-
-def test_a_sample_is_always_the_same_and_in_order() -> None:
-    queries = tuple(Query(str(i), "?", {0: 1}) for i in range(100))
-    test = TestSet("a", ("text",), queries, n_queries_in_all=100)
-    first, again = sample(test, 10), sample(test, 10)
-    assert first == again
-    assert [int(query.id) for query in first.queries] == sorted(int(query.id) for query in first.queries)
-    assert (len(first.queries), first.n_queries_in_all) == (10, 100)
-
-
-def test_ndcg_is_that_of_the_worked_example() -> None:
-    # Grades 3 2 3 0 1 2 in the order of a ranking: DCG 6.861, ideal 7.141, nDCG 0.961.
-    # https://en.wikipedia.org/wiki/Discounted_cumulative_gain
-    values = measure([[0, 1, 2, 3, 4, 5]], [{0: 3, 1: 2, 2: 3, 4: 1, 5: 2}])
-    assert values["nDCG@10"][0] == pytest.approx(0.961, abs=5e-4)
-
-
-def test_reciprocal_rank_recall_and_precision_by_hand() -> None:
-    rankings = [[9, 8, 7, 6, 5, 1], [1, 2, *range(10, 30)], []]
-    values = measure(rankings, [{1: 1}, {2: 1, 3: 1, 29: 1, 28: 1}, {4: 1}])
-    assert values["MRR@5"].tolist() == [0.0, 0.5, 0.0]
-    assert values["MRR@10"].tolist() == pytest.approx([1 / 6, 0.5, 0.0])
-    assert values["recall@5"].tolist() == [0.0, 0.25, 0.0]
-    assert values["recall@20"].tolist() == [1.0, 0.25, 0.0]
-    assert values["recall@100"].tolist() == [1.0, 0.75, 0.0]
-    assert values["P@1"].tolist() == [0.0, 0.0, 0.0]
-
-
-def test_the_interval_of_a_normal_sample_is_the_textbook_s() -> None:
-    differences = np.random.default_rng(3).normal(0.1, 1.0, 4000)
-    found = bootstrap(differences)
-    half = 1.96 * differences.std() / np.sqrt(4000)
-    assert found.mean == pytest.approx(differences.mean())
-    assert found.low == pytest.approx(differences.mean() - half, abs=0.002)
-    assert found.high == pytest.approx(differences.mean() + half, abs=0.002)
+def nothing(_done: int) -> None:
+    pass
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    folder = tmp_path_factory.mktemp("evaluation")
-    test = read_test_set(write_beir(folder / "zoo"))
-    reranker = tiny_models.write("bert-reranker", folder)
-    with Llama.load("all-minilm-l6-v2") as embedder, Llama.load(reranker) as tiny:
-        return Report(tuple(evaluate([test], embedder, {"tiny": tiny}, depths=(1, 3))), {"command": "x"})
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.write("bert-reranker", tmp_path_factory.mktemp("models"))
 
 
-def test_every_system_is_measured(report: Report) -> None:
-    assert report.systems == ("embedder", "BM25", "fusion", "tiny@1", "tiny@3")
-    assert report.sets[0].system("embedder").metrics["nDCG@10"] == 1.0  # both answers are plain
-    assert report.sets[0].system("embedder").lift is None
-
-
-def test_reranking_one_document_changes_nothing(report: Report) -> None:
-    one = report.sets[0].system("tiny@1")
-    assert one.lift is not None
-    assert (one.lift.mean, one.better, one.worse) == (0.0, 0, 0)
-    assert one.metrics == report.sets[0].system("embedder").metrics
-
-
-def test_what_a_reranker_reads_is_ordered_by_its_logits(tmp_path: Path) -> None:
-    from ggrank.evaluation.systems import embed_documents, run_systems
-
-    test = read_test_set(write_beir(tmp_path / "zoo"))
-    path = tiny_models.write("bert-reranker", tmp_path)
-    with Llama.load("all-minilm-l6-v2") as embedder, Llama.load(path) as tiny:
-        vectors = embed_documents(embedder, test.documents, advance=lambda done: None)
-        runs = run_systems(
-            test, vectors, embedder=embedder, rerankers={"t": tiny}, depths=(3,), advance=lambda done: None
+@pytest.fixture(scope="module")
+def runs(tiny: Path) -> dict[str, Run]:
+    with load("all-minilm-l6-v2") as embedder, load(tiny) as reranker:
+        vectors = embed_documents(embedder, TEST.documents, advance=nothing)
+        found = run_systems(
+            TEST,
+            vectors,
+            embedder=embedder,
+            rerankers={"tiny": reranker},
+            depths=(20, 1, 5, 100),
+            advance=nothing,
         )
-        first, reranked = runs[0].rankings[0], runs[-1].rankings[0]
-        logits = tiny.rerank(test.queries[0].text, [test.documents[i] for i in reranked])
-    assert sorted(reranked[:3]) == sorted(first[:3])
-    assert reranked[3:] == first[3:]
-    assert logits[0] >= logits[1] - 1e-4
-    assert logits[1] >= logits[2] - 1e-4
+    return {run.system.name: run for run in found}
 
 
-def test_a_report_is_plain_json_and_a_markdown_table(report: Report) -> None:
-    back = json.loads(json.dumps(report.to_json()))
-    assert back["sets"][0]["systems"][0]["metrics"]["P@1"] == 1.0
-    assert back["mean"]["BM25"]["nDCG@10"] == back["sets"][0]["systems"][1]["metrics"]["nDCG@10"]
-    lines = report.to_markdown().splitlines()
-    assert lines[0] == "| nDCG@10 | embedder | BM25 | fusion | tiny@1 | tiny@3 |"
-    assert lines[2].startswith("| zoo (2 queries) | **1.000** |")
+def test_systems_stand_in_order_first_stages_then_depths(runs: dict[str, Run]) -> None:
+    assert list(runs) == ["embedder", "BM25", "fusion", "tiny@1", "tiny@5", "tiny@20", "tiny@100"]
+
+
+def test_the_embedder_s_ranking_is_that_of_rank(runs: dict[str, Run]) -> None:
+    with load("all-minilm-l6-v2") as embedder:
+        for query, ranking in zip(TEST.queries[:3], runs["embedder"].rankings, strict=False):
+            expected = [found.index for found in embedder.rank(query.text, TEST.documents)]
+            assert ranking[:5] == expected[:5]
+
+
+def test_fusion_is_the_sum_of_reciprocal_ranks(runs: dict[str, Run]) -> None:
+    lists = zip(runs["embedder"].rankings, runs["BM25"].rankings, runs["fusion"].rankings, strict=True)
+    for by_cosine, by_words, fused in lists:
+        scores = [
+            sum(1 / (61 + ranking.index(i)) for ranking in (by_cosine, by_words) if i in ranking)
+            for i in range(len(TEST.documents))
+        ]
+        assert list(fused) == sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+
+
+@pytest.mark.parametrize("depth", [5, 20])
+def test_a_reranker_orders_the_first_k_by_its_logits_and_leaves_the_rest(
+    runs: dict[str, Run], tiny: Path, depth: int
+) -> None:
+    with load(tiny) as reranker:
+        for query, first, reranked in zip(
+            TEST.queries, runs["embedder"].rankings, runs[f"tiny@{depth}"].rankings, strict=True
+        ):
+            assert sorted(reranked[:depth]) == sorted(first[:depth])
+            assert reranked[depth:] == first[depth:]
+            logits = reranker.rerank(query.text, [TEST.documents[i] for i in reranked[:depth]]).tolist()
+            assert logits == pytest.approx(sorted(logits, reverse=True), abs=1e-4)
+
+
+def test_more_documents_than_there_are_is_all_of_them(runs: dict[str, Run]) -> None:
+    assert all(sorted(ranking) == list(range(30)) for ranking in runs["tiny@100"].rankings)
+
+
+def test_a_deeper_reranking_costs_what_the_shallower_one_did_and_more(runs: dict[str, Run]) -> None:
+    assert (runs["tiny@5"].rerank_ms <= runs["tiny@20"].rerank_ms).all()
+    assert (runs["embedder"].rerank_ms == 0).all()
+
+
+@pytest.fixture(scope="module")
+def result(tiny: Path) -> SetResult:
+    with load("all-minilm-l6-v2") as embedder, load(tiny) as reranker:
+        return next(evaluate([TEST], embedder, {"tiny": reranker}, depths=(1, 20)))
+
+
+def test_a_set_s_size_and_what_was_left_out_are_told(result: SetResult) -> None:
+    counts = (result.n_documents, result.n_queries, result.n_queries_in_all, result.n_skipped)
+    assert counts == (30, 12, 12, 1)
+
+
+def test_reranking_one_document_changes_nothing(result: SetResult) -> None:
+    one = result.system("tiny@1")
+    assert one.lift is not None
+    assert one.changes is not None
+    assert (one.lift.mean, one.lift.low, one.lift.high) == (0.0, 0.0, 0.0)
+    assert (one.changes.n_better, one.changes.n_worse) == (0, 0)
+    assert one.metrics == result.system("embedder").metrics
+
+
+def test_a_lift_is_the_difference_of_the_means(result: SetResult) -> None:
+    base = result.system("embedder")
+    assert base.lift is None
+    for system in result.systems[1:]:
+        assert system.lift is not None
+        assert system.lift.mean == pytest.approx(system.metrics["nDCG@10"] - base.metrics["nDCG@10"])
+        assert system.lift.low <= system.lift.mean <= system.lift.high
+
+
+def test_an_untrained_reranker_is_found_out(result: SetResult) -> None:
+    lift = result.system("tiny@20").lift
+    assert lift is not None
+    assert lift.high < 0
+
+
+def test_a_report_is_plain_json(result: SetResult) -> None:
+    back = json.loads(json.dumps(Report((result,), {"command": "x"}).to_json()))
+    assert back["sets"][0]["systems"][1]["metrics"] == result.system("BM25").metrics
+    assert back["mean"]["BM25"]["nDCG@10"] == result.system("BM25").metrics["nDCG@10"]
+    assert len(back["sets"][0]["systems"][-1]["changes"]["most_worse"]) == 5
+
+
+def test_every_markdown_table_has_as_many_cells_in_each_row(result: SetResult) -> None:
+    text = Report((result, result), {"command": "a | b"}).to_markdown()
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 4
+    for table in tables:
+        assert len({line.count("|") for line in table}) == 1
+    assert tables[0][0] == "| nDCG@10 | small_set | small_set | mean | ms a query |"
 
 
 @pytest.mark.parametrize("depth", [0, 101, True])

@@ -30,7 +30,7 @@ def example(name: str, *args: str | Path) -> str:
 
 
 def test_there_is_a_test_for_every_example() -> None:
-    assert NAMES == ["embedding_search", "embeddings", "reranker", "two_stage"]
+    assert NAMES == ["embedding_search", "embeddings", "reranker", "search_folder", "two_stage"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,6 +56,18 @@ def test_embedding_search_finds_each_answer() -> None:
         "dough",
         "warranty",
     ]
+
+
+def test_search_folder_finds_where_the_docs_answer() -> None:
+    output = example("search_folder")
+    assert output.index("install.md, CPUs with AMX") < output.index("llama-cpp.md")
+
+
+def test_search_folder_keeps_the_index_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("Bees dance.")
+    assert "1 files added, 0 unchanged" in example("search_folder", tmp_path, "what do bees do?")
+    assert "0 files added, 1 unchanged" in example("search_folder", tmp_path, "what do bees do?")
 
 
 def test_reranker_without_a_reranker_shows_cosines_and_the_download() -> None:

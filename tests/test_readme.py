@@ -31,6 +31,9 @@ def workplace(tmp_path: Path) -> Path:
     models = tmp_path / "models"
     shutil.move(tiny_models.write("xlmr-reranker-512", models), models / "bge-reranker-base-q4_k_m.gguf")
     (tmp_path / "handbook.txt").write_text("Travel is paid by the office.\nLunch is at noon.\n", "utf-8")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "travel.md").write_text("# Travel\n\nIt is paid by the office.\n", "utf-8")
+    (tmp_path / "pairs.tsv").write_text("who pays for travel?\tTravel is paid by the office.\n", "utf-8")
     return tmp_path
 
 

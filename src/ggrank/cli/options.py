@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ggrank import Llama
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
+DEFAULT_RERANKER: str | None = None
+"""Of `search`; None for none."""
+
 POOLING_TYPES = ("none", "mean", "cls", "last", "rank")
 
 Command = Callable[..., None]

@@ -1,6 +1,6 @@
 """Proof on your own data: how well the embedder, BM25, their fusion and rerankers rank a test set.
 
-    test set -> vectors -> every system's rankings -> metrics, intervals -> report (JSON, Markdown, plot)
+    test set -> vectors -> runs of every system -> results (metrics, intervals) -> report (files, plot)
 
 Knows the order of the steps. Needs the extra ``eval`` (ir-measures; matplotlib for the plot).
 """
@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from ggrank import Llama
 from ggrank.errors import InputError
 from ggrank.evaluation.datasets import TestSet
-from ggrank.evaluation.report import SetResult, summarize
+from ggrank.evaluation.results import SetResult, summarize
 from ggrank.evaluation.systems import DEPTH, Advance, embed_documents, run_systems
 
 DEPTHS = (10, 20, 50, 100)
@@ -63,7 +63,7 @@ def evaluate(
                 test,
                 vectors,
                 embedder=embedder,
-                rerankers=dict(rerankers or {}),
+                rerankers=rerankers or {},
                 depths=depths,
                 advance=advance,
             )

@@ -18,6 +18,8 @@ import gzip
 import io
 import json
 import random
+import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +32,7 @@ SEED = 20261121
 
 _HEADERS = {("query", "passage"), ("query", "positive"), ("query", "document"), ("question", "passage")}
 _PAIR_FORMS = ".tsv, .csv or .jsonl (.gz too)"
+_GRADE = re.compile(r"[+-]?[0-9]{1,6}(\.0*)?")
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,17 @@ class TestSet:
     """Documents, and the queries that have at least one relevant document among them.
 
     Attributes:
-        n_skipped: queries that were left out because they have none.
         n_queries_in_all: queries before `sample` took some.
+        n_skipped: queries that were left out because they have none.
+        n_unknown: judgements left out because the query or the document is not there.
     """
 
     name: str
     documents: tuple[str, ...]
     queries: tuple[Query, ...]
-    n_skipped: int = 0
     n_queries_in_all: int = 0
+    n_skipped: int = 0
+    n_unknown: int = 0
 
     __test__ = False  # not a test, whatever pytest thinks of its name
 
@@ -67,7 +72,7 @@ def read_test_set(path: Path) -> TestSet:
     """
     try:
         return _read_beir(path) if path.is_dir() else _read_pairs(path)
-    except (OSError, EOFError) as error:  # gzip raises EOFError for a file that is cut off
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that is cut off, or damaged
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{getattr(error, 'filename', None) or path}: {reason}") from error
 
@@ -91,8 +96,11 @@ def _read_beir(folder: Path) -> TestSet:
     queries = _unique(_records(_find(folder, "queries.jsonl")), folder / "queries.jsonl")
     place = {name: position for position, name in enumerate(documents)}
     grades: dict[str, dict[int, int]] = {name: {} for name in queries}
+    n_unknown = 0
     for query, document, grade in _judgements(_find(folder, "qrels.tsv", "qrels/test.tsv")):
-        if grade > 0 and query in grades and document in place:
+        if query not in grades or document not in place:
+            n_unknown += 1
+        elif grade > 0:
             grades[query][place[document]] = grade
     asked = tuple(Query(name, queries[name].text, grades[name]) for name in queries if grades[name])
     if not asked:
@@ -100,7 +108,8 @@ def _read_beir(folder: Path) -> TestSet:
             f"{folder}: no query has a relevant document; the ids in qrels must be those of the files"
         )
     texts = tuple(document.text for document in documents.values())
-    return TestSet(folder.resolve().name, texts, asked, len(queries) - len(asked), len(asked))
+    name, n_skipped = folder.resolve().name, len(queries) - len(asked)
+    return TestSet(name, texts, asked, len(asked), n_skipped, n_unknown)
 
 
 def _find(folder: Path, *names: str) -> Path:
@@ -149,18 +158,13 @@ def _judgements(path: Path) -> Iterator[tuple[str, str, int]]:
     """(query, document, grade) of each line; trec_eval's four columns, with an iteration, do too."""
     for number, line in enumerate(_lines(path), 1):
         fields = line.split("\t") if "\t" in line else line.split()
-        if not fields or (number == 1 and not _is_number(fields[-1])):
+        if not fields or (number == 1 and not _GRADE.fullmatch(fields[-1])):
             continue
-        if len(fields) not in (3, 4) or not _is_number(fields[-1]):
-            raise InputError(f"{path}:{number}: expected query-id, corpus-id and score, found {line[:80]!r}")
-        yield fields[0], fields[-2], round(float(fields[-1]))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return float(text) == float(text)
-    except ValueError:
-        return False
+        if len(fields) not in (3, 4) or not _GRADE.fullmatch(fields[-1]):
+            raise InputError(
+                f"{path}:{number}: expected query-id, corpus-id and a whole number, found {line[:80]!r}"
+            )
+        yield fields[0], fields[-2], int(float(fields[-1]))
 
 
 def _read_pairs(path: Path) -> TestSet:
@@ -172,7 +176,7 @@ def _read_pairs(path: Path) -> TestSet:
     if not relevant:
         raise InputError(f"{path}: no (query, passage) pair in it")
     queries = tuple(Query(str(i), text, grades) for i, (text, grades) in enumerate(relevant.items()))
-    return TestSet(path.name.split(".")[0], tuple(places), queries, 0, len(queries))
+    return TestSet(Path(path.name.removesuffix(".gz")).stem, tuple(places), queries, len(queries))
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, str]]:

@@ -1,12 +1,11 @@
-"""Rankings -> metrics of each query, and how sure a difference between two systems is.
+"""Rankings -> the metrics of each query, by ir-measures, which computes as trec_eval does.
 
-The metrics are ir-measures' (trec_eval's formulas). Knows positions and grades; no texts, no models.
+Knows positions and grades; no texts, no models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,20 +16,7 @@ from ggrank.errors import InputError
 METRICS = ("nDCG@10", "MRR@5", "MRR@10", "recall@5", "recall@20", "recall@100", "P@1")
 """In the order in which they are shown. nDCG's gain is the grade itself, as in trec_eval."""
 
-_IN_IR_MEASURES = {"MRR": "RR", "recall": "R"}
-
-RESAMPLES = 10_000
-_BLOCK = 500
-_SEED = 20261121
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean difference and its 95 % bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
+_IN_IR_MEASURES = {"nDCG": "nDCG", "MRR": "RR", "recall": "R", "P": "P"}
 
 
 def measure(
@@ -54,8 +40,8 @@ def measure(
         (0.5, 0.0, 0.6309)
     """
     ir_measures = _library()
-    measures = {ir_measures.parse_measure(_library_name(name)): name for name in METRICS}
-    # trec_eval orders by score, so that each rank gets a score of its own.
+    measures = {_measure_of(ir_measures, name): name for name in METRICS}
+    # trec_eval orders by score and breaks ties by name: each rank gets a score of its own.
     run = [
         ir_measures.ScoredDoc(str(query), str(document), float(-rank))
         for query, ranking in enumerate(rankings)
@@ -72,9 +58,10 @@ def measure(
     return values
 
 
-def _library_name(name: str) -> str:
+def _measure_of(ir_measures: Any, name: str) -> Any:
+    """``nDCG @ 10``. Not by ``parse_measure``, which needs ``ast.Num``: gone from Python 3.14."""
     family, _, depth = name.partition("@")
-    return f"{_IN_IR_MEASURES.get(family, family)}@{depth}"
+    return getattr(ir_measures, _IN_IR_MEASURES[family]) @ int(depth)
 
 
 def _library() -> Any:
@@ -83,21 +70,3 @@ def _library() -> Any:
     except ImportError as error:
         raise InputError("Metrics need ir-measures: pip install 'ggrank[eval]'") from error
     return ir_measures
-
-
-def bootstrap(differences: NDArray[np.float64]) -> Interval:
-    """The mean of paired differences with its 95 % percentile interval, from 10,000 resamples of the queries.
-
-    The same numbers come out every time. Source: Efron and Tibshirani, An Introduction to the Bootstrap
-    (1993), chapter 13; for retrieval: Sakai, SIGIR 2006, https://doi.org/10.1145/1148170.1148261.
-
-    Example:
-        >>> import numpy as np
-        >>> bootstrap(np.full(50, 0.25))
-        Interval(mean=0.25, low=0.25, high=0.25)
-    """
-    rng = np.random.default_rng(_SEED)
-    n = len(differences)
-    blocks = [differences[rng.integers(n, size=(_BLOCK, n))].mean(1) for _ in range(RESAMPLES // _BLOCK)]
-    low, high = np.percentile(np.concatenate(blocks), [2.5, 97.5])
-    return Interval(float(differences.mean()), float(low), float(high))

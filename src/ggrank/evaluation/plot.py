@@ -1,26 +1,40 @@
 """The picture of an evaluation: quality against latency, and the lift on every set.
 
-Knows matplotlib; not how the numbers came about.
+Knows matplotlib; not how the numbers came about, nor files.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ggrank.errors import InputError
-from ggrank.evaluation.report import BASELINE, MAIN_METRIC, Report
+from ggrank.evaluation.report import Report
+from ggrank.evaluation.results import MAIN_METRIC, SystemResult
+from ggrank.evaluation.systems import EMBEDDER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg", ".pdf")
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart.
+# Okabe and Ito's colours, which people with any colour vision can tell apart, and a marker for each besides.
 # https://jfly.uni-koeln.de/color/
-_COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+_FIRST_STAGES = (("black", "D"), ("#E69F00", "s"), ("#0072B2", "^"))
+_RERANKERS = (("#D55E00", "o"), ("#009E73", "v"), ("#CC79A7", "P"), ("#56B4E9", "X"))
+
+_WIDTH = 9.0
+_SMALL = 8.5
+
+
+@dataclass(frozen=True)
+class _Look:
+    color: str
+    marker: str
 
 
 def check_plot(path: Path) -> None:
@@ -33,98 +47,134 @@ def check_plot(path: Path) -> None:
         raise InputError("A plot needs matplotlib: pip install 'ggrank[eval]'") from error
 
 
-def save_plot(report: Report, path: Path) -> None:
-    """Writes the picture, whole or not at all; the suffix says which format.
-
-    Raises:
-        InputError: as `check_plot`.
-    """
-    check_plot(path)
-    figure = _figure(report)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".plot-", suffix=path.suffix)
-    os.close(handle)
-    try:
-        figure.savefig(temporary, dpi=150)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+def draw(report: Report, form: str) -> bytes:
+    """The picture as "png", "svg" or "pdf"."""
+    picture = io.BytesIO()
+    _figure(report).savefig(picture, format=form, dpi=160)
+    return picture.getvalue()
 
 
-def _figure(report: Report) -> Any:
+def _figure(report: Report) -> Figure:
     from matplotlib.figure import Figure
 
-    height = max(4.2, 1.6 + 0.17 * len(report.sets) * (len(_shown(report)) + 1))
-    figure = Figure(figsize=(10, height), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
-    _quality_against_latency(left, report)
-    _lift_per_set(right, report)
+    compared = _compared(report)
+    rows = len(report.sets) * (0.17 * len(compared) + 0.12)
+    figure = Figure(figsize=(_WIDTH, max(3.9, 1.5 + rows)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
+    looks = _looks(report)
+    _quality_against_latency(left, report, looks)
+    _lift_per_set(right, report, compared, looks)
+    handles, labels = right.get_legend_handles_labels()
+    first = left.get_legend_handles_labels()
+    figure.legend(
+        [first[0][0], *handles],
+        [_plain(EMBEDDER.name), *labels],
+        loc="outside lower center",
+        ncols=min(4, 1 + len(labels)),
+        fontsize=_SMALL,
+        frameon=False,
+    )
     return figure
 
 
-def _families(report: Report) -> dict[str, list[str]]:
-    """Systems by their reranker: first stages alone, a reranker with all its depths."""
-    families: dict[str, list[str]] = {}
-    for name in report.systems:
-        families.setdefault(name.rpartition("@")[0] or name, []).append(name)
-    return families
+def _family(system: SystemResult) -> str:
+    """What has one look: a first stage, or a reranker with all its depths."""
+    return system.reranker or system.system
 
 
-def _color(report: Report, name: str) -> str:
-    family = name.rpartition("@")[0] or name
-    return _COLORS[list(_families(report)).index(family) % len(_COLORS)]
+def _looks(report: Report) -> dict[str, _Look]:
+    firsts = dict.fromkeys(one.system for one in report.systems if not one.depth)
+    rerankers = dict.fromkeys(one.reranker for one in report.systems if one.depth)
+    looks = {name: _Look(*_FIRST_STAGES[i % 3]) for i, name in enumerate(firsts)}
+    return looks | {name: _Look(*_RERANKERS[i % 4]) for i, name in enumerate(rerankers)}
 
 
-def _quality_against_latency(axes: Axes, report: Report) -> None:
-    for family, names in _families(report).items():
-        ms = [sum(one.system(name).ms for one in report.sets) / len(report.sets) for name in names]
-        quality = [report.mean(name) for name in names]
-        axes.plot(ms, quality, marker="o", color=_color(report, family), linewidth=1.5, label=family)
-        for name, x, y in zip(names, ms, quality, strict=True):
-            label = name.rpartition("@")[2] if "@" in name else ""
-            axes.annotate(label, (x, y), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=8)
+def _quality_against_latency(axes: Axes, report: Report, looks: Mapping[str, _Look]) -> None:
+    for family, look in looks.items():
+        systems = [one for one in report.systems if _family(one) == family]
+        points = [(report.mean_ms(one.system), report.mean(one.system)) for one in systems]
+        axes.plot(*zip(*points, strict=True), color=look.color, marker=look.marker, label=_plain(family))
+        for system, point in zip(systems, points, strict=True):
+            if system.depth:
+                _write_depth(axes, system, point, look)
     axes.set_xscale("log")
-    axes.margins(0.12)
-    axes.set_xlabel("milliseconds a query (median, log scale)")
-    axes.set_ylabel(f"{MAIN_METRIC}, mean over sets")
-    axes.set_title("Quality against latency; numbers: documents reranked", fontsize=10)
-    axes.legend(fontsize=8, loc="best", frameon=False)
+    _plain_ticks(axes)
+    axes.margins(0.1, 0.14)
+    axes.set_xlabel("milliseconds a query, log scale", fontsize=_SMALL)
+    mean = ", mean over sets" if len(report.sets) > 1 else ""
+    axes.set_ylabel(f"{MAIN_METRIC}{mean}", fontsize=_SMALL)
+    axes.set_title("Quality against latency\n(numbers: documents reranked)", fontsize=10)
+    axes.tick_params(labelsize=_SMALL)
     axes.grid(alpha=0.3)
 
 
-def _shown(report: Report) -> list[str]:
-    """BM25 and fusion, and each reranker at 20 and 100, or at its only depths."""
-    names = [name for name in report.systems if name != BASELINE]
-    common = [name for name in names if name.rpartition("@")[2] in ("20", "100")]
-    return [name for name in names if "@" not in name or name in (common or names)]
+def _write_depth(axes: Axes, system: SystemResult, point: tuple[float, float], look: _Look) -> None:
+    """How much the reranker read: above its point, below for every second reranker, as they may be close."""
+    above = look.marker in ("o", "P")
+    axes.annotate(
+        str(system.depth),
+        point,
+        textcoords="offset points",
+        xytext=(0, 7 if above else -7),
+        ha="center",
+        va="bottom" if above else "top",
+        color=look.color,
+        fontsize=_SMALL,
+    )
 
 
-def _lift_per_set(axes: Axes, report: Report) -> None:
-    names = _shown(report)
-    step = 0.8 / max(1, len(names))
-    for place, name in enumerate(names):
-        lifts = [one.system(name).lift for one in report.sets]
-        known = [(row, lift) for row, lift in enumerate(lifts) if lift is not None]
-        y = [row - 0.4 + step * (place + 0.5) for row, _ in known]
-        means = [lift.mean for _, lift in known]
-        reach = [[lift.mean - lift.low for _, lift in known], [lift.high - lift.mean for _, lift in known]]
-        deep = name.endswith("@100")
+def _plain_ticks(axes: Axes) -> None:
+    """1, 10, 100 instead of powers; with steps between where there is little more than one decade."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 100 else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _compared(report: Report) -> list[SystemResult]:
+    """BM25, fusion, and each reranker at 20 (or its least depth) and at its largest."""
+    chosen = [one for one in report.systems if not one.depth and one.system != EMBEDDER.name]
+    for reranker in dict.fromkeys(one.reranker for one in report.systems if one.depth):
+        of_it = {one.depth: one for one in report.systems if one.reranker == reranker}
+        depths = dict.fromkeys([20 if 20 in of_it else min(of_it), max(of_it)])
+        chosen += [of_it[depth] for depth in depths]
+    return chosen
+
+
+def _lift_per_set(
+    axes: Axes, report: Report, compared: Sequence[SystemResult], looks: Mapping[str, _Look]
+) -> None:
+    seen: set[str] = set()
+    for place, system in enumerate(compared):
+        look = looks[_family(system)]
+        lifts = [one.system(system.system).lift for one in report.sets]
+        known = [lift for lift in lifts if lift is not None]
         axes.errorbar(
-            means,
-            y,
-            xerr=reach,
-            fmt="s" if deep else "o",
-            markersize=4.5,
+            [lift.mean for lift in known],
+            [row - 0.4 + 0.8 * (place + 0.5) / len(compared) for row in range(len(known))],
+            xerr=[[lift.mean - lift.low for lift in known], [lift.high - lift.mean for lift in known]],
+            fmt=look.marker,
+            color=look.color,
+            markerfacecolor="white" if _family(system) in seen else None,  # a reranker's larger depth
             capsize=2,
-            linewidth=1.2,
-            color=_color(report, name),
-            mfc="white" if deep else None,
-            label=name,
+            markersize=5,
+            label=_plain(system.system),
         )
-    axes.axvline(0, color="0.4", linewidth=1)
-    axes.set_yticks(range(len(report.sets)), [one.name for one in report.sets])
+        seen.add(_family(system))
+    axes.axvline(0, color="0.3", linewidth=1)
+    for row in range(1, len(report.sets)):
+        axes.axhline(row - 0.5, color="0.85", linewidth=0.8)
+    axes.set_yticks(range(len(report.sets)), [_plain(one.name) for one in report.sets])
     axes.set_ylim(len(report.sets) - 0.5, -0.5)
-    axes.set_xlabel(f"lift of {MAIN_METRIC} over the embedder, 95 % interval")
-    axes.set_title("Lift on each set", fontsize=10)
-    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+    axes.set_xlabel(f"lift of {MAIN_METRIC}, 95 % interval", fontsize=_SMALL)
+    axes.set_title("Lift over the embedder\non each set", fontsize=10)
+    axes.tick_params(labelsize=_SMALL)
     axes.grid(axis="x", alpha=0.3)
+
+
+def _plain(text: str) -> str:
+    """A name that is not read as a formula, and not hidden from the legend as names with ``_`` are."""
+    shown = text if len(text) <= 34 else f"{text[:20]}…{text[-13:]}"
+    return shown.replace("$", r"\$").removeprefix("_")

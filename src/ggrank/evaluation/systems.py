@@ -7,7 +7,7 @@ embedder's first k. Knows models and clocks; no metrics.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,32 +28,44 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
+class System:
+    """What answers: its name, such as "BM25" or "bge-reranker-base@20", and its reranker.
+
+    Attributes:
+        reranker: the name of its reranker; "" for a first stage.
+        depth: how many documents that reads; 0 for a first stage.
+    """
+
+    name: str
+    reranker: str = ""
+    depth: int = 0
+
+
+EMBEDDER, LEXICAL, FUSION = System("embedder"), System("BM25"), System("fusion")
+
+
+@dataclass(frozen=True)
 class Run:
     """A system's answers to all queries of a set.
 
     Attributes:
-        system: its name, such as "embedder" or "bge-reranker-base@20".
-        depth: how many documents its reranker read; 0 for a first stage.
         rankings: for each query the positions of at most `DEPTH` documents, best first.
         retrieve_ms, rerank_ms: milliseconds of each query in both stages, shape (n_queries,).
     """
 
-    system: str
-    depth: int
-    rankings: list[list[int]]
+    system: System
+    rankings: Sequence[Sequence[int]]
     retrieve_ms: NDArray[np.float64]
     rerank_ms: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _FirstStage:
-    """What the first stages found for one query, and in how many milliseconds."""
+class _Answer:
+    """One query's ranking, and how long each stage took."""
 
-    cosine: list[int]
-    bm25: list[int]
-    fusion: list[int]
-    cosine_ms: float
-    bm25_ms: float
+    ranking: Sequence[int]
+    retrieve_ms: float
+    rerank_ms: float = 0.0
 
 
 def embed_documents(embedder: Llama, documents: Sequence[str], *, advance: Advance) -> NDArray[np.float32]:
@@ -71,77 +83,66 @@ def run_systems(
     vectors: NDArray[np.float32],
     *,
     embedder: Llama,
-    rerankers: dict[str, Llama],
+    rerankers: Mapping[str, Llama],
     depths: Sequence[int],
     advance: Advance,
 ) -> list[Run]:
-    """Every system over every query; ``advance`` counts the queries."""
+    """Every system over every query, the embedder first; ``advance`` counts the queries."""
     bm25 = Bm25(test.documents)
-    firsts: list[_FirstStage] = []
-    deeper: dict[str, list[tuple[list[int], float]]] = {
-        f"{name}@{depth}": [] for name in rerankers for depth in depths
-    }
+    answers: dict[System, list[_Answer]] = {}
     for query in test.queries:
-        first = _first_stage(query.text, vectors, embedder=embedder, bm25=bm25)
-        firsts.append(first)
+        found = _first_stages(query.text, vectors, embedder=embedder, bm25=bm25)
+        first = found[EMBEDDER]
         for name, reranker in rerankers.items():
-            for depth, answer in _rerank(query.text, first.cosine, test, reranker, depths).items():
-                deeper[f"{name}@{depth}"].append(answer)
+            deeper = _rerank(query.text, first, test.documents, reranker, depths=depths)
+            found |= {System(f"{name}@{depth}", name, depth): answer for depth, answer in deeper.items()}
+        for system, answer in found.items():
+            answers.setdefault(system, []).append(answer)
         advance(1)
-    return _first_runs(firsts) + _second_runs(firsts, deeper)
+    return [_run(system, given) for system, given in answers.items()]
 
 
-def _first_stage(query: str, vectors: NDArray[np.float32], *, embedder: Llama, bm25: Bm25) -> _FirstStage:
+def _first_stages(
+    query: str, vectors: NDArray[np.float32], *, embedder: Llama, bm25: Bm25
+) -> dict[System, _Answer]:
     started = time.perf_counter()
     by_cosine = top_k(cosine(embedder.embed(query, prefix=embedder.query_prefix), vectors), DEPTH).tolist()
-    between = time.perf_counter()
+    embedded = time.perf_counter()
     by_words = [hit.position for hit in bm25.search(query, k=DEPTH)]
-    ended = time.perf_counter()
+    searched = time.perf_counter()
     fused = [one.position for one in reciprocal_rank_fusion([by_cosine, by_words])][:DEPTH]
-    return _FirstStage(by_cosine, by_words, fused, 1000 * (between - started), 1000 * (ended - between))
+    ended = time.perf_counter()
+    return {
+        EMBEDDER: _Answer(by_cosine, 1000 * (embedded - started)),
+        LEXICAL: _Answer(by_words, 1000 * (searched - embedded)),
+        FUSION: _Answer(fused, 1000 * (ended - started)),
+    }
 
 
 def _rerank(
-    query: str, candidates: list[int], test: TestSet, reranker: Llama, depths: Sequence[int]
-) -> dict[int, tuple[list[int], float]]:
-    """For each depth the reranked list and its milliseconds; what lies deeper keeps its order.
+    query: str, first: _Answer, documents: Sequence[str], reranker: Llama, *, depths: Sequence[int]
+) -> dict[int, _Answer]:
+    """For each depth the reranked list; what lies deeper stays below in its order.
 
     Every pair is scored once: the first 10, then the next ten, and so on; a depth costs the sum so far.
     """
-    answers: dict[int, tuple[list[int], float]] = {}
+    answers: dict[int, _Answer] = {}
     logits = np.empty(0, np.float32)
     milliseconds = 0.0
-    for depth in sorted(depths):
-        more = candidates[len(logits) : depth]
+    for depth in sorted(set(depths)):
+        more = first.ranking[len(logits) : depth]
         started = time.perf_counter()
-        logits = np.concatenate([logits, reranker.rerank(query, [test.documents[i] for i in more])])
+        logits = np.concatenate([logits, reranker.rerank(query, [documents[i] for i in more])])
+        order = [first.ranking[i] for i in best_first(logits).tolist()]
         milliseconds += 1000 * (time.perf_counter() - started)
-        order = [candidates[i] for i in best_first(logits).tolist()]
-        answers[depth] = (order + candidates[len(order) :], milliseconds)
+        answers[depth] = _Answer([*order, *first.ranking[len(order) :]], first.retrieve_ms, milliseconds)
     return answers
 
 
-def _first_runs(firsts: list[_FirstStage]) -> list[Run]:
-    cosine_ms, bm25_ms = (
-        np.array([getattr(one, name) for one in firsts]) for name in ("cosine_ms", "bm25_ms")
+def _run(system: System, answers: Sequence[_Answer]) -> Run:
+    return Run(
+        system,
+        rankings=[answer.ranking for answer in answers],
+        retrieve_ms=np.array([answer.retrieve_ms for answer in answers]),
+        rerank_ms=np.array([answer.rerank_ms for answer in answers]),
     )
-    none = np.zeros(len(firsts))
-    return [
-        Run("embedder", 0, [one.cosine for one in firsts], cosine_ms, none),
-        Run("BM25", 0, [one.bm25 for one in firsts], bm25_ms, none),
-        Run("fusion", 0, [one.fusion for one in firsts], cosine_ms + bm25_ms, none),
-    ]
-
-
-def _second_runs(firsts: list[_FirstStage], deeper: dict[str, list[tuple[list[int], float]]]) -> list[Run]:
-    cosine_ms = np.array([one.cosine_ms for one in firsts])
-    return [
-        Run(
-            name,
-            int(name.rpartition("@")[2]),
-            [r for r, _ in answers],
-            cosine_ms,
-            np.array([ms for _, ms in answers]),
-        )
-        for name, answers in deeper.items()
-    ]

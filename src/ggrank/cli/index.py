@@ -1,0 +1,148 @@
+"""``ggrank index``: files and folders into an index on disk, which ``ggrank search`` searches."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ggrank.cli.console import echo, echo_facts, echo_json, wants_table
+from ggrank.cli.indexes import index_option, load_embedder
+from ggrank.cli.options import ModelChoice, model_options, output_option
+
+if TYPE_CHECKING:
+    from ggrank.index import Changes, Index, Progress
+    from ggrank.index.vectors import VectorType
+
+
+@click.command(short_help="Index files and folders for search.")
+@click.argument("paths", nargs=-1, type=click.Path(), metavar="[PATH]...")
+@index_option
+@click.option(
+    "--vectors",
+    type=click.Choice(["float32", "int8"]),
+    help="How they are stored: float32 (the default), or int8 in a quarter of the space.",
+)
+@click.option(
+    "--chunk-tokens", type=click.IntRange(min=16), metavar="N", help="Longest passage in tokens; 200."
+)
+@click.option(
+    "--overlap", type=click.IntRange(min=0), metavar="N", help="Tokens that neighbours share at most; 40."
+)
+@click.option("--rebuild", is_flag=True, help="Make the index anew, with other settings or another model.")
+@model_options
+@output_option
+def index(
+    paths: tuple[str, ...],
+    folder: Path,
+    vectors: VectorType | None,
+    chunk_tokens: int | None,
+    overlap: int | None,
+    rebuild: bool,
+    choice: ModelChoice,
+    as_table: bool | None,
+) -> None:
+    """Index files and folders: text, Markdown, HTML, PDF and JSONL.
+
+    \b
+    ggrank index notes/ papers/ handbook.pdf
+    ggrank index                               what was indexed before, brought up to date
+    ggrank index corpus.jsonl --vectors int8   a record a line: {"id": ..., "text": ...}
+
+    Only files that changed are read, and only passages that are new are embedded. Ctrl-C loses nothing: the
+    same command goes on. HTML and PDF need an extra: pip install 'ggrank[files]'.
+    """
+    from ggrank import Index
+
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it tells of every flaw that it mends
+    started = time.perf_counter()
+    with (
+        load_embedder(folder, choice, anew=rebuild) as embedder,
+        Index.open(
+            folder,
+            embedder=embedder,
+            vectors=vectors,
+            chunk_tokens=chunk_tokens,
+            overlap=overlap,
+            rebuild=rebuild,
+        ) as opened,
+    ):
+        changes = _update(opened, paths)
+        for skipped in changes.skipped:
+            click.echo(f"Warning: {skipped.path}: {skipped.reason}", err=True)
+        if wants_table(as_table):
+            _echo_changes(opened, changes, time.perf_counter() - started)
+        else:
+            _echo_json(opened, changes)
+
+
+def _update(opened: Index, paths: tuple[str, ...]) -> Changes:
+    try:
+        with _bar() as on_progress:
+            return opened.update(paths, on_progress=on_progress)
+    except KeyboardInterrupt:
+        click.echo("\nStopped. What is done is kept; the same command goes on.", err=True)
+        raise
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    """A progress bar on stderr, if that is a terminal: bytes of files, passages and tokens per second."""
+    if not sys.stderr.isatty():
+        yield lambda progress: None
+        return
+    started = time.perf_counter()
+
+    def facts(progress: Progress | None) -> str:
+        if progress is None or not progress.n_passages:
+            return ""
+        speed = progress.n_tokens / (time.perf_counter() - started)
+        return f"{progress.n_passages:,} passages, {speed:,.0f} tokens/s"
+
+    with click.progressbar(length=1, label="indexing", file=sys.stderr, item_show_func=facts) as bar:
+
+        def show(progress: Progress) -> None:
+            bar.length = max(progress.n_bytes_total, 1)
+            bar.update(progress.n_bytes - bar.pos, progress)
+
+        yield show
+
+
+def _echo_changes(opened: Index, changes: Changes, seconds: float) -> None:
+    counts = {
+        "added": changes.added,
+        "changed": changes.changed,
+        "removed": changes.removed,
+        "unchanged": changes.unchanged,
+        "skipped": len(changes.skipped),
+    }
+    echo(", ".join(f"{n:,} {word}" for word, n in counts.items() if n) or "There is nothing to index.")
+    echo_facts(
+        f"{opened.n_files:,} files",
+        f"{len(opened):,} passages",
+        f"{changes.progress.n_embedded:,} embedded now",
+        f"{changes.progress.n_tokens:,} tokens",
+        f"{seconds:,.1f} s",
+    )
+
+
+def _echo_json(opened: Index, changes: Changes) -> None:
+    echo_json(
+        {
+            "added": changes.added,
+            "changed": changes.changed,
+            "removed": changes.removed,
+            "unchanged": changes.unchanged,
+            "skipped": [{"path": one.path, "reason": one.reason} for one in changes.skipped],
+            "files": opened.n_files,
+            "passages": len(opened),
+            "embedded": changes.progress.n_embedded,
+            "tokens": changes.progress.n_tokens,
+        }
+    )

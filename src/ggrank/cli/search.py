@@ -1,0 +1,162 @@
+"""``ggrank search``: the passages of an index that answer a query."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ggrank.cli.console import (
+    echo,
+    echo_facts,
+    echo_json,
+    one_line,
+    shorten,
+    terminal_width,
+    wants_table,
+)
+from ggrank.cli.indexes import index_option, load_embedder
+from ggrank.cli.options import DEFAULT_MODEL, DEFAULT_RERANKER, ModelChoice, output_option
+
+if TYPE_CHECKING:
+    from ggrank import Index, Llama, RankedDocument, Ranking
+
+NO_RERANKER = "none"
+INDENT = " " * 12
+SNIPPET_LINES = 2
+
+
+@click.command(short_help="Search an index.")
+@click.argument("query")
+@index_option
+@click.option(
+    "--top-n", "-n", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="The N best."
+)
+@click.option(
+    "--retrieve-k",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="K",
+    help="How many passages the reranker reads.",
+)
+@click.option("--hybrid", is_flag=True, help="Fuse with BM25, which finds names and numbers.")
+@click.option(
+    "--reranker",
+    default=DEFAULT_RERANKER or NO_RERANKER,
+    show_default=True,
+    metavar="NAME|PATH|none",
+    help="Orders what was found by reading it beside the query.",
+)
+@click.option(
+    "--model",
+    "-m",
+    default=DEFAULT_MODEL,
+    metavar="NAME|PATH",
+    help="The embedder, where the index's own is not found any more.",
+)
+@output_option
+def search(
+    query: str,
+    folder: Path,
+    top_n: int,
+    retrieve_k: int,
+    hybrid: bool,
+    reranker: str,
+    model: str,
+    as_table: bool | None,
+) -> None:
+    """Search the index that ``ggrank index`` made.
+
+    \b
+    ggrank search "who pays for travel?"
+    ggrank search "error E4711" --hybrid --top-n 10
+    ggrank search "who pays for travel?" --reranker bge-reranker-base --json
+
+    Each JSON line holds rank, score, logit, cosine, path, place, start and stop (characters in the file's
+    text), id, text and snippet.
+    """
+    from ggrank import Index
+
+    with ExitStack() as stack:
+        embedder = stack.enter_context(load_embedder(folder, ModelChoice(model)))
+        second = None
+        if reranker != NO_RERANKER:
+            second = stack.enter_context(ModelChoice(reranker, pooling_type="rank").load())
+        opened = stack.enter_context(Index.open(folder, embedder=embedder))
+        started = time.perf_counter()
+        ranking = opened.search(query, retrieve_k=retrieve_k, top_n=top_n, hybrid=hybrid, reranker=second)
+        seconds = time.perf_counter() - started
+        if not len(ranking):
+            click.echo("Note: there is nothing in the index.", err=True)
+        if wants_table(as_table):
+            _echo_results(opened, query, ranking)
+            _echo_footer(opened, ranking, seconds, models=[embedder, second])
+        else:
+            _echo_json(opened, query, ranking)
+
+
+def _echo_results(opened: Index, query: str, ranking: Ranking) -> None:
+    """For each passage its rank, score and place, and below them the part of it that matches."""
+    width = terminal_width() - len(INDENT)
+    for rank, found in enumerate(ranking, 1):
+        echo(f"{rank:>2}  {found.score:6.3f}  {shorten(_where(found), width)}", bold=True)
+        part = one_line(opened.snippet(query, found, n_words=SNIPPET_LINES * width // 6))
+        for line in textwrap.wrap(part, width, max_lines=SNIPPET_LINES, placeholder="..."):
+            echo(f"{INDENT}{shorten(line, width)}")
+
+
+def _where(found: RankedDocument) -> str:
+    """The file as it is named from here, and the place in it: a record's id, a heading, page or line."""
+    facts = found.metadata or {}
+    return one_line(f"{_from_here(facts['path'])}, {facts['place'] if found.id is None else found.id}")
+
+
+def _from_here(path: str) -> str:
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive
+        return path
+    return path if relative.startswith(os.pardir) else relative
+
+
+def _echo_footer(opened: Index, ranking: Ranking, seconds: float, *, models: list[Llama | None]) -> None:
+    echo_facts(
+        *(model.model_path.name for model in models if model is not None),
+        _SCALES.get(ranking.scale, ranking.scale),
+        f"{len(opened):,} passages of {opened.n_files:,} files",
+        f"{1000 * seconds:,.0f} ms",
+    )
+
+
+_SCALES = {"rrf": "cosine and BM25, fused"}
+
+
+def _echo_json(opened: Index, query: str, ranking: Ranking) -> None:
+    for rank, found in enumerate(ranking, 1):
+        facts = found.metadata or {}
+        echo_json(
+            {
+                "rank": rank,
+                "score": _short(found.score),
+                "logit": _short(found.logit),
+                "cosine": _short(found.cosine),
+                "path": facts["path"],
+                "place": facts["place"],
+                "start": facts["start"],
+                "stop": facts["stop"],
+                "id": found.id,
+                "text": found.document,
+                "snippet": opened.snippet(query, found),
+            }
+        )
+
+
+def _short(value: float | None) -> float | None:
+    """A float32 in the fewest digits that still are that float32."""
+    return None if value is None else float(f"{value:.9g}")

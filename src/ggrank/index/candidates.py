@@ -1,0 +1,62 @@
+"""The first stage over an index on disk: every vector is compared, and where words are asked for, BM25 fused.
+
+Knows rows, scores and the order of reading; no models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggrank.index.store import Store, StoredPassage
+from ggrank.lexical import search_words
+from ggrank.pipeline.stages import FUSION_DEPTH, fuse
+from ggrank.scoring import Fused, top_k
+
+_TRIES = 5
+"""Of a search while another process commits one batch after the other, seconds apart."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A passage that was found, its score and its cosine."""
+
+    passage: StoredPassage
+    score: float
+    cosine: float
+
+
+def find_candidates(
+    store: Store, vector: NDArray[np.float32], *, k: int, words: str | None
+) -> list[Candidate]:
+    """The ``k`` best passages of one state of the index, best first.
+
+    Args:
+        vector: the query's, shape (n_embd,), L2-normalised.
+        words: the query, where BM25's ranking is to be fused with that of the cosines.
+    """
+    for _ in range(_TRIES):
+        before = store.data_version()
+        with store.transaction("DEFERRED"):
+            found = _find(store, vector, k=k, words=words)
+        # Vectors are outside the transaction: a row that was freed and taken again since has another's.
+        if store.data_version() == before:
+            break
+    return found
+
+
+def _find(store: Store, vector: NDArray[np.float32], *, k: int, words: str | None) -> list[Candidate]:
+    n_rows = store.n_rows()
+    cosines = store.vectors.cosines(vector, n_rows)
+    cosines[store.free_rows(n_rows)] = -np.inf
+    if words is None:
+        fused = [Fused(row, float(cosines[row])) for row in top_k(cosines, k).tolist()]
+    else:
+        fused = fuse(cosines, search_words(store.db, words, k=max(k, FUSION_DEPTH)), k=k)
+    return [
+        Candidate(store.passage(one.position), one.score, float(cosines[one.position]))
+        for one in fused
+        if cosines[one.position] > -np.inf
+    ]

@@ -1,0 +1,134 @@
+"""What an index is made with, and must stay the same as long as it lives.
+
+Knows names, numbers and how two sets of them differ; reads no index.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import get_args
+
+from ggrank.errors import InputError, SearchIndexError
+from ggrank.hub.checksums import Expected, check
+from ggrank.index.vectors import VectorType
+from ggrank.llama import Llama
+
+DEFAULT_CHUNK_TOKENS = 200
+"""About 150 English words: room for a query beside it in a reranker's 256 tokens."""
+
+DEFAULT_OVERLAP = 40
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """What decides an index's vectors and passages.
+
+    Attributes:
+        model: the embedder's file, for loading it again.
+        model_sha256: of that file.
+        pooling_type: its name, such as "MEAN".
+        n_embd: width of a vector.
+        n_ctx: that the embedder was loaded with, for loading it again.
+        query_prefix, document_prefix: what the embedder sets before texts.
+        vectors: "float32" or "int8".
+        chunk_tokens: of a passage, the prefix and special tokens included.
+        overlap: tokens at most that a passage shares with the one before.
+    """
+
+    model: str
+    model_sha256: str
+    pooling_type: str
+    n_embd: int
+    n_ctx: int
+    query_prefix: str
+    document_prefix: str
+    vectors: VectorType
+    chunk_tokens: int
+    overlap: int
+
+    def to_json(self) -> str:
+        """As the index keeps them."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> IndexSettings:
+        """The same again. Raises ValueError where one is missing."""
+        values = json.loads(text)
+        try:
+            return cls(**{field.name: values[field.name] for field in fields(cls)})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the index's settings lack {error}") from error
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a caller asks of an index; None leaves it to the index, or to the default of a new one.
+
+    Raises:
+        InputError: numbers that cannot be used.
+    """
+
+    vectors: VectorType | None = None
+    chunk_tokens: int | None = None
+    overlap: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.vectors not in (None, *get_args(VectorType)):
+            raise InputError(f"vectors must be 'float32' or 'int8'; found {self.vectors!r}")
+        for name, least in (("chunk_tokens", 16), ("overlap", 0)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise InputError(f"{name} must be a whole number of at least {least}; found {value!r}")
+
+
+def settings_for(embedder: Llama, wanted: Wanted) -> IndexSettings:
+    """The settings of a new index.
+
+    Raises:
+        InputError: ``chunk_tokens`` above the model's ``n_ctx``, or no room left beside the overlap.
+    """
+    chunk_tokens = wanted.chunk_tokens or min(DEFAULT_CHUNK_TOKENS, embedder.n_ctx)
+    overlap = min(DEFAULT_OVERLAP, chunk_tokens // 5) if wanted.overlap is None else wanted.overlap
+    if chunk_tokens > embedder.n_ctx:
+        raise InputError(
+            f"chunk_tokens={chunk_tokens} is more than the model reads: n_ctx is {embedder.n_ctx}"
+        )
+    if overlap > chunk_tokens // 2:
+        raise InputError(f"overlap must be half of chunk_tokens={chunk_tokens} at most; found {overlap}")
+    return IndexSettings(
+        model=str(embedder.model_path),
+        model_sha256=check(embedder.model_path, Expected()),
+        pooling_type=embedder.pooling_type.name,
+        n_embd=embedder.n_embd,
+        n_ctx=embedder.n_ctx,
+        query_prefix=embedder.query_prefix,
+        document_prefix=embedder.document_prefix,
+        vectors=wanted.vectors or "float32",
+        chunk_tokens=chunk_tokens,
+        overlap=overlap,
+    )
+
+
+def check_same(made: IndexSettings, embedder: Llama, wanted: Wanted, *, name: str) -> None:
+    """Raises SearchIndexError where an index was made with something else than is used now."""
+    asked = Wanted(
+        vectors=wanted.vectors or made.vectors,
+        chunk_tokens=wanted.chunk_tokens or made.chunk_tokens,
+        overlap=made.overlap if wanted.overlap is None else wanted.overlap,
+    )
+    now = settings_for(embedder, asked)
+    for field in fields(IndexSettings):
+        before, after = getattr(made, field.name), getattr(now, field.name)
+        if field.name not in ("model", "n_ctx") and before != after:
+            if field.name == "model_sha256":
+                before = f"{Path(made.model).name}, sha256 {before[:12]}..."
+                after = f"{Path(now.model).name}, sha256 {after[:12]}..."
+            raise SearchIndexError(
+                f"{name} was made with {_WORDS.get(field.name, field.name)} {before!r}, now it is {after!r}: "
+                "use the same again, or make the index anew with: ggrank index --rebuild"
+            )
+
+
+_WORDS = {"model_sha256": "the model"}

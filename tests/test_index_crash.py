@@ -1,0 +1,215 @@
+"""Whatever ends an update and whenever: the index opens, holds all that was acknowledged, and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from command_line import ENVIRONMENT
+from ggrank import Index, Llama
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+
+TEXTS = [f"Passage {i} is about the number {i * i} and the year {1500 + i}." for i in range(300)]
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Iterator[Llama]:
+    with Llama.load("all-minilm-l6-v2") as llama:
+        yield llama
+
+
+@pytest.fixture(scope="module")
+def expected(embedder: Llama) -> dict[str, NDArray[np.float32]]:
+    return dict(zip(TEXTS, embedder.embed_many(TEXTS), strict=True))
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of 270 records, and 30 files."""
+    folder = tmp_path_factory.mktemp("documents")
+    records = (json.dumps({"id": i, "text": text}) for i, text in enumerate(TEXTS[:270]))
+    (folder / "corpus.jsonl").write_text("\n".join(records))
+    for i, text in enumerate(TEXTS[270:]):
+        (folder / f"{i:02}.txt").write_text(text)
+    return folder
+
+
+def child(*args: str | Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, *map(str, args)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def n_stored(folder: Path) -> int:
+    """Passages that another process can see."""
+    try:
+        with closing(sqlite3.connect(f"{(folder / 'index.sqlite').as_uri()}?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT count(*) FROM passage").fetchone()[0])
+    except sqlite3.OperationalError:  # not made yet
+        return 0
+
+
+def assert_whole(folder: Path, expected: dict[str, NDArray[np.float32]]) -> None:
+    """SQLite and FTS5 find no fault, and every passage's vector is that of its own text."""
+    with closing(sqlite3.connect(folder / "index.sqlite")) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        db.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
+        rows = db.execute("SELECT id, text FROM passage").fetchall()
+    numbers = np.fromfile(folder / "vectors.float32", "<f4")
+    for row, text in rows:
+        assert numbers[384 * row : 384 * (row + 1)] @ expected[text] > 0.995
+
+
+def contents(folder: Path) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(folder / "index.sqlite")) as db:
+        return db.execute(
+            "SELECT path, is_complete, sha256, start, stop, place, record, text FROM passage "
+            "JOIN file ON file.id = file ORDER BY path, record, start"
+        ).fetchall()
+
+
+def test_an_index_that_was_killed_again_and_again_becomes_the_same_as_an_undisturbed_one(
+    tmp_path: Path, documents: Path, embedder: Llama, expected: dict[str, NDArray[np.float32]]
+) -> None:
+    folder = tmp_path / "killed"
+    seen = 0
+    for _ in range(2):
+        update = child("-m", "ggrank", "index", documents, "--index", folder)
+        deadline = time.monotonic() + 60
+        while n_stored(folder) <= seen and update.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        seen = n_stored(folder)
+        update.kill()
+        update.wait()
+        assert n_stored(folder) >= seen > 0
+        assert_whole(folder, expected)
+    assert seen < len(TEXTS), "it was killed in the middle"
+    with Index.open(folder, embedder=embedder) as index:
+        kept = len(index)
+        changes = index.update([documents])
+    assert changes.progress.n_embedded == len(TEXTS) - kept
+    with Index.open(tmp_path / "undisturbed", embedder=embedder) as index:
+        index.update([documents])
+    assert_whole(folder, expected)
+    assert contents(folder) == contents(tmp_path / "undisturbed")
+
+
+KILLED_AT_A_SYNC = """
+    import os, signal, sys
+    from ggrank import Index, Llama
+    from ggrank.index import update
+    folder, documents, at, when = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    update.BATCH = 8
+    fsync, calls = os.fsync, 0
+    def dying_fsync(number):
+        global calls
+        calls += 1
+        if when == "before" and calls == at: os.kill(os.getpid(), signal.SIGKILL)
+        fsync(number)
+        if when == "after" and calls == at: os.kill(os.getpid(), signal.SIGKILL)
+    os.fsync = dying_fsync
+    with Llama.load("all-minilm-l6-v2") as embedder, Index.open(folder, embedder=embedder) as index:
+        index.update([documents], on_progress=lambda progress: print(progress.n_passages, flush=True))
+"""
+
+
+@pytest.mark.parametrize(("at", "when"), [(1, "before"), (2, "before"), (2, "after")])
+def test_killed_between_the_vectors_and_their_commit_only_that_batch_is_missing(
+    tmp_path: Path,
+    embedder: Llama,
+    expected: dict[str, NDArray[np.float32]],
+    at: int,
+    when: str,
+) -> None:
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    for i, text in enumerate(TEXTS[:30]):
+        (documents / f"{i:02}.txt").write_text(text)
+    update = child("-c", textwrap.dedent(KILLED_AT_A_SYNC), tmp_path / "index", documents, str(at), when)
+    output, _ = update.communicate(timeout=60)
+    assert update.returncode == -signal.SIGKILL
+    acknowledged = int(output.split()[-1])
+    assert acknowledged == n_stored(tmp_path / "index") == 8 * (at - 1)
+    assert_whole(tmp_path / "index", expected)
+    with Index.open(tmp_path / "index", embedder=embedder) as index:
+        assert index.update([documents]).progress.n_embedded == 30 - acknowledged
+        assert len(index) == 30
+    assert_whole(tmp_path / "index", expected)
+
+
+def test_an_index_whose_making_was_cut_off_opens_whatever_of_it_reached_the_file(
+    tmp_path: Path, embedder: Llama
+) -> None:
+    """Somebody else keeps the database open, so that all of it is in SQLite's log; then everything stops."""
+    made, stopped = tmp_path / "made", tmp_path / "stopped"
+    made.mkdir()
+    (tmp_path / "a.txt").write_text("Bees dance.")
+    with (
+        closing(sqlite3.connect(made / "index.sqlite")) as other,
+        Index.open(made, embedder=embedder) as index,
+    ):
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        shutil.copytree(made, tmp_path / "empty")
+        index.update([tmp_path / "a.txt"])
+        shutil.copytree(made, stopped)
+    assert b"ggrk" not in (stopped / "index.sqlite").read_bytes()[:100]
+    with Index.open(stopped, embedder=embedder) as index:
+        assert index.search("bees")[0].document == "Bees dance."
+    with Index.open(tmp_path / "empty", embedder=embedder) as index:
+        assert index.update([tmp_path / "a.txt"]).added == 1
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
+    tmp_path: Path, documents: Path, embedder: Llama, expected: dict[str, NDArray[np.float32]]
+) -> None:
+    update = child("-m", "ggrank", "index", documents, "--index", tmp_path / "index")
+    deadline = time.monotonic() + 60
+    while n_stored(tmp_path / "index") == 0 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    update.send_signal(signal.SIGINT)
+    _, errors = update.communicate(timeout=60)
+    assert update.returncode == 130
+    assert b"What is done is kept; the same command goes on." in errors
+    assert b"Traceback" not in errors
+    assert 0 < n_stored(tmp_path / "index") < len(TEXTS)
+    assert_whole(tmp_path / "index", expected)
+
+
+def test_a_full_disk_is_one_clear_error_and_what_was_there_stays(
+    tmp_path: Path, documents: Path, embedder: Llama, expected: dict[str, NDArray[np.float32]]
+) -> None:
+    with Index.open(tmp_path / "index", embedder=embedder) as index:
+        index.update([documents / "01.txt"])
+    resource = pytest.importorskip("resource")
+    limit = 200_000  # bytes of a file: enough for the first batches' vectors, not for all
+    update = subprocess.run(
+        [sys.executable, "-m", "ggrank", "index", documents, "--index", tmp_path / "index"],
+        env={**ENVIRONMENT, "GGRANK_CACHE_DIR": os.environ["GGRANK_CACHE_DIR"]},
+        capture_output=True,
+        encoding="utf-8",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert update.returncode == 1
+    assert update.stderr.startswith("Error: ")
+    assert len(update.stderr.splitlines()) == 1
+    assert 1 <= n_stored(tmp_path / "index") < len(TEXTS)
+    assert_whole(tmp_path / "index", expected)
+    with Index.open(tmp_path / "index", embedder=embedder) as index:
+        index.update([documents])
+        assert len(index) == len(TEXTS)
