@@ -111,8 +111,11 @@ class Bert(nn.Module):
 
 
 _PARTS = {
-    "mixed": "attention.output.dense", "mixed_norm": "attention.output.LayerNorm",
-    "up": "intermediate.dense", "down": "output.dense", "norm": "output.LayerNorm",
+    "mixed": "attention.output.dense",
+    "mixed_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "norm": "output.LayerNorm",
 }
 
 

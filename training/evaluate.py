@@ -1,6 +1,6 @@
 """nDCG@10 of embedder, BM25, fusion and a trained cross-encoder over the embedder's first 20 and 100.
 
-    python training/evaluate.py work/model.pt SET_FOLDER... [--limit 100] [--depth 20 100]
+python training/evaluate.py work/model.pt SET_FOLDER... [--limit 100] [--depth 20 100]
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ def rank_scores(test: beir.TestSet, model: CrossEncoder, depths: list[int]) -> d
         words = lexical.scores(test.queries[row])
         both = np.union1d(top[:50], np.argsort(-words, kind="stable")[:50])
         fused = z(cosines[row][both]) + 0.5 * z(words[both])
-        rankings = {"embedder": top, "bm25": np.argsort(-words, kind="stable")[:10],
-                    "fusion": both[np.argsort(-fused, kind="stable")]}
+        rankings = {
+            "embedder": top,
+            "bm25": np.argsort(-words, kind="stable")[:10],
+            "fusion": both[np.argsort(-fused, kind="stable")],
+        }
         for depth in depths:
             order = np.argsort(-own[:depth], kind="stable")
             rankings[f"reranker@{depth}"] = top[order]
@@ -62,8 +65,9 @@ def main() -> None:
         means = {name: float(np.mean(v)) for name, v in rank_scores(test, model, arguments.depth).items()}
         for name, mean in means.items():
             lifts.setdefault(name, []).append(mean - means["embedder"])
-        print(json.dumps({"set": test.name, "queries": len(test.queries)} | {k: round(v, 4) for k, v in means.items()}), flush=True)
-    print(json.dumps({"lift": {name: round(float(np.mean(values)), 4) for name, values in lifts.items()}}))
+        rounded = {name: round(mean, 4) for name, mean in means.items()}
+        print(json.dumps({"set": test.name, "queries": len(test.queries), **rounded}), flush=True)
+    print(json.dumps({"mean lift": {name: round(float(np.mean(v)), 4) for name, v in lifts.items()}}))
 
 
 if __name__ == "__main__":

@@ -32,16 +32,18 @@ def main() -> None:
     parser.add_argument("lists", type=Path, help="candidate lists, for the scale of the logits")
     parser.add_argument("f32", type=Path)
     parser.add_argument("q8_0", type=Path)
+    parser.add_argument("--calibrate", type=int, default=400, metavar="N", help="lists for the logits' scale")
     arguments = parser.parse_args()
     weights = torch.load(arguments.weights)
-    calibrate(weights, arguments.lists)
+    calibrate(weights, arguments.lists, n=arguments.calibrate)
     torch.save(weights, arguments.f32.with_suffix(".pt"))
     write_f32(weights, arguments.f32)
     bundled.quantize(arguments.f32, arguments.q8_0, f16_tensors=None)
-    print(f"wrote {arguments.q8_0}, {arguments.q8_0.stat().st_size:,} bytes, sha256 {bundled.sha256_of(arguments.q8_0)}")
+    size, digest = arguments.q8_0.stat().st_size, bundled.sha256_of(arguments.q8_0)
+    print(f"wrote {arguments.q8_0}, {size:,} bytes, sha256 {digest}")
 
 
-def calibrate(weights: dict[str, torch.Tensor], lists: Path, *, n: int = 400) -> None:
+def calibrate(weights: dict[str, torch.Tensor], lists: Path, *, n: int) -> None:
     """Scales and shifts the output layer by logistic regression on ``n`` labelled lists (Platt)."""
     model = CrossEncoder(layers=count_layers(weights)).eval()
     model.load_state_dict(weights)
@@ -56,7 +58,8 @@ def calibrate(weights: dict[str, torch.Tensor], lists: Path, *, n: int = 400) ->
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(line[0] * logits + line[1], labels.flatten())
+        moved = line[0] * logits + line[1]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(moved, labels.flatten())
         loss.backward()
         return loss
 
@@ -119,7 +122,7 @@ def tensors(weights: dict[str, torch.Tensor], *, layers: int) -> list[tuple[str,
             values = torch.stack([part, part]) if ours == "token_type" else part
             result.append((place, values.float().numpy()))
     for ours, place in HEAD.items():
-        result += [(f"{place}.{kind}", weights[f"{ours}.{kind}"].float().numpy()) for kind in ("weight", "bias")]
+        result += [(f"{place}.{kind}", weights[f"{ours}.{kind}"].numpy()) for kind in ("weight", "bias")]
     return result
 
 

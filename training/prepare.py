@@ -29,8 +29,15 @@ WIDTH = 40
 MINING_LENGTH = 160
 """Tokens of a document that the embedder reads here: enough for a teacher, in half the time."""
 
-PAIRS = {"sections": 22000, "medquad": 6000, "tldr": 2500, "msrd": 1500, "nq": 2128, "covidqa": 1235,
-         "scifact_train": 622}
+PAIRS = {
+    "sections": 22000,
+    "medquad": 6000,
+    "tldr": 2500,
+    "msrd": 1500,
+    "nq": 2128,
+    "covidqa": 1235,
+    "scifact_train": 622,
+}
 """Labelled pairs taken of each source."""
 PASSAGES = 34000
 CLOZE = 9000
@@ -107,7 +114,8 @@ def main_pool(data: Path, rng: np.random.Generator, share: float) -> Pool:
 def sentence_pool(main: Pool, rng: np.random.Generator, share: float) -> Pool:
     """Single sentences as documents, as lists of answers have them; the teacher judges alone."""
     documents, queries = [], []
-    questions = [row for row, source in enumerate(main.sources) if source in ("sections", "nq", "covidqa", "medquad")]
+    asked = ("sections", "nq", "covidqa", "medquad")
+    questions = [row for row, source in enumerate(main.sources) if source in asked]
     for row in rng.permutation(questions)[: int(SENTENCE_QUERIES * share)]:
         documents += sentences(main.documents[main.positives[row]])
         queries.append(main.queries[row])
@@ -123,11 +131,13 @@ def sentence_pool(main: Pool, rng: np.random.Generator, share: float) -> Pool:
 
 def long_pool(main: Pool, rng: np.random.Generator, share: float) -> Pool:
     """Two documents run together, 250 to 500 tokens: what comes late counts as well."""
-    rows = [row for row, source in enumerate(main.sources) if source in ("sections", "medquad", "nq", "cloze", "covidqa")]
+    asked = ("sections", "medquad", "nq", "cloze", "covidqa")
+    rows = [row for row, source in enumerate(main.sources) if source in asked]
     chosen = rng.permutation(rows)[: int(LONG * share)]
     pool = Pool("long", [])
     for number, row in enumerate(chosen):
-        own, other = main.documents[main.positives[row]], main.documents[int(rng.integers(len(main.documents)))]
+        own = main.documents[main.positives[row]]
+        other = main.documents[int(rng.integers(len(main.documents)))]
         parts = [own, other] if rng.random() < 0.5 else [other, own]
         pool.documents.append(" ".join(parts))
         if number < LONG_QUERIES * share:
@@ -141,7 +151,8 @@ def mine(pool: Pool, bert, tokenizer) -> dict[str, NDArray]:
     limit = 256 if pool.name == "long" else MINING_LENGTH
     documents = embed(bert, tokenize(tokenizer, pool.documents, limit=limit), limit=limit)
     queries = embed(bert, tokenize(tokenizer, pool.queries, limit=limit), limit=limit)
-    print(f"{pool.name}: embedded {len(documents)} + {len(queries)} after {time.monotonic() - started:.0f} s", flush=True)
+    seconds = time.monotonic() - started
+    print(f"{pool.name}: embedded {len(documents)} + {len(queries)} after {seconds:.0f} s", flush=True)
     lexical = Lexical(pool.documents)
     shape = (len(pool.queries), WIDTH)
     candidates = np.full(shape, -1, np.int32)

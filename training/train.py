@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from functools import partial
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,18 @@ SEED = 20261121
 POOLS = ("main", "sentences", "long")
 LIMITS = {"main": 224, "sentences": 128, "long": 448}
 """Tokens of a pair in training; in use it reads 512."""
-SHARES = {"sections": 0.30, "cloze": 0.14, "medquad": 0.14, "nq": 0.12, "covidqa": 0.06, "scifact_train": 0.05,
-          "tldr": 0.04, "msrd": 0.03, "sentences": 0.06, "long": 0.06}
+SHARES = {
+    "sections": 0.30,
+    "cloze": 0.14,
+    "medquad": 0.14,
+    "nq": 0.12,
+    "covidqa": 0.06,
+    "scifact_train": 0.05,
+    "tldr": 0.04,
+    "msrd": 0.03,
+    "sentences": 0.06,
+    "long": 0.06,
+}
 """How much of every batch comes from each source; a small source is seen again sooner."""
 LABEL_WEIGHTS = {"sections": 0.35, "msrd": 0.3, "sentences": 0.0}
 """How much the label counts beside the teacher, where it is not ``--label-weight``."""
@@ -54,7 +64,9 @@ class Lists:
         for pool in POOLS:
             for row, source in enumerate(self._data[f"{pool}.sources"]):
                 by_source[str(source)].append((pool, row))
-        self._order = {source: [rows[k] for k in self._rng.permutation(len(rows))] for source, rows in by_source.items()}
+        self._order = {
+            source: [rows[k] for k in self._rng.permutation(len(rows))] for source, rows in by_source.items()
+        }
         self._next = dict.fromkeys(SHARES, 0)
         self._teacher = {pool: self._fused(pool, bm25_weight) for pool in POOLS}
 
@@ -95,7 +107,7 @@ class Lists:
         documents = [*candidates[columns].tolist(), stranger]
         query, limit = self._ids(pool, "queries", row), LIMITS[pool]
         return Example(
-            pairs=[pair(query, self._ids(pool, "documents", document), limit=limit) for document in documents],
+            pairs=[pair(query, self._ids(pool, "documents", one), limit=limit) for one in documents],
             teacher=np.append(teacher[columns], teacher[:n].min() - 1.0).astype(np.float32),
             label_weight=label_weight if labelled else 0.0,
         )
@@ -185,8 +197,12 @@ def main() -> None:
     parser.add_argument("--save-every", type=int, default=250)
     arguments = parser.parse_args()
     torch.manual_seed(SEED)
-    lists = Lists(arguments.lists, bm25_weight=arguments.bm25_weight, width=arguments.width,
-                  label_weight=arguments.label_weight)
+    lists = Lists(
+        arguments.lists,
+        bm25_weight=arguments.bm25_weight,
+        width=arguments.width,
+        label_weight=arguments.label_weight,
+    )
     model = CrossEncoder(layers=arguments.layers)
     lists.skip(arguments.first_list)
     if arguments.start:
@@ -219,8 +235,12 @@ def train(model: CrossEncoder, lists: Lists, arguments: argparse.Namespace) -> N
         seen += sum(len(example.pairs) for example in examples)
         recent.append(sum(loss for loss, _ in results) / len(examples))
         if (step + 1) % 25 == 0 or step + 1 == arguments.steps:
-            line = {"step": step + 1, "loss": round(sum(recent) / len(recent), 4), "pairs": seen,
-                    "seconds": round(time.monotonic() - started)}
+            line = {
+                "step": step + 1,
+                "loss": round(sum(recent) / len(recent), 4),
+                "pairs": seen,
+                "seconds": round(time.monotonic() - started),
+            }
             print(json.dumps(line), file=log, flush=True)
             recent = []
         if (step + 1) % arguments.save_every == 0 or step + 1 == arguments.steps:

@@ -1,4 +1,4 @@
-"""The way from pairs to the reranker's GGUF, in small; and its logits beside PyTorch's, from the same weights."""
+"""From pairs to the reranker's GGUF, in small; its logits beside PyTorch's from the same weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    found = [json.loads(line)["text"] for line in TEXTS.read_text("utf-8").splitlines()]
+    found = [json.loads(line)["text"] for line in TEXTS.read_text("utf-8").split("\n") if line]
     return [text for text in found if len(text) > 60]
 
 
@@ -51,7 +51,8 @@ def work(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
     write_rows(data / "passages.jsonl.gz", [{"text": passage} for passage in passages])
     run("prepare.py", data, work / "lists.npz")
     run("train.py", work / "lists.npz", work / "model.pt", "--steps", 3, "--lists-per-step", 8)
-    run("export.py", work / "model.pt", work / "lists.npz", work / "f32.gguf", work / "q8_0.gguf")
+    files = (work / "model.pt", work / "lists.npz", work / "f32.gguf", work / "q8_0.gguf")
+    run("export.py", *files, "--calibrate", 24)
     return work
 
 
