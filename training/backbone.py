@@ -76,12 +76,26 @@ class Layer(nn.Module):
         self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
         self.norm = nn.LayerNorm(width, epsilon)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """States of shape (n, tokens, width); ``bias`` is 0, or very negative where there is no token."""
+    def forward(self, x: Tensor, bias: Tensor, *, first_only: bool = False) -> Tensor:
+        """States of shape (n, tokens, width), or (n, 1, width) of the first token alone.
+
+        ``bias`` is 0, or very negative where there is no token.
+        """
         n, tokens, width = x.shape
-        q, k, v = self.attention(x).view(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if first_only:
+            weight, bias_of = self.attention.weight, self.attention.bias
+            k, v = (
+                nn.functional.linear(x, weight[width:], bias_of[width:])
+                .view(n, tokens, 2, self.heads, -1)
+                .permute(2, 0, 3, 1, 4)
+            )
+            x = x[:, :1]
+            q = nn.functional.linear(x, weight[:width], bias_of[:width])
+            q = q.view(n, 1, self.heads, -1).transpose(1, 2)
+        else:
+            q, k, v = self.attention(x).view(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         scores = (q * (width // self.heads) ** -0.5) @ k.transpose(-1, -2)
-        seen = (scores.add_(bias).softmax(-1) @ v).transpose(1, 2).reshape(n, tokens, width)
+        seen = (scores.add_(bias).softmax(-1) @ v).transpose(1, 2).reshape(x.shape)
         x = self.mixed_norm(x + self.mixed(seen))
         return self.norm(x + self.down(nn.functional.gelu(self.up(x), approximate="tanh")))
 
@@ -100,13 +114,13 @@ class Bert(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(layers))
         self.load_state_dict(original_weights(layers=layers))
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """States of the last layer, shape (n, tokens, width)."""
+    def forward(self, ids: Tensor, mask: Tensor, *, first_only: bool = False) -> Tensor:
+        """States of the last layer, shape (n, tokens, width); (n, 1, width) of the first token alone."""
         x = self.words(ids) + self.positions.weight[: ids.shape[1]] + self.token_type
         x = self.norm(x)
         bias = torch.where(mask[:, None, None, :].bool(), 0.0, -1e4).to(x.dtype)
-        for layer in self.layers:
-            x = layer(x, bias)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, bias, first_only=first_only and i == len(self.layers) - 1)
         return x
 
 
@@ -205,7 +219,7 @@ class CrossEncoder(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Logits, shape (n,), float32."""
-        first = self.bert(ids, mask)[:, 0].float()
+        first = self.bert(ids, mask, first_only=True)[:, 0].float()
         return self.output(torch.tanh(self.pooler(first)))[:, 0]
 
     def in_bf16(self) -> CrossEncoder:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +27,10 @@ POOLS = ("main", "sentences", "long")
 LIMITS = {"main": 224, "sentences": 128, "long": 448}
 """Tokens of a pair in training; in use it reads 512."""
 SHARES = {
-    "sections": 0.30,
+    "sections": 0.28,
     "cloze": 0.14,
     "medquad": 0.14,
-    "nq": 0.12,
+    "nq": 0.14,
     "covidqa": 0.06,
     "scifact_train": 0.05,
     "tldr": 0.04,
@@ -95,20 +95,23 @@ class Lists:
             self._next[source] += int(n * share)
 
     def _example(self, pool: str, row: int, label_weight: float) -> Example:
-        """``width`` documents: the positive, one from anywhere, the others from the candidates."""
+        """``width`` documents: the positive and candidates; in every fourth list, and for want of others,
+        documents from anywhere."""
         rng = self._rng
         candidates, teacher = self._data[f"{pool}.candidates"][row], self._teacher[pool][row]
         labelled = bool(self._data[f"{pool}.labelled"][row])
-        n = int((candidates >= 0).sum())
-        first = 1 if labelled else 0
-        chosen = rng.permutation(np.arange(first, n))[: self._width - 1 - first]
-        columns = np.concatenate([np.arange(first), chosen]).astype(int)
-        stranger = int(rng.integers(len(self._data[f"{pool}.documents_starts"]) - 1))
-        documents = [*candidates[columns].tolist(), stranger]
+        n, first = int((candidates >= 0).sum()), int(labelled)
+        wanted = self._width - first - int(rng.random() < 0.25)
+        columns = np.concatenate([np.arange(first), rng.permutation(np.arange(first, n))[:wanted]]).astype(int)
+        strangers = rng.integers(
+            len(self._data[f"{pool}.documents_starts"]) - 1, size=self._width - len(columns)
+        )
+        documents = [*candidates[columns].tolist(), *strangers.tolist()]
         query, limit = self._ids(pool, "queries", row), LIMITS[pool]
+        lowest = np.full(len(strangers), teacher[:n].min() - 1.0)
         return Example(
             pairs=[pair(query, self._ids(pool, "documents", one), limit=limit) for one in documents],
-            teacher=np.append(teacher[columns], teacher[:n].min() - 1.0).astype(np.float32),
+            teacher=np.concatenate([teacher[columns], lowest]).astype(np.float32),
             label_weight=label_weight if labelled else 0.0,
         )
 
@@ -122,12 +125,32 @@ def standardized(values: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArr
 
 
 def gradients(
-    model: CrossEncoder, examples: list[Example], *, temperature: float
-) -> tuple[float, tuple[Tensor, ...]]:
-    """Loss summed over the lists, and its gradients."""
+    model: CrossEncoder, examples: list[Example], pool: ThreadPoolExecutor, *, temperature: float
+) -> tuple[float, list[Tensor]]:
+    """Mean loss of the lists, and its gradients in float32.
+
+    Sequences of like length are computed together whatever list they come from, so there is next to no
+    padding; the lists meet in the loss, between the forward and the backward passes.
+    """
     trained = [value for value in model.parameters() if value.requires_grad]
-    loss = loss_of(logits_of(model, examples), examples, temperature=temperature)
-    return float(loss.detach()), torch.autograd.grad(loss, trained)
+    sequences = [sequence for example in examples for sequence in example.pairs]
+    batches = list(by_length(sequences, tokens=2048))
+    computed = list(pool.map(lambda rows: model(*padded([sequences[row] for row in rows])), batches))
+    logits = torch.zeros(len(sequences))
+    for rows, values in zip(batches, computed, strict=True):
+        logits[torch.from_numpy(rows)] = values.detach()
+    logits.requires_grad_()
+    loss = loss_of(logits.view(len(examples), -1), examples, temperature=temperature) / len(examples)
+    (slopes,) = torch.autograd.grad(loss, logits)
+
+    def backward(k: int) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(computed[k], trained, slopes[torch.from_numpy(batches[k])])
+
+    sums = [torch.zeros_like(value, dtype=torch.float32) for value in trained]
+    for grads in pool.map(backward, range(len(batches))):
+        for total, grad in zip(sums, grads, strict=True):
+            total += grad
+    return float(loss.detach()), sums
 
 
 def copy_weights(model: CrossEncoder, fast: CrossEncoder) -> None:
@@ -136,16 +159,6 @@ def copy_weights(model: CrossEncoder, fast: CrossEncoder) -> None:
         for value, copied in zip(model.parameters(), fast.parameters(), strict=True):
             if value.requires_grad:
                 copied.copy_(value)
-
-
-def logits_of(model: CrossEncoder, examples: list[Example]) -> Tensor:
-    """Shape (lists, width), float32; sequences of like length are computed together."""
-    sequences = [sequence for example in examples for sequence in example.pairs]
-    flat = torch.zeros(len(sequences))
-    for rows in by_length(sequences):
-        ids, mask = padded([sequences[row] for row in rows])
-        flat = flat.index_put((torch.from_numpy(rows),), model(ids, mask))
-    return flat.view(len(examples), -1)
 
 
 def loss_of(logits: Tensor, examples: list[Example], *, temperature: float) -> Tensor:
@@ -223,17 +236,15 @@ def train(model: CrossEncoder, lists: Lists, arguments: argparse.Namespace) -> N
         examples = lists.draw(arguments.lists_per_step)
         for group in optimizer.param_groups:
             group["lr"] = arguments.rate * rate(step, arguments.steps, decay=arguments.decay)
-        examples.sort(key=lambda example: -sum(map(len, example.pairs)))  # the longest first: nobody waits
-        shares = [examples[k : k + 2] for k in range(0, len(examples), 2)]
-        results = list(pool.map(partial(gradients, fast, temperature=arguments.temperature), shares))
-        for value, *grads in zip(trained, *(grads for _, grads in results), strict=True):
-            value.grad = torch.stack([grad.float() for grad in grads]).sum(0) / len(examples)
+        loss, grads = gradients(fast, examples, pool, temperature=arguments.temperature)
+        for value, grad in zip(trained, grads, strict=True):
+            value.grad = grad
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         copy_weights(model, fast)
         average.update(model)
         seen += sum(len(example.pairs) for example in examples)
-        recent.append(sum(loss for loss, _ in results) / len(examples))
+        recent.append(loss)
         if (step + 1) % 25 == 0 or step + 1 == arguments.steps:
             line = {
                 "step": step + 1,
