@@ -228,6 +228,33 @@ def test_a_folder_that_is_gone_is_an_error_and_nothing_is_forgotten(index: Index
     assert len(index) == 5
 
 
+def test_a_folder_that_is_gone_is_forgotten_when_told_and_the_rest_goes_on(
+    index: Index, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "documents2"
+    other.mkdir()
+    (other / "bees.txt").write_text("Bees dance.")
+    index.update([other])
+    shutil.rmtree(folder)
+    with pytest.raises(InputError, match=rf"--index {tmp_path}/index --forget {folder}$"):
+        index.update()
+    with pytest.raises(InputError, match=f"nowhere is not in the index, which is of: {folder}, {other}"):
+        index.forget([folder, tmp_path / "nowhere"])
+    assert len(index) == 6
+    assert index.forget([folder]) == 5
+    assert names(index.search("E4711", hybrid=True, top_n=9)) == ["bees"]
+    assert counts(index.update()) == (0, 0, 0, 1)
+
+
+def test_what_is_forgotten_below_a_folder_that_stays_comes_back_with_it(index: Index, folder: Path) -> None:
+    assert index.forget([folder / "bread.txt", folder / "pump.txt", folder / "pump.txt"]) == 2
+    assert len(index) == 3
+    assert counts(index.update()) == (2, 0, 0, 3)
+    assert index.forget([folder.parent]) == 5
+    with pytest.raises(InputError, match="nothing to index"):
+        index.update()
+
+
 def test_a_file_that_was_named_itself_and_is_gone_goes(tmp_path: Path, embedder: Llama) -> None:
     first, second = tmp_path / "a.txt", tmp_path / "b.py"
     first.write_text("one")
@@ -293,12 +320,74 @@ def test_another_model_prefix_or_setting_is_refused_with_the_way_out(
         assert names(rebuilt.search(QUERY))[0] == "bread"
 
 
+def test_a_rebuild_that_cannot_be_leaves_the_index_as_it_was(
+    index: Index, folder: Path, tmp_path: Path, embedder: Llama
+) -> None:
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()}
+
+    (folder / "bread.txt").rename(tmp_path / "bread.txt")
+    index.update([tmp_path / "bread.txt"])
+    (tmp_path / "bread.txt").unlink()
+    index.close()
+    before = contents()
+    for paths, settings in (
+        ([folder, tmp_path / "typo"], {}),
+        ([tmp_path / "bread.txt"], {}),
+        ([folder], {"chunk_tokens": 257}),
+        ([folder], {"chunk_tokens": 16, "overlap": 7}),
+    ):
+        rebuilt = Index.open(tmp_path / "index", embedder=embedder, rebuild=True, **settings)  # type: ignore[arg-type]
+        with pytest.raises(InputError):
+            rebuilt.update(paths)
+    assert contents() == before
+    # A file that was named once and is gone goes, as it does without a rebuild.
+    with Index.open(tmp_path / "index", embedder=embedder, rebuild=True) as rebuilt:
+        assert counts(rebuilt.update()) == (4, 0, 0, 0)
+        assert counts(rebuilt.update()) == (0, 0, 0, 4)
+
+
+def test_a_rebuild_keeps_the_settings_that_fit(
+    tmp_path: Path, folder: Path, embedder: Llama, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def rebuilt(model: Llama, **settings: object) -> tuple[object, ...]:
+        with Index.open(tmp_path / "index", embedder=model, rebuild=True, **settings) as index:  # type: ignore[arg-type]
+            index.update()
+            return index.settings.vectors, index.settings.chunk_tokens, index.settings.overlap
+
+    with Index.open(
+        tmp_path / "index", embedder=embedder, vectors="int8", chunk_tokens=120, overlap=50
+    ) as index:
+        index.update([folder])
+    assert rebuilt(embedder) == ("int8", 120, 50)
+    assert rebuilt(embedder, chunk_tokens=150) == ("int8", 150, 50)
+    assert rebuilt(embedder, chunk_tokens=100) == ("int8", 100, 20)
+    assert rebuilt(embedder, vectors="float32", overlap=0) == ("float32", 100, 0)
+    with Llama.load(tiny_models.write("bert-mean", tmp_path_factory.mktemp("models")), n_ctx=64) as small:
+        assert rebuilt(small) == ("float32", 64, 12)
+
+
+def test_a_first_update_that_cannot_be_leaves_nothing_behind(
+    tmp_path: Path, folder: Path, embedder: Llama
+) -> None:
+    for paths, settings in (
+        ([], {}),
+        ([tmp_path / "typo"], {}),
+        ([folder], {"chunk_tokens": 257}),
+        ([folder], {"chunk_tokens": 16, "overlap": 7}),
+    ):
+        index = Index.open(tmp_path / "index", embedder=embedder, **settings)  # type: ignore[arg-type]
+        with pytest.raises(InputError):
+            index.update(paths)
+        assert not (tmp_path / "index").exists()
+
+
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path, embedder: Llama) -> None:
     (tmp_path / "a.txt").write_text("a")
     for settings in (
         {"chunk_tokens": 257},
         {"chunk_tokens": 3},
-        {"chunk_tokens": 100, "overlap": 90},
+        {"chunk_tokens": 100, "overlap": 49},
         {"overlap": -1},
         {"vectors": "float64"},
     ):
@@ -316,6 +405,18 @@ def test_a_reranker_cannot_make_an_index(tmp_path: Path) -> None:
         pytest.raises(ModelModeError),
     ):
         Index.open(tmp_path / "index", embedder=reranker)
+
+
+def test_what_is_no_model_and_what_is_no_folder_is_told_so(
+    index: Index, tmp_path: Path, embedder: Llama
+) -> None:
+    with pytest.raises(InputTypeError, match=r"embedder must be a loaded model, found 'mini': .*Llama\.load"):
+        Index.open(tmp_path / "index", embedder="mini")  # type: ignore[arg-type]
+    with pytest.raises(InputTypeError, match=r"reranker must be a loaded model, found int"):
+        index.search(QUERY, reranker=3)  # type: ignore[arg-type]
+    (tmp_path / "i.py").write_text("i = 1")
+    with pytest.raises(SearchIndexError, match=r"i\.py is a file, and an index is a folder"):
+        Index.open(tmp_path / "i.py", embedder=embedder)
 
 
 def test_something_else_under_the_index_s_name_is_refused_and_left_alone(
@@ -340,14 +441,24 @@ def test_a_damaged_index_says_so_and_rebuild_mends_it(index: Index, tmp_path: Pa
     path, vectors = tmp_path / "index" / "index.sqlite", tmp_path / "index" / "vectors.float32"
     whole, whole_vectors = path.read_bytes(), vectors.read_bytes()
     vectors.write_bytes(whole_vectors[:-1])
-    with pytest.raises(SearchIndexError, match=r"damaged .* --rebuild"):
-        index.search(QUERY)
+    for use in (lambda: index.search(QUERY), index.update):
+        with pytest.raises(
+            SearchIndexError, match=rf"damaged .*: ggrank index --index {tmp_path}/index --rebuild$"
+        ):
+            use()
+    (tmp_path / "documents" / "pump.txt").unlink()
+    index.forget([tmp_path / "documents" / "pump.txt"])
+    with Index.open(tmp_path / "index", embedder=embedder, rebuild=True) as rebuilt:
+        assert counts(rebuilt.update()) == (4, 0, 0, 0)
+        assert names(rebuilt.search(QUERY))[0] == "bread"
     vectors.write_bytes(whole_vectors)
     path.write_bytes(whole[:4096] + b"\xaa" * (len(whole) - 4096))
     with pytest.raises(SearchIndexError, match=r"damaged .* --rebuild"):
         index.search(QUERY)
     with Index.open(tmp_path / "index", embedder=embedder, rebuild=True) as rebuilt:
-        assert counts(rebuilt.update([tmp_path / "documents"])) == (5, 0, 0, 0)
+        with pytest.raises(InputError, match=r"cannot be read; name them: .* PATH\.\.\. --rebuild"):
+            rebuilt.update()
+        assert counts(rebuilt.update([tmp_path / "documents"])) == (4, 0, 0, 0)
 
 
 def test_an_index_of_a_later_version_is_refused(index: Index, tmp_path: Path) -> None:
@@ -406,7 +517,8 @@ def test_a_snippet_shows_the_words_of_the_query(tmp_path: Path, embedder: Llama)
         index.update([path])
         best = index.search("running pumps")[0]
         assert "pump E4711 runs dry" in index.snippet("running pumps", best, n_words=12)
-        assert index.snippet("zebra", best, n_words=3) == "Nothing of interest"
+        assert index.snippet("zebra", best, n_words=3) == "Nothing of interest..."
+        assert index.snippet("zebra", best, n_words=999) == " ".join(best.document.split())
 
 
 def test_a_closed_index_opens_itself_again(index: Index) -> None:

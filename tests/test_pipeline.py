@@ -158,13 +158,24 @@ def test_a_retriever_that_gives_something_else_is_told_so(given: object) -> None
         Pipeline(lambda query, k: given).search("query")  # type: ignore[arg-type,return-value]
 
 
+def test_a_retriever_whose_document_is_none_is_told_what_one_is() -> None:
+    with pytest.raises(
+        InputTypeError, match=r"document 0 must be a string or ggrank\.Document\(.*found dict"
+    ):
+        Pipeline(lambda query, k: [{"text": "a"}]).search("query")  # type: ignore[list-item,return-value]
+    with pytest.raises(InputTypeError, match="the text of the retriever's document 0 must be a string"):
+        Pipeline(lambda query, k: [Document(3)]).search("query")  # type: ignore[arg-type]
+
+
 def test_the_wrong_model_in_a_place_is_refused(embedder: Llama, reranker: Llama) -> None:
-    with pytest.raises(ModelModeError, match="second place"):
+    with pytest.raises(ModelModeError, match="is a reranker: give it as the reranker"):
         Pipeline(reranker)
     with pytest.raises(ModelModeError, match="cross-encoder"):
         Pipeline(embedder, embedder)
     with pytest.raises(InputTypeError, match="found str"):
         Pipeline("all-minilm-l6-v2")  # type: ignore[arg-type]
+    with pytest.raises(InputTypeError, match=r"reranker must be a loaded model, found 'mini': .*Llama\.load"):
+        Pipeline(embedder, "mini")  # type: ignore[arg-type]
 
 
 def test_an_id_that_is_there_already_is_refused_and_nothing_is_added(pipeline: Pipeline) -> None:

@@ -89,6 +89,13 @@ def test_a_pdf_has_a_part_for_each_page(tmp_path: Path) -> None:
     assert shown(found) == [("page 1", "Llamas graze."), ("page 3", "Trains leave.")]
 
 
+def test_a_pdf_that_is_mended_is_read_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("pypdf")
+    found = parts(tmp_path / "a.pdf", b"no header\n" + pdf("Llamas graze."))
+    assert shown(found) == [("page 1", "Llamas graze.")]
+    assert caplog.messages == []
+
+
 def test_jsonl_has_a_part_for_each_record_with_its_id(tmp_path: Path) -> None:
     lines = [
         '{"_id": "a", "title": "T", "text": "one"}',

@@ -27,10 +27,10 @@ POOLS = ("main", "sentences", "long")
 LIMITS = {"main": 224, "sentences": 128, "long": 448}
 """Tokens of a pair in training; in use it reads 512."""
 SHARES = {
-    "sections": 0.28,
+    "sections": 0.24,
     "cloze": 0.14,
     "medquad": 0.14,
-    "nq": 0.14,
+    "nq": 0.18,
     "covidqa": 0.06,
     "scifact_train": 0.05,
     "tldr": 0.04,
@@ -95,14 +95,18 @@ class Lists:
             self._next[source] += int(n * share)
 
     def _example(self, pool: str, row: int, label_weight: float) -> Example:
-        """``width`` documents: the positive and candidates; in every fourth list, and for want of others,
-        documents from anywhere."""
+        """``width`` documents: the positive, and candidates, the teacher's first ones the likeliest.
+
+        In every fourth list, and for want of others, there are documents from anywhere.
+        """
         rng = self._rng
         candidates, teacher = self._data[f"{pool}.candidates"][row], self._teacher[pool][row]
         labelled = bool(self._data[f"{pool}.labelled"][row])
         n, first = int((candidates >= 0).sum()), int(labelled)
         wanted = self._width - first - int(rng.random() < 0.25)
-        columns = np.concatenate([np.arange(first), rng.permutation(np.arange(first, n))[:wanted]]).astype(int)
+        likely = 1.0 / (4 + np.argsort(np.argsort(-teacher[first:n])))
+        others = rng.choice(n - first, min(wanted, n - first), replace=False, p=likely / likely.sum())
+        columns = np.concatenate([np.arange(first), first + others]).astype(int)
         strangers = rng.integers(
             len(self._data[f"{pool}.documents_starts"]) - 1, size=self._width - len(columns)
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +34,13 @@ if TYPE_CHECKING:
 @click.option(
     "--overlap", type=click.IntRange(min=0), metavar="N", help="Tokens that neighbours share at most; 40."
 )
+@click.option(
+    "--forget",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH",
+    help="Take a file or folder, and all below it, out of the index, there or not. Repeatable.",
+)
 @click.option("--rebuild", is_flag=True, help="Make the index anew, with other settings or another model.")
 @model_options
 @output_option
@@ -44,6 +50,7 @@ def index(
     vectors: VectorType | None,
     chunk_tokens: int | None,
     overlap: int | None,
+    forget: tuple[str, ...],
     rebuild: bool,
     choice: ModelChoice,
     as_table: bool | None,
@@ -54,13 +61,20 @@ def index(
     ggrank index notes/ papers/ handbook.pdf
     ggrank index                               what was indexed before, brought up to date
     ggrank index corpus.jsonl --vectors int8   a record a line: {"id": ..., "text": ...}
+    ggrank index --forget papers/              out of the index again
 
     Only files that changed are read, and only passages that are new are embedded. Ctrl-C loses nothing: the
     same command goes on. HTML and PDF need an extra: pip install 'ggrank[files]'.
     """
     from ggrank import Index
 
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it tells of every flaw that it mends
+    if forget:
+        if paths or rebuild:
+            raise click.UsageError(
+                "--forget goes alone. What has moved costs nothing where you index its new place first."
+            )
+        _forget(folder, forget, as_table)
+        return
     started = time.perf_counter()
     with (
         load_embedder(folder, choice, anew=rebuild) as embedder,
@@ -80,6 +94,16 @@ def index(
             _echo_changes(opened, changes, time.perf_counter() - started)
         else:
             _echo_json(opened, changes)
+
+
+def _forget(folder: Path, paths: tuple[str, ...], as_table: bool | None) -> None:
+    from ggrank.index.paths import forget
+
+    removed = forget(folder, paths)
+    if wants_table(as_table):
+        echo(f"{removed:,} removed")
+    else:
+        echo_json({"removed": removed})
 
 
 def _update(opened: Index, paths: tuple[str, ...]) -> Changes:
@@ -120,7 +144,7 @@ def _echo_changes(opened: Index, changes: Changes, seconds: float) -> None:
         "changed": changes.changed,
         "removed": changes.removed,
         "unchanged": changes.unchanged,
-        "skipped": len(changes.skipped),
+        "skipped": sum(not one.n_lines for one in changes.skipped),
     }
     echo(", ".join(f"{n:,} {word}" for word, n in counts.items() if n) or "There is nothing to index.")
     echo_facts(

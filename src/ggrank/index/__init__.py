@@ -14,12 +14,13 @@ from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 
-from ggrank.errors import GgrankError, InputError, InputTypeError, SearchIndexError
+from ggrank.errors import GgrankError
 from ggrank.index.candidates import Candidate, find_candidates
 from ggrank.index.files import Skipped as Skipped
 from ggrank.index.folder import exists, make, writer_lock
+from ggrank.index.paths import absolute, check_paths, forget, remembered
 from ggrank.index.settings import IndexSettings as IndexSettings
-from ggrank.index.settings import Wanted, check_same, settings_for
+from ggrank.index.settings import Wanted, check_same, kept, settings_for
 from ggrank.index.store import Store
 from ggrank.index.update import Changes as Changes
 from ggrank.index.update import Progress as Progress
@@ -79,11 +80,13 @@ class Index:
             vectors: how they are stored, "float32" (the default) or "int8", a quarter of the size.
             chunk_tokens: of a passage at most, special tokens and the model's prefix included; 200.
             overlap: tokens at most that a passage repeats of the one before; 40.
-            rebuild: the first `update` makes the index anew, whatever it was made with.
+            rebuild: the first `update` makes the index anew, whatever it was made with. Its paths, and the
+                settings above that are not given, stay the same where they can be read and fit the model.
 
         Raises:
             SearchIndexError: it is damaged, something else, or made with another model or settings.
             ModelModeError: the model is loaded to rerank.
+            InputTypeError: it is no model.
             InputError: a number that cannot be used.
         """
         wanted = Wanted(vectors=vectors, chunk_tokens=chunk_tokens, overlap=overlap)
@@ -120,22 +123,40 @@ class Index:
             on_progress: called after each commit.
 
         Raises:
-            InputError: a path that is not there, or none was ever given.
+            InputError: a path that is not there, or none was ever given; then all is as before.
             SearchIndexError: another process updates it, or it cannot be written.
         """
-        if isinstance(paths, (str, bytes, os.PathLike)):
-            raise InputTypeError("paths must be a list, found one path: put it in a list")
-        roots = [os.path.abspath(path) for path in paths]  # noqa: PTH100  (links stay as they are named)
+        given = absolute(paths)
+        before = remembered(self._folder, given, rebuild=self._rebuild)
+        roots = given or list(before.roots)
+        check_paths(roots, before, folder=self._folder)
+        wanted = kept(self._wanted, before.settings, n_ctx=self._embedder.n_ctx)
+        settings = settings_for(self._embedder, wanted)
+        # Only now, when nothing is wrong with what was asked for, is anything made or thrown away.
         with writer_lock(self._folder):
-            roots = roots or self._known_roots()
-            if not roots:
-                raise InputError(f"{self._folder}: nothing to index: no path is given, and none was before")
             if self._rebuild or not exists(self._folder):
                 self.close()
-                make(self._folder, settings_for(self._embedder, self._wanted))
+                make(self._folder, settings)
                 self._rebuild = False
             with closing(self._checked(Store(self._folder))) as store:
                 return Update(store, self._embedder, on_progress=on_progress).run(roots)
+
+    def forget(self, paths: Iterable[str | os.PathLike[str]]) -> int:
+        """Takes files and folders, and all below them, out of the index; they need not be there any more.
+
+        What is still there, below a folder that stays in the index, comes back with its next `update`.
+
+        Args:
+            paths: files and folders.
+
+        Returns:
+            How many files went.
+
+        Raises:
+            InputError: nothing in the index is at or below a path; then none is forgotten.
+            SearchIndexError: there is no index, or another process updates it.
+        """
+        return forget(self._folder, paths)
 
     def retrieve(self, query: str, k: int, *, hybrid: bool = False) -> Ranking:
         """The ``k`` best passages by cosine, exactly; or by cosine and BM25 fused. A `Retriever`'s method.
@@ -171,7 +192,9 @@ class Index:
         with store.lock:
             part = snippet(store.db, query, row=found.index, n_words=n_words)
         words = (part or found.document).split()
-        return " ".join(words if part else words[:n_words])
+        if part or len(words) <= n_words:
+            return " ".join(words)
+        return " ".join(words[:n_words]) + "..."
 
     def close(self) -> None:
         """Lets go of the files; the embedder stays. The next call opens them again."""
@@ -200,19 +223,12 @@ class Index:
 
     def _checked(self, store: Store) -> Store:
         try:
-            check_same(store.settings, self._embedder, self._wanted, name=str(self._folder))
+            check_same(store.settings, self._embedder, self._wanted, folder=self._folder)
+            store.check_whole()
         except GgrankError:
             store.close()
             raise
         return store
-
-    def _known_roots(self) -> list[str]:
-        """What was given before; nothing where there is no index, or one that cannot say."""
-        try:
-            with closing(Store(self._folder)) as store:
-                return store.roots()
-        except SearchIndexError:
-            return []
 
 
 def _ranked(found: Candidate) -> RankedDocument:

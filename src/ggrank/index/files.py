@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ggrank.errors import InputError
 from ggrank.index.readers import kind_of
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file or folder that was left out, and why."""
+    """A file or folder that was left out, and why; or only so many lines of it, where ``n_lines`` says so."""
 
     path: str
     reason: str
+    n_lines: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class FoundFiles:
     Attributes:
         files: absolute path -> its facts, in order.
         folders: those that were looked through.
-        gone: paths of files that are no longer there.
+        gone: those that are not there.
         unknown: files and folders that could not be looked at, so that nobody knows what is there.
     """
 
@@ -46,20 +46,15 @@ class FoundFiles:
         return path in self.gone or any(is_below(path, folder) for folder in self.folders)
 
 
-def find_files(roots: Iterable[str], *, known: Iterable[str]) -> FoundFiles:
+def find_files(roots: Iterable[str]) -> FoundFiles:
     """All files of a known kind below folders, and each file that is named itself, whatever its kind.
 
     Names that begin with a dot are passed over, and links to folders are not followed.
 
     Args:
         roots: absolute paths.
-        known: files that are indexed already; where one of them is a root and not there, it is gone.
-
-    Raises:
-        InputError: a root that is not there and never was a file of the index.
     """
     found = FoundFiles()
-    indexed = set(known)
     for root in roots:
         if os.path.isdir(root):  # noqa: PTH112  (a path that is a string here and in the index)
             found.folders.append(root)
@@ -67,10 +62,8 @@ def find_files(roots: Iterable[str], *, known: Iterable[str]) -> FoundFiles:
                 _look(path, found)
         elif os.path.lexists(root):
             _look(root, found)
-        elif root in indexed:
-            found.gone.append(root)
         else:
-            raise InputError(f"{root}: there is no such file or folder")
+            found.gone.append(root)
     return found
 
 

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ggrank.errors import ClosedError, SearchIndexError
-from ggrank.index.settings import IndexSettings
+from ggrank.index.settings import IndexSettings, command
 from ggrank.lexical import create_words
 
 DATABASE, LOCK = "index.sqlite", "writer.lock"
@@ -59,6 +59,8 @@ def exists(folder: Path) -> bool:
         SearchIndexError: there is something else under its name.
     """
     path = folder / DATABASE
+    if folder.is_file():
+        raise SearchIndexError(f"{folder} is a file, and an index is a folder: choose another name")
     try:
         with path.open("rb") as file:
             header = file.read(100)
@@ -145,9 +147,7 @@ def connect(folder: Path) -> sqlite3.Connection:
         SearchIndexError: there is no index.
     """
     if not exists(folder):
-        raise SearchIndexError(
-            f"{folder}: there is no index; make one with: ggrank index PATH --index {folder}"
-        )
+        raise SearchIndexError(f"{folder}: there is no index; make one with: {command(folder, 'PATH')}")
     mode = "rw" if os.access(folder, os.W_OK) else "ro&immutable=1"
     with told(folder):
         address = f"{(folder / DATABASE).resolve().as_uri()}?mode={mode}"
@@ -167,7 +167,7 @@ def read_settings(db: sqlite3.Connection, folder: Path) -> IndexSettings:
         if found != FORMAT:
             raise SearchIndexError(
                 f"{folder}: the index has format {found}, this version of ggrank reads {FORMAT}: use the "
-                "version that made it, or make it anew with: ggrank index --rebuild"
+                f"version that made it, or make it anew with: {command(folder, 'PATH... --rebuild')}"
             )
         text = db.execute("SELECT json FROM settings").fetchone()[0]
     try:
@@ -185,7 +185,7 @@ def settings_of(folder: Path) -> IndexSettings:
 def damaged(folder: Path, found: object) -> SearchIndexError:
     """The error for an index whose contents cannot be right."""
     return SearchIndexError(
-        f"{folder}: the index is damaged ({found}); make it anew with: ggrank index --rebuild"
+        f"{folder}: the index is damaged ({found}); make it anew with: {command(folder, '--rebuild')}"
     )
 
 

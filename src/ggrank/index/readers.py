@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import re
 import warnings
 import zlib
@@ -186,6 +187,7 @@ def _read_pdf(path: Path) -> Iterator[Part]:
         import pypdf
     except ImportError as error:
         raise InputError(f"PDF needs an extra: {EXTRA}") from error
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it tells of every flaw that it mends
     start = 0
     try:
         reader = pypdf.PdfReader(io.BytesIO(path.read_bytes()))

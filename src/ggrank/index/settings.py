@@ -1,11 +1,12 @@
 """What an index is made with, and must stay the same as long as it lives.
 
-Knows names, numbers and how two sets of them differ; reads no index.
+Knows names, numbers, how two sets of them differ, and the command that mends it; reads no index.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import get_args
@@ -19,6 +20,9 @@ DEFAULT_CHUNK_TOKENS = 200
 """About 150 English words: room for a query beside it in a reranker's 256 tokens."""
 
 DEFAULT_OVERLAP = 40
+
+DEFAULT_FOLDER = ".ggrank"
+"""Of ``ggrank index``, which need not name it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def settings_for(embedder: Llama, wanted: Wanted) -> IndexSettings:
     """The settings of a new index.
 
     Raises:
-        InputError: ``chunk_tokens`` above the model's ``n_ctx``, or no room left beside the overlap.
+        InputError: ``chunk_tokens`` above the model's ``n_ctx``, or too little room beside the model's own
+            tokens and the overlap.
     """
     chunk_tokens = wanted.chunk_tokens or min(DEFAULT_CHUNK_TOKENS, embedder.n_ctx)
     overlap = min(DEFAULT_OVERLAP, chunk_tokens // 5) if wanted.overlap is None else wanted.overlap
@@ -95,8 +100,11 @@ def settings_for(embedder: Llama, wanted: Wanted) -> IndexSettings:
         raise InputError(
             f"chunk_tokens={chunk_tokens} is more than the model reads: n_ctx is {embedder.n_ctx}"
         )
-    if overlap > chunk_tokens // 2:
-        raise InputError(f"overlap must be half of chunk_tokens={chunk_tokens} at most; found {overlap}")
+    if chunk_tokens - embedder.count_tokens(embedder.document_prefix) <= 2 * overlap:
+        raise InputError(
+            f"chunk_tokens={chunk_tokens} leaves too little room beside the model's own tokens and "
+            f"overlap={overlap}: the overlap must be less than half of what is left"
+        )
     return IndexSettings(
         model=str(embedder.model_path),
         model_sha256=check(embedder.model_path, Expected()),
@@ -111,7 +119,20 @@ def settings_for(embedder: Llama, wanted: Wanted) -> IndexSettings:
     )
 
 
-def check_same(made: IndexSettings, embedder: Llama, wanted: Wanted, *, name: str) -> None:
+def kept(wanted: Wanted, made: IndexSettings | None, *, n_ctx: int) -> Wanted:
+    """What is wanted of an index that is made anew: what a caller leaves open stays as it was made, where
+    the model reads so many tokens, and where passages do not become shorter than the overlap was meant for.
+    """
+    if made is None:
+        return wanted
+    chunk_tokens = wanted.chunk_tokens or (made.chunk_tokens if made.chunk_tokens <= n_ctx else None)
+    overlap = wanted.overlap
+    if overlap is None and chunk_tokens is not None and chunk_tokens >= made.chunk_tokens:
+        overlap = made.overlap
+    return Wanted(vectors=wanted.vectors or made.vectors, chunk_tokens=chunk_tokens, overlap=overlap)
+
+
+def check_same(made: IndexSettings, embedder: Llama, wanted: Wanted, *, folder: Path) -> None:
     """Raises SearchIndexError where an index was made with something else than is used now."""
     asked = Wanted(
         vectors=wanted.vectors or made.vectors,
@@ -126,9 +147,20 @@ def check_same(made: IndexSettings, embedder: Llama, wanted: Wanted, *, name: st
                 before = f"{Path(made.model).name}, sha256 {before[:12]}..."
                 after = f"{Path(now.model).name}, sha256 {after[:12]}..."
             raise SearchIndexError(
-                f"{name} was made with {_WORDS.get(field.name, field.name)} {before!r}, now it is {after!r}: "
-                "use the same again, or make the index anew with: ggrank index --rebuild"
+                f"{folder} was made with {_WORDS.get(field.name, field.name)} {before!r}, now it is "
+                f"{after!r}: use the same again, or make the index anew with: {command(folder, '--rebuild')}"
             )
 
 
 _WORDS = {"model_sha256": "the model"}
+
+
+def command(folder: Path, arguments: str) -> str:
+    """``ggrank index`` as a user types it for the index in a folder.
+
+    Example:
+        >>> command(Path(".ggrank"), "--rebuild"), command(Path("my notes"), "--rebuild")
+        ('ggrank index --rebuild', "ggrank index --index 'my notes' --rebuild")
+    """
+    where = "" if folder == Path(DEFAULT_FOLDER) else f"--index {shlex.quote(str(folder))} "
+    return f"ggrank index {where}{arguments}"

@@ -84,9 +84,12 @@ class Store:
             n_embd=self.settings.n_embd,
             vector_type=self.settings.vectors,
         )
+
+    def check_whole(self) -> None:
+        """Raises SearchIndexError where vectors are missing; the tables can be read all the same."""
         if self.vectors.n_rows() < self.n_rows():
             raise damaged(
-                folder, f"{self.n_rows():,} vectors belong in it, {self.vectors.n_rows():,} are there"
+                self._folder, f"{self.n_rows():,} vectors belong in it, {self.vectors.n_rows():,} are there"
             )
 
     def close(self) -> None:
@@ -147,6 +150,10 @@ class Store:
         """All files."""
         return [StoredFile(*row) for row in self._rows(f"SELECT {_FILE} FROM file")]
 
+    def has_file(self, path: str) -> bool:
+        """Whether a path is one of its files."""
+        return bool(self._rows("SELECT 1 FROM file WHERE path = ?", path))
+
     def row_with(self, key: bytes) -> int | None:
         """The row of any passage with this key."""
         rows = self._rows("SELECT id FROM passage WHERE key = ? LIMIT 1", key)
@@ -157,6 +164,10 @@ class Store:
     def add_roots(self, paths: Iterable[str]) -> None:
         """Remembers paths that were asked for."""
         self.db.executemany("INSERT OR IGNORE INTO root (path) VALUES (?)", ((path,) for path in paths))
+
+    def remove_roots(self, paths: Iterable[str]) -> None:
+        """Forgets paths that were asked for."""
+        self.db.executemany("DELETE FROM root WHERE path = ?", ((path,) for path in paths))
 
     def start_file(self, path: str) -> StoredFile:
         """A file's next version, not complete."""

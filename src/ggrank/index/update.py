@@ -58,7 +58,8 @@ class Changes:
 
     Attributes:
         added, changed, removed, unchanged: how many files.
-        skipped: files and folders that could not be read, and why; what was known of them stays.
+        skipped: files and folders that could not be read, and why; what was known of them stays. One with
+            ``n_lines`` is in the index without so many of its lines.
         progress: how many passages and tokens.
     """
 
@@ -117,11 +118,6 @@ class Update:
         self._embedder = embedder
         self._on_progress = on_progress
         self._most = store.settings.chunk_tokens - embedder.count_tokens(embedder.document_prefix)
-        if self._most <= 2 * store.settings.overlap:
-            raise InputError(
-                f"chunk_tokens={store.settings.chunk_tokens} leaves too little room beside the model's own "
-                f"tokens and overlap={store.settings.overlap}"
-            )
         self._waiting: list[_Waiting] = []
         self._finished: list[_Run] = []
         self._skipped: list[Skipped] = []
@@ -133,19 +129,18 @@ class Update:
         """Brings the index up to date with the files at and below these absolute paths.
 
         Raises:
-            InputError: a path that is not there.
             SearchIndexError: the index cannot be written.
         """
         roots = list(roots)
         stored = {file.path: file for file in self._store.files()}
-        found = find_files(roots, known=stored)
+        found = find_files(roots)
         runs = [_Run(path, facts, stored.get(path)) for path, facts in found.files.items()]
         changed = [run for run in runs if not run.looks_unchanged]
         self._counts["unchanged"] = len(runs) - len(changed)
         self._skipped += found.unknown
         self._progress = Progress(n_bytes_total=sum(run.facts.st_size for run in changed))
         with self._store.transaction():
-            self._store.add_roots(roots)
+            self._store.add_roots(root for root in roots if root not in found.gone)
         self._report()
         for run in changed:
             self._take(run)
@@ -172,8 +167,9 @@ class Update:
             self._n_bytes += run.facts.st_size
             return
         if run.problems:
-            others = f" (and {len(run.problems) - 1:,} more such lines)" if len(run.problems) > 1 else ""
-            self._skipped.append(Skipped(run.path, f"without {run.problems[0]}{others}"))
+            n_lines = len(run.problems)
+            left_out = f"{n_lines:,} lines left out, the first:" if n_lines > 1 else "1 line left out:"
+            self._skipped.append(Skipped(run.path, f"{left_out} {run.problems[0]}", n_lines))
         self._finished.append(run)
 
     def _take_part(self, run: _Run, part: Part) -> None:

@@ -150,8 +150,14 @@ def _documents(
 
 
 def _document(value: object, name: str) -> Document:
-    document = value if isinstance(value, Document) else Document(check_text(value, name))
-    return replace(document, text=check_text(document.text, name))
+    if isinstance(value, Document):
+        return replace(value, text=check_text(value.text, f"the text of {name}"))
+    if isinstance(value, str):
+        return Document(check_text(value, name))
+    raise InputTypeError(
+        f"{name} must be a string or ggrank.Document(text, id=..., metadata=...), found "
+        f"{type(value).__name__}"
+    )
 
 
 def _aligned(documents: list[Document], values: Iterable[T], name: str) -> list[tuple[Document, T]]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import InputError, ModelModeError
+from ggrank.errors import InputError, InputTypeError, ModelModeError
 from ggrank.inputs import check_top_n
 from ggrank.lexical import LexicalHit
 from ggrank.llama import Llama
@@ -51,21 +51,32 @@ def check_depth(retrieve_k: int, top_n: int | None) -> int:
     return max(retrieve_k, top_n or 1)
 
 
-def check_embedder(embedder: Llama) -> Llama:
-    """Raises ModelModeError unless the model makes vectors."""
+def check_embedder(embedder: object) -> Llama:
+    """Raises ModelModeError unless the model makes vectors, InputTypeError unless it is one."""
+    embedder = _check_model(embedder, "embedder")
     if embedder.mode is not Mode.EMBEDDING:
         raise ModelModeError(
-            f"the embedder must be an embedding model; {embedder.model_path.name} is loaded to rerank: "
-            "it belongs in the second place"
+            f"the embedder must be an embedding model; {embedder.model_path.name} is a reranker: give it as "
+            "the reranker"
         )
     return embedder
 
 
-def check_reranker(reranker: Llama | None) -> Llama | None:
-    """Raises ModelModeError unless the model scores pairs."""
-    if reranker is not None and reranker.mode is not Mode.RERANK:
+def check_reranker(reranker: object) -> Llama | None:
+    """Raises ModelModeError unless the model scores pairs, InputTypeError unless it is one."""
+    if reranker is None:
+        return None
+    reranker = _check_model(reranker, "reranker")
+    if reranker.mode is not Mode.RERANK:
         raise ModelModeError(
             f"the reranker must be a cross-encoder; {reranker.model_path.name} is loaded to embed: load one "
             "with pooling_type=PoolingType.RANK, such as 'bge-reranker-base'"
         )
     return reranker
+
+
+def _check_model(value: object, name: str) -> Llama:
+    if isinstance(value, Llama):
+        return value
+    found = f"{value!r}: load it with Llama.load" if isinstance(value, str) else type(value).__name__
+    raise InputTypeError(f"the {name} must be a loaded model, found {found}")
