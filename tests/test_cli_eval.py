@@ -51,8 +51,14 @@ def test_a_terminal_gets_tables_that_fit(pairs: Path, reranker: Path) -> None:
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
     assert "30 documents · 12 queries · 1 query without a relevant document left out" in text
+    assert "reranker bert-reranker-f32: bert-reranker-f32.gguf, f32" in text
+    assert "embedder: all-minilm-l6-v2-q8_0.gguf, q8_0" in text
     assert "most harmed by bert-reranker-f32@9" in text
     assert "mean of 2 sets" in text
+
+
+def test_without_a_reranker_the_queries_that_fusion_changed_are_listed() -> None:
+    assert "most harmed by fusion" in ggrank(*EVAL, SMALL_SET, "--table").stdout
 
 
 def test_json_markdown_and_plot_are_written_and_nothing_else(

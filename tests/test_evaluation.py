@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +16,10 @@ pytest.importorskip("ir_measures")
 import tiny_models
 from ggrank import InputError, Llama
 from ggrank.evaluation import evaluate
-from ggrank.evaluation.datasets import read_test_set
-from ggrank.evaluation.report import Report
-from ggrank.evaluation.results import SetResult
+from ggrank.evaluation.datasets import Query, TestSet, read_test_set
+from ggrank.evaluation.plot import figure
+from ggrank.evaluation.report import Report, set_facts
+from ggrank.evaluation.results import Latency, SetResult
 from ggrank.evaluation.systems import Run, embed_documents, run_systems
 
 SMALL_SET = Path(__file__).parent / "data" / "small_set"
@@ -51,7 +56,7 @@ def runs(tiny: Path) -> dict[str, Run]:
 
 
 def test_systems_stand_in_order_first_stages_then_depths(runs: dict[str, Run]) -> None:
-    assert list(runs) == ["embedder", "BM25", "fusion", "tiny@1", "tiny@5", "tiny@20", "tiny@100"]
+    assert list(runs) == ["embedder", "BM25", "fusion", "tiny@1", "tiny@5", "tiny@20", "tiny@30"]
 
 
 def test_the_embedder_s_ranking_is_that_of_rank(runs: dict[str, Run]) -> None:
@@ -86,12 +91,32 @@ def test_a_reranker_orders_the_first_k_by_its_logits_and_leaves_the_rest(
 
 
 def test_more_documents_than_there_are_is_all_of_them(runs: dict[str, Run]) -> None:
-    assert all(sorted(ranking) == list(range(30)) for ranking in runs["tiny@100"].rankings)
+    assert all(sorted(ranking) == list(range(30)) for ranking in runs["tiny@30"].rankings)
 
 
 def test_a_deeper_reranking_costs_what_the_shallower_one_did_and_more(runs: dict[str, Run]) -> None:
     assert (runs["tiny@5"].rerank_ms <= runs["tiny@20"].rerank_ms).all()
     assert (runs["embedder"].rerank_ms == 0).all()
+
+
+class Counted:
+    """A model, and how often each of its functions was called."""
+
+    def __init__(self, model: Llama) -> None:
+        self.model, self.calls = model, Counter[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self.model, name)
+
+
+def test_each_model_answers_once_before_the_first_query_is_timed(tiny: Path) -> None:
+    with load("all-minilm-l6-v2") as embedder, load(tiny) as reranker:
+        counted: Any = (Counted(embedder), Counted(reranker))
+        vectors = embed_documents(embedder, TEST.documents, advance=nothing)
+        rerankers = {"tiny": counted[1]}
+        run_systems(TEST, vectors, embedder=counted[0], rerankers=rerankers, depths=(1,), advance=nothing)
+    assert [counted[0].calls["embed"], counted[1].calls["rerank"]] == [1 + len(TEST.queries)] * 2
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +168,65 @@ def test_every_markdown_table_has_as_many_cells_in_each_row(result: SetResult) -
     for table in tables:
         assert len({line.count("|") for line in table}) == 1
     assert tables[0][0] == "| nDCG@10 | small_set | small_set | mean | ms a query |"
+
+
+def test_markdown_tells_what_was_left_out_and_what_it_was_made_with(result: SetResult) -> None:
+    models = {
+        "embedder": {"file": "a.gguf", "quantization": "q8_0"},
+        "rerankers": {"tiny": {"file": "b.gguf", "quantization": "f32"}},
+    }
+    lines = Report((result,), {**models, "command": "x", "device": "CPU"}).to_markdown().splitlines()
+    assert "30 documents, 12 queries, 1 query without a relevant document left out" in lines
+    listed = ["- embedder: a.gguf, q8_0", "- reranker tiny: b.gguf, f32", "- command: x", "- device: CPU"]
+    assert lines[-4:] == listed
+
+
+@pytest.fixture(scope="module")
+def mixed(tiny: Path) -> Report:
+    """A set of two documents before one of thirty."""
+    few = TestSet("few", TEST.documents[:2], (Query("q", "high tide", {1: 1}),), 1)
+    with load("all-minilm-l6-v2") as embedder, load(tiny) as reranker:
+        return Report(tuple(evaluate([few, TEST], embedder, {"tiny": reranker})), {})
+
+
+def test_depths_beyond_a_set_s_documents_are_run_once_and_told(mixed: Report) -> None:
+    few, many = mixed.sets
+    assert [one.system for one in few.systems if one.depth] == ["tiny@2"]
+    assert [one.system for one in many.systems if one.depth] == ["tiny@10", "tiny@20", "tiny@30"]
+    assert "@2 is all documents and stands for larger depths" in set_facts(few)
+
+
+def test_a_mean_takes_the_largest_depth_of_a_set_that_is_smaller(mixed: Report) -> None:
+    few, many = (one.systems[-1].metrics["nDCG@10"] for one in mixed.sets)
+    assert mixed.to_json()["mean"]["tiny@30"]["nDCG@10"] == pytest.approx((few + many) / 2)
+
+
+@pytest.mark.parametrize("n_sets", [1, 4])
+def test_no_text_of_a_plot_lies_on_another(mixed: Report, n_sets: int) -> None:
+    text_of = pytest.importorskip("matplotlib.text").Text
+    close = tuple(
+        replace(
+            one,
+            metrics={**one.metrics, "nDCG@10": 0.5},
+            total_ms=Latency(90 + one.depth if one.depth else 1, 0),
+        )
+        for one in mixed.sets[1].systems
+    )
+    sets = [replace(mixed.sets[1], name=f"a set with a long name {i}", systems=close) for i in range(n_sets)]
+    picture = figure(Report(tuple(sets), {}))
+    picture.draw_without_rendering()
+    every_axis = [axis for axes in picture.axes for axis in (axes.xaxis, axes.yaxis)]
+    not_drawn = {
+        tick.label1
+        for axis in every_axis
+        for tick in axis.get_major_ticks()
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }
+    texts = [text for text in picture.findobj(text_of) if text.get_text() and text.get_visible()]
+    boxes = {text: text.get_window_extent() for text in texts if text not in not_drawn}
+    assert {"10", "20", "30"} <= {text.get_text() for text in boxes}
+    touching = [(a, b) for a, b in combinations(boxes, 2) if boxes[a].overlaps(boxes[b])]
+    assert touching == []
 
 
 @pytest.mark.parametrize("depth", [0, 101, True])

@@ -70,6 +70,24 @@ def test_a_grade_that_is_no_whole_number_is_refused_by_line(tmp_path: Path, grad
         read_test_set(tmp_path)
 
 
+@pytest.mark.parametrize("line", ["q1,d1,1", "q1, d1, 1", "query-id,corpus-id,score", "q1 d1"])
+def test_qrels_of_other_columns_are_refused_by_line(tmp_path: Path, line: str) -> None:
+    (write_beir(tmp_path) / "qrels.tsv").write_text(f"{line}\n", "utf-8")
+    expected = (
+        r"qrels\.tsv:1: expected query-id, corpus-id and a whole number, with tabs or spaces between, found"
+    )
+    with pytest.raises(InputError, match=expected):
+        read_test_set(tmp_path)
+
+
+def test_a_record_without_text_is_refused_with_an_example_of_beir(tmp_path: Path) -> None:
+    write(write_beir(tmp_path) / "corpus.jsonl", '{"_id": "d1"}\n')
+    with pytest.raises(
+        InputError, match=r'corpus\.jsonl:1: no "text" string; expected .* \{"_id": "a1", "text"'
+    ):
+        read_test_set(tmp_path)
+
+
 def test_numbers_as_ids_are_the_same_as_their_digits(tmp_path: Path) -> None:
     write(tmp_path / "corpus.jsonl", '{"_id": 7, "text": "seven"}\n{"_id": "8", "text": "eight"}\n')
     write(tmp_path / "queries.jsonl", '{"_id": 1, "text": "what is seven"}\n')
@@ -103,6 +121,17 @@ def test_a_file_of_pairs_is_a_set_of_its_distinct_passages(
     test = read_test_set(write(tmp_path / name, text, packed=packed))
     assert (test.name, test.documents) == ("pairs", ("small", "a llama"))
     assert test.queries == (Query("0", 'size of a "cat"', {0: 1}), Query("1", "animal", {0: 1, 1: 1}))
+
+
+@pytest.mark.parametrize("header", ["question,answer", "Query, Document", "Q,TEXT", "questions,gold"])
+def test_a_first_line_that_names_the_columns_is_no_pair(tmp_path: Path, header: str) -> None:
+    test = read_test_set(write(tmp_path / "a.csv", f"{header}\nwho?,me\n"))
+    assert ([query.text for query in test.queries], test.documents) == (["who?"], ("me",))
+
+
+@pytest.mark.parametrize("line", ["query,a llama", "what,text", "answer,question"])
+def test_a_first_line_of_which_one_cell_is_another_word_is_a_pair(tmp_path: Path, line: str) -> None:
+    assert len(read_test_set(write(tmp_path / "a.csv", f"{line}\nwho?,me\n")).queries) == 2
 
 
 @pytest.mark.parametrize(
@@ -162,7 +191,7 @@ def test_a_quoted_cell_may_hold_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", ["corpus.jsonl", "queries.jsonl", "qrels.tsv"])
 def test_a_folder_without_one_of_its_files_is_refused_with_its_name(tmp_path: Path, missing: str) -> None:
     (write_beir(tmp_path) / missing).unlink()
-    with pytest.raises(InputError, match=missing):
+    with pytest.raises(InputError, match=rf"{missing}( or qrels/test\.tsv)? is missing, plain or with \.gz;"):
         read_test_set(tmp_path)
 
 

@@ -15,7 +15,7 @@ import click
 
 from ggrank import __version__
 from ggrank.cli.console import echo_json, progress, wants_table
-from ggrank.cli.eval_tables import echo_mean, echo_set
+from ggrank.cli.eval_tables import echo_mean, echo_models, echo_set
 from ggrank.cli.hardware import find_processor
 from ggrank.cli.options import DEFAULT_MODEL, ModelChoice, output_option
 
@@ -103,6 +103,8 @@ def eval(
         embedder = stack.enter_context(ModelChoice(model, n_threads=n_threads).load())
         loaded = _load_rerankers(rerankers, n_threads, stack)
         made_with = _made_with(embedder, loaded, {"top_k": sorted(set(depths)), "limit": limit})
+        if wants_table(as_table):
+            echo_models(made_with)
         for result in evaluate(tests, embedder, loaded, depths=depths, progress=_progress):
             report = Report((*(report.sets if report else ()), result), made_with)
             if wants_table(as_table):
@@ -132,7 +134,7 @@ def _progress(n: int, label: str) -> AbstractContextManager[Callable[[int], None
 
 
 def _made_with(embedder: Llama, rerankers: dict[str, Llama], settings: dict[str, Any]) -> dict[str, Any]:
-    """What somebody needs to do it again; the strings of it stand below the Markdown tables."""
+    """What somebody needs to do it again; its strings and models stand below the Markdown tables."""
     from ggrank.evaluation.bootstrap import RESAMPLES
     from ggrank.evaluation.datasets import SEED
 

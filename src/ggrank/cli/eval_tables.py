@@ -5,8 +5,8 @@ Used by `eval`. Knows how results look to people; measures nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ggrank.cli.console import Column, can_print, echo, echo_facts, echo_table, terminal_width
 
@@ -22,33 +22,25 @@ NARROW_METRICS = ("nDCG@10", "P@1")
 WIDE_METRICS = ("nDCG@10", "MRR@10", "recall@20", "recall@100", "P@1")
 
 
+def echo_models(made_with: Mapping[str, Any]) -> None:
+    """The files that are compared."""
+    from ggrank.evaluation.report import model_facts
+
+    echo_facts(*model_facts(made_with))
+
+
 def echo_set(result: SetResult) -> None:
     """Name and size of a set, a line for each system, and the queries that the last one changed most."""
-    from ggrank.evaluation.datasets import SEED
+    from ggrank.evaluation.report import set_facts
 
-    sampled = result.n_queries < result.n_queries_in_all
     echo()
     echo(result.name, bold=True)
-    echo_facts(
-        f"{result.n_documents:,} documents",
-        _count(result.n_queries, "query", "queries"),
-        f"sampled from {result.n_queries_in_all:,} with seed {SEED}" if sampled else "",
-        f"{_count(result.n_skipped, 'query', 'queries')} without a relevant document left out"
-        if result.n_skipped
-        else "",
-        f"{_count(result.n_unknown, 'judgement', 'judgements')} of unknown ids left out"
-        if result.n_unknown
-        else "",
-    )
+    echo_facts(*set_facts(result))
     _echo_systems(result)
     last = result.systems[-1]
     if last.changes:
         _echo_changes(f"most helped by {last.system}", last.changes.most_better)
         _echo_changes(f"most harmed by {last.system}", last.changes.most_worse)
-
-
-def _count(n: int, one: str, several: str) -> str:
-    return f"{n:,} {one if n == 1 else several}"
 
 
 def _echo_systems(result: SetResult) -> None:

@@ -37,7 +37,8 @@ def evaluate(
         tests: from `ggrank.evaluation.datasets.read_test_set`.
         embedder: a loaded embedding model; its own prefixes are used.
         rerankers: loaded rerankers by the name that tables give them.
-        depths: how many of the embedder's best documents a reranker reads, each 1 to 100.
+        depths: how many of the embedder's best documents a reranker reads, each 1 to 100. Those beyond a
+            set's documents are run once, at their number.
 
     Raises:
         InputError: a depth out of range, or ir-measures is not installed.

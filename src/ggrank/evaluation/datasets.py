@@ -7,7 +7,7 @@ is ranked.
     folder/queries.jsonl   {"_id": "q1", "text": "..."}
     folder/qrels.tsv       query-id <tab> corpus-id <tab> score     (or qrels/test.tsv)
 
-    pairs.tsv, pairs.csv   query, passage                           (a header line may name them)
+    pairs.tsv, pairs.csv   query, passage                           (a header of `_HEADER` is left out)
     pairs.jsonl            {"query": "...", "passage": "..."}       ("positive" does for "passage")
 """
 
@@ -20,17 +20,23 @@ import json
 import random
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ggrank.documents import Document, read_record
+from ggrank.documents import EXPECTED, Document, read_record
 from ggrank.errors import InputError
 
 SEED = 20261121
 """Of the sample that `sample` takes."""
 
-_HEADERS = {("query", "passage"), ("query", "positive"), ("query", "document"), ("question", "passage")}
+_HEADER = (
+    {"query", "queries", "question", "questions", "q"},
+    {"passage", "positive", "document", "doc", "answer", "text", "context", "gold"},
+)
+"""The words that the cells of a first line hold where it names the columns."""
+
+_EXPECTED = EXPECTED.replace('"id"', '"_id"')
 _PAIR_FORMS = ".tsv, .csv or .jsonl (.gz too)"
 _GRADE = re.compile(r"[+-]?[0-9]{1,6}(\.0*)?")
 
@@ -118,7 +124,7 @@ def _find(folder: Path, *names: str) -> Path:
             if path.is_file():
                 return path
     raise InputError(
-        f"{folder}: neither {' nor '.join(names)} (nor with .gz) is there; "
+        f"{folder}: {' or '.join(names)} is missing, plain or with .gz; "
         "a BEIR folder has corpus.jsonl, queries.jsonl and qrels.tsv or qrels/test.tsv"
     )
 
@@ -139,8 +145,12 @@ def _decoded(line: bytes, path: Path, number: int) -> str:
 
 def _records(path: Path) -> Iterator[Document]:
     for number, line in enumerate(_lines(path), 1):
-        if line.strip():
+        if not line.strip():
+            continue
+        try:
             yield read_record(line, place=f"{path}:{number}")
+        except InputError as error:
+            raise InputError(str(error).replace(EXPECTED, _EXPECTED)) from error
 
 
 def _unique(records: Iterable[Document], path: Path) -> dict[str, Document]:
@@ -158,13 +168,17 @@ def _judgements(path: Path) -> Iterator[tuple[str, str, int]]:
     """(query, document, grade) of each line; trec_eval's four columns, with an iteration, do too."""
     for number, line in enumerate(_lines(path), 1):
         fields = line.split("\t") if "\t" in line else line.split()
-        if not fields or (number == 1 and not _GRADE.fullmatch(fields[-1])):
+        if not fields:
             continue
-        if len(fields) not in (3, 4) or not _GRADE.fullmatch(fields[-1]):
+        has_columns = len(fields) in (3, 4) and not fields[0].endswith(",")
+        has_grade = _GRADE.fullmatch(fields[-1])
+        if has_columns and has_grade:
+            yield fields[0], fields[-2], int(float(fields[-1]))
+        elif number > 1 or not has_columns:  # else it is a header
             raise InputError(
-                f"{path}:{number}: expected query-id, corpus-id and a whole number, found {line[:80]!r}"
+                f"{path}:{number}: expected query-id, corpus-id and a whole number, "
+                f"with tabs or spaces between, found {line[:80]!r}"
             )
-        yield fields[0], fields[-2], int(float(fields[-1]))
 
 
 def _read_pairs(path: Path) -> TestSet:
@@ -213,7 +227,7 @@ def _column_pairs(path: Path, form: str) -> Iterator[tuple[str, str, str]]:
     rows = csv.reader(text) if form == ".csv" else csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
     try:
         for number, row in enumerate(rows, 1):
-            if not row or (number == 1 and tuple(cell.strip().lower() for cell in row) in _HEADERS):
+            if not row or (number == 1 and _is_header(row)):
                 continue
             if len(row) != 2:
                 raise InputError(
@@ -222,3 +236,9 @@ def _column_pairs(path: Path, form: str) -> Iterator[tuple[str, str, str]]:
             yield f"{path}:{rows.line_num}", row[0], row[1]
     except csv.Error as error:
         raise InputError(f"{path}:{rows.line_num}: {error}") from error
+
+
+def _is_header(row: Sequence[str]) -> bool:
+    return len(row) == 2 and all(
+        cell.strip().lower() in words for cell, words in zip(row, _HEADER, strict=True)
+    )

@@ -8,8 +8,12 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ggrank.errors import InputError
 from ggrank.evaluation.report import Report
@@ -29,6 +33,9 @@ _RERANKERS = (("#D55E00", "o"), ("#009E73", "v"), ("#CC79A7", "P"), ("#56B4E9", 
 
 _WIDTH = 9.0
 _SMALL = 8.5
+
+_SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 0.8), (-1, 0.8), (1, -0.8), (-1, -0.8))
+"""Of a point, where its depth may stand."""
 
 
 @dataclass(frozen=True)
@@ -50,31 +57,41 @@ def check_plot(path: Path) -> None:
 def draw(report: Report, form: str) -> bytes:
     """The picture as "png", "svg" or "pdf"."""
     picture = io.BytesIO()
-    _figure(report).savefig(picture, format=form, dpi=160)
+    figure(report).savefig(picture, format=form, dpi=160)
     return picture.getvalue()
 
 
-def _figure(report: Report) -> Figure:
+def figure(report: Report) -> Figure:
+    """The picture as matplotlib's Figure."""
     from matplotlib.figure import Figure
 
     compared = _compared(report)
     rows = len(report.sets) * (0.17 * len(compared) + 0.12)
-    figure = Figure(figsize=(_WIDTH, max(3.9, 1.5 + rows)), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
+    drawing = Figure(figsize=(_WIDTH, max(3.9, 1.5 + rows)), layout="constrained")
+    left, right = drawing.subplots(1, 2, width_ratios=(1, 1.1))
     looks = _looks(report)
     _quality_against_latency(left, report, looks)
     _lift_per_set(right, report, compared, looks)
-    handles, labels = right.get_legend_handles_labels()
-    first = left.get_legend_handles_labels()
+    _write_legend(drawing, left, right, compared)
+    drawing.draw_without_rendering()  # from here on it is known where each point lies
+    _write_depths(left, report, looks)
+    return drawing
+
+
+def _write_legend(figure: Figure, left: Axes, right: Axes, compared: Sequence[SystemResult]) -> None:
+    """The first stages in a row, and each reranker in one of its own."""
+    from matplotlib.lines import Line2D
+
+    embedder = next(zip(*left.get_legend_handles_labels(), strict=True))
+    rows: dict[str, list[tuple[Any, str]]] = {"": [embedder]}
+    for system, entry in zip(compared, zip(*right.get_legend_handles_labels(), strict=True), strict=True):
+        rows.setdefault(system.reranker, []).append(entry)
+    nothing = (Line2D([], [], linestyle="none"), "")
+    columns = list(zip_longest(*rows.values(), fillvalue=nothing))  # matplotlib fills column by column
+    handles, labels = zip(*chain(*columns), strict=True)
     figure.legend(
-        [first[0][0], *handles],
-        [_plain(EMBEDDER.name), *labels],
-        loc="outside lower center",
-        ncols=min(4, 1 + len(labels)),
-        fontsize=_SMALL,
-        frameon=False,
+        handles, labels, loc="outside lower center", ncols=len(columns), fontsize=_SMALL, frameon=False
     )
-    return figure
 
 
 def _family(system: SystemResult) -> str:
@@ -92,11 +109,8 @@ def _looks(report: Report) -> dict[str, _Look]:
 def _quality_against_latency(axes: Axes, report: Report, looks: Mapping[str, _Look]) -> None:
     for family, look in looks.items():
         systems = [one for one in report.systems if _family(one) == family]
-        points = [(report.mean_ms(one.system), report.mean(one.system)) for one in systems]
+        points = [_point(report, one) for one in systems]
         axes.plot(*zip(*points, strict=True), color=look.color, marker=look.marker, label=_plain(family))
-        for system, point in zip(systems, points, strict=True):
-            if system.depth:
-                _write_depth(axes, system, point, look)
     axes.set_xscale("log")
     _plain_ticks(axes)
     axes.margins(0.1, 0.14)
@@ -108,19 +122,50 @@ def _quality_against_latency(axes: Axes, report: Report, looks: Mapping[str, _Lo
     axes.grid(alpha=0.3)
 
 
-def _write_depth(axes: Axes, system: SystemResult, point: tuple[float, float], look: _Look) -> None:
-    """How much the reranker read: above its point, below for every second reranker, as they may be close."""
-    above = look.marker in ("o", "P")
-    axes.annotate(
-        str(system.depth),
-        point,
-        textcoords="offset points",
-        xytext=(0, 7 if above else -7),
-        ha="center",
-        va="bottom" if above else "top",
-        color=look.color,
-        fontsize=_SMALL,
-    )
+def _point(report: Report, system: SystemResult) -> tuple[float, float]:
+    return report.mean_ms(system.system), report.mean(system.system)
+
+
+def _write_depths(axes: Axes, report: Report, looks: Mapping[str, _Look]) -> None:
+    """How much each reranker read, beside its point; nowhere if all sides are taken."""
+    drawn = np.concatenate([_along(line.get_xydata(), axes) for line in axes.get_lines()])
+    written = np.empty((0, 2))
+    rerankings = [one for one in report.systems if one.depth]
+    for system in sorted(rerankings, key=lambda one: -one.depth):  # the deepest choose first
+        text, data = str(system.depth), _point(report, system)
+        point = _places(axes, [data])[0]
+        place = _free_place(point, text, drawn, written)
+        if place is not None:
+            written = np.vstack([written, place])
+            color = looks[_family(system)].color
+            label = axes.annotate(text, data, tuple(place - point), textcoords="offset points", color=color)
+            label.set(fontsize=_SMALL, ha="center", va="center")
+
+
+def _free_place(
+    point: NDArray[np.float64], text: str, drawn: NDArray[np.float64], written: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Where the middle of a text beside a point may lie, off what is drawn and written."""
+    half = 0.31 * _SMALL * len(text)  # of a digit's width
+    for side in _SIDES:
+        place = point + np.array(side) * (half + 5, 9)
+        hits_drawing = (np.abs(drawn - place) < (half + 4, 8)).all(1).any()
+        hits_text = (np.abs(written - place) < (half + 10, 10)).all(1).any()
+        if not hits_drawing and not hits_text:
+            return place
+    return None
+
+
+def _along(data: ArrayLike, axes: Axes) -> NDArray[np.float64]:
+    """Places of a line's points and of the way between them."""
+    points = _places(axes, data)
+    steps = np.linspace(0, 1, 50)[:, None, None]
+    return np.concatenate([points, (points[:-1] + steps * np.diff(points, axis=0)).reshape(-1, 2)])
+
+
+def _places(axes: Axes, data: ArrayLike) -> NDArray[np.float64]:
+    """Where data lie in the figure, in points of 1/72 inch, shape (n, 2)."""
+    return axes.transData.transform(data) * 72 / axes.figure.dpi
 
 
 def _plain_ticks(axes: Axes) -> None:
@@ -168,6 +213,7 @@ def _lift_per_set(
         axes.axhline(row - 0.5, color="0.85", linewidth=0.8)
     axes.set_yticks(range(len(report.sets)), [_plain(one.name) for one in report.sets])
     axes.set_ylim(len(report.sets) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel(f"lift of {MAIN_METRIC}, 95 % interval", fontsize=_SMALL)
     axes.set_title("Lift over the embedder\non each set", fontsize=10)
     axes.tick_params(labelsize=_SMALL)
@@ -177,4 +223,4 @@ def _lift_per_set(
 def _plain(text: str) -> str:
     """A name that is not read as a formula, and not hidden from the legend as names with ``_`` are."""
     shown = text if len(text) <= 34 else f"{text[:20]}…{text[-13:]}"
-    return shown.replace("$", r"\$").removeprefix("_")
+    return shown.replace("$", r"\$").lstrip("_")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ggrank.evaluation.bootstrap import Interval
+from ggrank.evaluation.datasets import SEED
 from ggrank.evaluation.metrics import METRICS
 from ggrank.evaluation.results import MAIN_METRIC, Latency, SetResult, SystemResult
 from ggrank.evaluation.systems import EMBEDDER
@@ -26,8 +27,8 @@ class Report:
 
     @property
     def systems(self) -> tuple[SystemResult, ...]:
-        """The systems in the order of the tables, with the first set's figures."""
-        return self.sets[0].systems
+        """In the order of the tables, with the figures of the largest set: it has all depths."""
+        return max(self.sets, key=lambda one: one.n_documents).systems
 
     def mean(self, system: str, metric: str = MAIN_METRIC) -> float:
         """A metric's mean over the sets, each set counting the same."""
@@ -61,10 +62,10 @@ class Report:
         """nDCG@10 and its lift on all sets, then all figures of each set."""
         parts = [_markdown_table(self._overview()), _markdown_table(self._lifts())]
         for one in self.sets:
-            sizes = f"{_shown_sample(one)} over {one.n_documents:,} documents"
-            parts += [f"### {one.name}", sizes, _markdown_table(_details(one))]
-        facts = ", ".join(f"{key} {value}" for key, value in self.made_with.items() if isinstance(value, str))
-        return "\n\n".join([*parts, facts]) + "\n"
+            parts += [f"### {one.name}", ", ".join(set_facts(one)), _markdown_table(_details(one))]
+        versions = [f"{key}: {value}" for key, value in self.made_with.items() if isinstance(value, str)]
+        facts = "\n".join(f"- {_cell(fact)}" for fact in [*model_facts(self.made_with), *versions])
+        return "\n\n".join([*parts, "### made with", facts]) + "\n"
 
     def _overview(self) -> list[list[str]]:
         """Rows of nDCG@10, the best of each column in bold, and milliseconds."""
@@ -112,9 +113,37 @@ def ms_text(milliseconds: float) -> str:
     return f"{milliseconds:,.1f}" if milliseconds < 100 else f"{milliseconds:,.0f}"
 
 
-def _shown_sample(one: SetResult) -> str:
-    sampled = f" of {one.n_queries_in_all:,}" if one.n_queries < one.n_queries_in_all else ""
-    return f"{one.n_queries:,}{sampled} queries"
+def set_facts(one: SetResult) -> list[str]:
+    """A set's size, and what was left out."""
+    facts = [_count(one.n_documents, "document", "documents"), _count(one.n_queries, "query", "queries")]
+    if one.n_queries < one.n_queries_in_all:
+        facts.append(f"sampled from {one.n_queries_in_all:,} with seed {SEED}")
+    if one.n_skipped:
+        facts.append(f"{_count(one.n_skipped, 'query', 'queries')} without a relevant document left out")
+    if one.n_unknown:
+        facts.append(f"{_count(one.n_unknown, 'judgement', 'judgements')} of unknown ids left out")
+    if any(system.depth == one.n_documents for system in one.systems):
+        facts.append(f"@{one.n_documents} is all documents and stands for larger depths")
+    return facts
+
+
+def _count(n: int, one: str, several: str) -> str:
+    return f"{n:,} {one if n == 1 else several}"
+
+
+def model_facts(made_with: Mapping[str, Any]) -> list[str]:
+    """Each model's file and quantization.
+
+    Example:
+        >>> model_facts({"embedder": {"file": "a.gguf", "quantization": "q8_0"}})
+        ['embedder: a.gguf, q8_0']
+    """
+    rerankers = made_with.get("rerankers", {}).items()
+    models = {
+        "embedder": made_with.get("embedder"),
+        **{f"reranker {name}": facts for name, facts in rerankers},
+    }
+    return [f"{role}: {facts['file']}, {facts['quantization']}" for role, facts in models.items() if facts]
 
 
 def _details(one: SetResult) -> list[list[str]]:

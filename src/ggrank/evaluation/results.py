@@ -73,8 +73,9 @@ class SetResult:
     systems: tuple[SystemResult, ...]
 
     def system(self, name: str) -> SystemResult:
-        """The result of one system."""
-        return next(one for one in self.systems if one.system == name)
+        """The result of one system; for a depth beyond the documents, that of all of them."""
+        found = {one.system: one for one in self.systems}
+        return found.get(name) or found[f"{name.rpartition('@')[0]}@{self.n_documents}"]
 
 
 def summarize(test: TestSet, runs: Sequence[Run]) -> SetResult:
