@@ -2,14 +2,14 @@
 
     examples/run.sh reranker [RERANKER]
 
-RERANKER is a preset, a .gguf file or a Hugging Face repo; without it bge-reranker-base, if it is here.
+RERANKER is a preset, a .gguf file or a Hugging Face repo; without it the bundled ggrank-reranker-mini.
 """
 
 from __future__ import annotations
 
 import sys
 
-from ggrank import Llama, ModelNotFoundError, Ranking
+from ggrank import Llama, Ranking
 
 QUERY = "safe systems programming language"
 DOCUMENTS = [
@@ -25,22 +25,13 @@ def show(title: str, ranking: Ranking) -> None:
         print(f"  {found.score:8.3f}  {found.document}")
 
 
-def main(reranker: str | None = None) -> None:
+def main(reranker: str = "ggrank-reranker-mini") -> None:
     print(f"Query: {QUERY}\n")
     with Llama.load("all-minilm-l6-v2") as llama:
         show("all-minilm-l6-v2", llama.rank(QUERY, DOCUMENTS))
-
-    name = reranker or "bge-reranker-base"
-    try:
-        # Without an argument nothing is downloaded behind your back.
-        with Llama.load(name, local_files_only=reranker is None) as llama:
-            print()
-            show(name, llama.rank(QUERY, DOCUMENTS))
-    except ModelNotFoundError:
-        if reranker is not None:
-            raise
-        print("\nNo reranker is here yet. This brings the logits (about 220 MB):")
-        print("  ggrank models download bge-reranker-base")
+    print()
+    with Llama.load(reranker) as llama:
+        show(reranker, llama.rank(QUERY, DOCUMENTS))
 
 
 if __name__ == "__main__":

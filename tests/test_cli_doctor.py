@@ -7,14 +7,17 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import make_goldens_reranker
 import tiny_models
 from command_line import (
     ggrank,
     json_lines,
     process,
 )
+from ggrank.cli.checks import PUBLISHED
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +31,12 @@ def test_doctor_proves_the_bundled_model_and_names_the_machine() -> None:
     assert set(checks) >= {"processor", "llama.cpp build", "device", "preflight", "models", "bundled model"}
     assert checks["bundled model"]["state"] == "ok"
     assert "cosine with the original's vectors 0.999" in checks["bundled model"]["found"]
+    assert checks["bundled reranker"]["state"] == "ok"
+
+
+def test_doctor_holds_the_bundled_reranker_against_what_transformers_gives() -> None:
+    published = PUBLISHED["ggrank-reranker-mini"]
+    np.testing.assert_allclose(published, np.load(make_goldens_reranker.GOLDENS)[:2], atol=1e-3)
 
 
 def test_doctor_ends_with_a_sentence_for_people() -> None:

@@ -39,7 +39,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_pipe_gets_one_json_line_for_each_set(pairs: Path) -> None:
     lines = json_lines(ggrank(*EVAL, SMALL_SET, pairs))
     assert [line["name"] for line in lines] == ["small_set", "pairs"]
-    assert [one["system"] for one in lines[1]["systems"]] == ["embedder", "BM25", "fusion"]
+    assert [one["system"] for one in lines[1]["systems"]] == ["embedder", "BM25", "RRF", "fusion"]
     assert lines[1]["systems"][0]["metrics"]["nDCG@10"] == 1.0
     assert len(lines[0]["made_with"]["embedder"]["sha256"]) == 64
 

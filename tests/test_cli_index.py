@@ -62,7 +62,7 @@ def test_index_without_a_path_goes_over_what_was_indexed_before(indexed: Path) -
 
 
 def test_search_gives_a_json_line_for_each_passage(indexed: Path) -> None:
-    lines = json_lines(ggrank("search", QUERY))
+    lines = json_lines(ggrank("search", QUERY, "--hybrid=no"))
     assert [line["rank"] for line in lines] == [1, 2, 3, 4]
     best = lines[0]
     assert list(best) == [
@@ -92,8 +92,20 @@ def test_search_with_a_reranker_gives_logits(indexed: Path, tmp_path_factory: py
     lines = json_lines(ggrank("search", QUERY, "--reranker", reranker))
     assert [line["score"] for line in lines] == sorted((line["logit"] for line in lines), reverse=True)
     assert all(line["cosine"] is not None for line in lines)
-    plain_lines = json_lines(ggrank("search", QUERY, "--reranker", "none"))
-    assert all(line["logit"] is None for line in plain_lines)
+
+
+def test_search_fuses_scores_unless_told_otherwise(indexed: Path) -> None:
+    lines = json_lines(ggrank("search", QUERY))
+    assert lines == json_lines(ggrank("search", QUERY, "--hybrid=scores", "--reranker", "none"))
+    assert lines[0]["place"] == "Baking"
+    assert lines[0]["score"] != lines[0]["cosine"]
+    assert all(line["logit"] is None for line in lines)
+    assert "fused by scores" in ggrank("search", QUERY, "--table").stdout
+
+
+def test_search_reranks_with_the_bundled_reranker_when_asked(indexed: Path) -> None:
+    first = json_lines(ggrank("search", QUERY, "--reranker", "ggrank-reranker-mini"))[0]
+    assert (first["place"], first["score"]) == ("Baking", first["logit"])
 
 
 def test_the_index_s_own_model_and_settings_are_used_unless_others_are_named(
@@ -134,6 +146,11 @@ def test_the_index_s_own_model_and_settings_are_used_unless_others_are_named(
         (("index", "nowhere"), "no such file or folder"),
         (("index", "notes.md", "--chunk-tokens", "500"), "n_ctx is 256"),
         (("search", QUERY, "--index", "notes.md"), "notes.md"),
+        (("search", QUERY), "ggrank index PATH\n"),
+        (("search", QUERY, "--index", "my index"), "ggrank index --index 'my index' PATH\n"),
+        (("search", " \n"), "query is empty"),
+        (("index", "--forget", "notes.md"), "there is no index"),
+        (("index", "notes.md", "--forget", "notes.md"), "--forget goes alone"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(folder: Path, args: tuple[str, ...], message: str) -> None:
@@ -141,6 +158,40 @@ def test_what_cannot_be_done_is_one_line(folder: Path, args: tuple[str, ...], me
     assert result.exit_code in (1, 2)
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+    assert not (folder / ".ggrank").exists()
+
+
+def test_a_reranker_as_the_embedder_is_told_where_it_belongs(indexed: Path) -> None:
+    result = ggrank("search", QUERY, "--model", "ggrank-reranker-mini")
+    assert result.exit_code == 1
+    assert "is a reranker: give it as the reranker" in result.stderr
+
+
+def test_forget_takes_a_folder_that_is_gone_out_of_the_index(folder: Path) -> None:
+    for name in ("old", "new"):
+        (folder / name).mkdir()
+        (folder / name / "notes.md").write_text(NOTES + name)
+        json_lines(ggrank("index", name))
+    (folder / "old" / "notes.md").unlink()
+    (folder / "old").rmdir()
+    refused = ggrank("index")
+    assert refused.exit_code == 1
+    assert f"ggrank index --forget {folder / 'old'}" in refused.stderr
+    assert json_lines(ggrank("index", "--forget", "old")) == [{"removed": 1}]
+    (line,) = json_lines(ggrank("index"))
+    assert (line["unchanged"], line["files"]) == (1, 1)
+    assert ggrank("index", "--forget", "new/notes.md", "--forget", "new", "--table").stdout == "1 removed\n"
+
+
+def test_lines_that_are_left_out_are_told_and_their_file_counts_as_indexed(folder: Path) -> None:
+    records = folder / "records.jsonl"
+    records.write_text(records.read_text() + "\noops\n[]\n")
+    result = ggrank("index", records, "--table")
+    assert result.stdout.splitlines()[0] == "1 added"
+    assert f"Warning: {records}: 2 lines left out, the first: line 3: not JSON" in result.stderr
+    (line,) = json_lines(ggrank("index", records, "--rebuild"))
+    (skipped,) = line["skipped"]
+    assert list(skipped) == ["path", "reason"]
 
 
 def test_an_empty_index_is_a_note(folder: Path) -> None:

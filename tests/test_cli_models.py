@@ -62,8 +62,8 @@ def test_models_download_dry_run_says_what_it_would_fetch() -> None:
     assert "e186a244ed455b4a" in result.stdout
 
 
-def test_models_verify_compares_the_bundled_file() -> None:
-    assert [line["state"] for line in json_lines(ggrank("models", "verify"))] == ["ok"]
+def test_models_verify_compares_the_bundled_files() -> None:
+    assert [line["state"] for line in json_lines(ggrank("models", "verify"))] == ["ok", "ok"]
 
 
 def test_models_verify_of_a_model_that_is_not_here_fails() -> None:

@@ -56,7 +56,7 @@ def runs(tiny: Path) -> dict[str, Run]:
 
 
 def test_systems_stand_in_order_first_stages_then_depths(runs: dict[str, Run]) -> None:
-    assert list(runs) == ["embedder", "BM25", "fusion", "tiny@1", "tiny@5", "tiny@20", "tiny@30"]
+    assert list(runs) == ["embedder", "BM25", "RRF", "fusion", "tiny@1", "tiny@5", "tiny@20", "tiny@30"]
 
 
 def test_the_embedder_s_ranking_is_that_of_rank(runs: dict[str, Run]) -> None:
@@ -67,7 +67,7 @@ def test_the_embedder_s_ranking_is_that_of_rank(runs: dict[str, Run]) -> None:
 
 
 def test_fusion_is_the_sum_of_reciprocal_ranks(runs: dict[str, Run]) -> None:
-    lists = zip(runs["embedder"].rankings, runs["BM25"].rankings, runs["fusion"].rankings, strict=True)
+    lists = zip(runs["embedder"].rankings, runs["BM25"].rankings, runs["RRF"].rankings, strict=True)
     for by_cosine, by_words, fused in lists:
         scores = [
             sum(1 / (61 + ranking.index(i)) for ranking in (by_cosine, by_words) if i in ranking)

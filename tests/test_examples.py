@@ -71,24 +71,26 @@ def test_search_folder_keeps_the_index_of_a_folder(tmp_path: Path, monkeypatch: 
     assert "0 files added, 1 unchanged" in example("search_folder", tmp_path, "what do bees do?")
 
 
-def test_reranker_without_a_reranker_shows_cosines_and_the_download() -> None:
-    output = example("reranker")
-    assert output.index("Rust is") < output.index("Paris is")
-    assert "(cosine)" in output
-    assert "ggrank models download bge-reranker-base" in output
+def test_reranker_shows_cosines_and_the_bundled_reranker_s_logits() -> None:
+    cosines, logits = example("reranker").split("\n\n")[1:]
+    for ranking in (cosines, logits):
+        assert "Rust is" in ranking.splitlines()[1]
+    assert "ggrank-reranker-mini (logit)" in logits
+    first, second = (float(line.split()[0]) for line in logits.splitlines()[1:3])
+    assert first > 0 > second
 
 
-def test_two_stage_without_a_reranker_shows_candidates_and_the_download() -> None:
-    output = example("two_stage")
-    assert "1. retrieved by cosine, 4 of 8" in output
-    assert "ggrank models download bge-reranker-base" in output
+def test_two_stage_puts_the_answer_first() -> None:
+    retrieved, reranked = example("two_stage").split("\n\n")[1:]
+    assert "4 of 8" in retrieved
+    assert "Cooked rice keeps three" in reranked.splitlines()[1]
 
 
 @pytest.mark.parametrize("name", RERANKING)
 def test_a_reranking_example_takes_a_reranker(name: str, reranker: Path) -> None:
     output = example(name, reranker)
-    assert "(logit)" in output
-    assert "download" not in output
+    assert reranker.name in output
+    assert "(logit" in output
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="run.sh is a bash script")

@@ -219,7 +219,7 @@ def test_a_plan_knows_what_is_here(hub: Hub) -> None:
 def test_the_list_says_which_presets_are_here(hub: Hub) -> None:
     find_model("bge-reranker-base", endpoint=hub.endpoint)
     here = [status.preset.name for status in list_models() if status.path is not None]
-    assert here == ["all-minilm-l6-v2", "bge-reranker-base"]
+    assert here == ["all-minilm-l6-v2", "ggrank-reranker-mini", "bge-reranker-base"]
     assert len(list_models()) == len(presets())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import tiny_models
 from ggrank import Document, InputError, Llama, ModelModeError, Pipeline
 from ggrank.errors import InputTypeError
+from ggrank.lexical import Bm25
 from ggrank.types import RankedDocument
 
 TEXTS = [
@@ -90,6 +92,26 @@ def test_prefixes_of_the_model_are_set_before_texts() -> None:
         found = pipeline.search(QUERY, top_n=3)
     assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=5e-3)
     assert abs(found[0].score - plain[found[0].index]) > 0.02
+
+
+def test_fused_scores_are_those_of_the_paper_s_formula(pipeline: Pipeline) -> None:
+    query = "leaves of the smooth dough"
+    ranking = pipeline.search(query, hybrid="scores", top_n=None)
+    assert ranking.scale == "fused"
+    words = {hit.position: hit.score for hit in Bm25(TEXTS).search(query, k=len(TEXTS))}
+    cosines = np.array([found.cosine for found in ranking])
+    lexical = np.array([words.get(found.index, 0.0) for found in ranking])
+    expected = sum(
+        weight * (values - values.mean()) / values.std() for weight, values in ((1, cosines), (0.5, lexical))
+    )
+    np.testing.assert_allclose([found.score for found in ranking], expected, rtol=1e-4, atol=1e-5)
+    assert list(expected) == sorted(expected, reverse=True)
+
+
+@pytest.mark.parametrize("hybrid", ["score", 1, "cosine"])
+def test_a_fusion_that_is_none_is_refused(pipeline: Pipeline, hybrid: Any) -> None:
+    with pytest.raises(InputError, match="'scores', 'rrf'"):
+        pipeline.search(QUERY, hybrid=hybrid)
 
 
 def test_hybrid_finds_a_number_that_vectors_blur(pipeline: Pipeline) -> None:

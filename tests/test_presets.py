@@ -17,6 +17,7 @@ BGE_QUERY = "Represent this sentence for searching relevant passages: "
 def test_the_catalogue_has_the_promised_names() -> None:
     assert list(presets()) == [
         "all-minilm-l6-v2",
+        "ggrank-reranker-mini",
         "bge-small-en-v1.5",
         "bge-base-en-v1.5",
         "nomic-embed-text-v1.5",
@@ -56,7 +57,7 @@ def test_what_is_pinned_is_pinned_exactly() -> None:
 
 def test_what_is_not_known_is_empty() -> None:
     pinned = {name for name, preset in presets().items() if preset.sha256}
-    assert pinned == {"all-minilm-l6-v2", "bge-small-en-v1.5", "bge-reranker-v2-m3"}
+    assert pinned == {"all-minilm-l6-v2", "ggrank-reranker-mini", "bge-small-en-v1.5", "bge-reranker-v2-m3"}
     assert [name for name, preset in presets().items() if preset.revision] == ["bge-reranker-v2-m3"]
     assert [name for name, preset in presets().items() if preset.size] == ["bge-reranker-v2-m3"]
 
@@ -84,9 +85,10 @@ def test_every_preset_is_complete_enough_to_use(preset: Preset) -> None:
     assert preset.sha256 is None or re.fullmatch("[0-9a-f]{64}", preset.sha256)
 
 
-def test_the_bundled_file_is_the_one_that_its_sum_names() -> None:
-    preset = presets()["all-minilm-l6-v2"]
-    assert preset.n_ctx == 256
+@pytest.mark.parametrize(("name", "n_ctx"), [("all-minilm-l6-v2", 256), ("ggrank-reranker-mini", 512)])
+def test_a_bundled_file_is_the_one_that_its_sum_names(name: str, n_ctx: int) -> None:
+    preset = presets()[name]
+    assert preset.n_ctx == n_ctx
     assert sha256_of(bundled_path(preset)) == preset.sha256
 
 

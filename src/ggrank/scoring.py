@@ -124,6 +124,46 @@ def choose_scale(score: ScoreScale, *, own: Scale, model: str) -> Scale:
     return own if own == "probability" or score == "auto" else score
 
 
+def score_fusion(
+    cosines: NDArray[np.float32], lexical: NDArray[np.float32], *, weight: float = 0.5
+) -> NDArray[np.float32]:
+    """Scores of the same candidates by meaning and by words as one: ``z(cosine) + weight * z(BM25)``.
+
+    ``z`` sets the candidates' mean to 0 and their deviation to 1, so that both have a common scale; where all
+    are equal it is 0. The fused scores order one query's candidates, and mean nothing across queries.
+
+    Args:
+        cosines: shape (n,).
+        lexical: BM25 of the same documents, shape (n,); 0 where no word is shared.
+        weight: of BM25; 0.5 was best on the four sets of docs/evaluation.md, and 0.3 to 1 within 0.01 of it.
+
+    Returns:
+        Shape (n,), float32.
+
+    Source: Bruch, Gai and Ingber, An Analysis of Fusion Functions for Hybrid Retrieval, ACM TOIS 2023,
+    https://arxiv.org/abs/2210.11934: a convex combination of normalised scores ranks better than their
+    reciprocal ranks, in and out of domain.
+
+    Example:
+        >>> import numpy as np
+        >>> score_fusion(np.float32([0.9, 0.1]), np.float32([0, 8])).tolist()
+        [0.5, -0.5]
+    """
+    fused: NDArray[np.float32] = _standardized(cosines) + weight * _standardized(lexical)
+    return fused.astype(np.float32)
+
+
+def _standardized(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not len(values):
+        return values
+    exact = values.astype(np.float64)
+    deviation = exact.std()
+    scaled: NDArray[np.float32] = ((exact - exact.mean()) / (deviation if deviation > 1e-9 else 1.0)).astype(
+        np.float32
+    )
+    return scaled
+
+
 def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], *, k: int = 60) -> list[Fused]:
     """Several rankings of the same documents as one: each gives a document ``1 / (k + rank)``.
 

@@ -22,9 +22,13 @@ Truncate = Literal["end", "error", "chunk"]
 ScoreScale = Literal["auto", "logit", "sigmoid", "cosine"]
 """The scale to ask for; "auto" is logit for a reranker, cosine for an embedder."""
 
-Scale = Literal["logit", "sigmoid", "cosine", "probability", "rrf"]
-"""The scale of ``RankedDocument.score``; "probability" where the model's own head ends in a softmax, "rrf"
-where ranks were fused (`ggrank.scoring.reciprocal_rank_fusion`) and no model scored the fusion."""
+Scale = Literal["logit", "sigmoid", "cosine", "probability", "fused", "rrf"]
+"""The scale of ``RankedDocument.score``; "probability" where the model's own head ends in a softmax, "fused"
+where cosines and BM25 were added (`ggrank.scoring.score_fusion`), "rrf" where their ranks were
+(`ggrank.scoring.reciprocal_rank_fusion`)."""
+
+Hybrid = Literal["scores", "rrf"]
+"""How a ranking by cosine and one by BM25 become one."""
 
 
 class PoolingType(IntEnum):
@@ -183,7 +187,7 @@ class Ranking(Sequence[RankedDocument]):
     Attributes:
         documents: the ranked documents, after ``top_n`` and ``threshold``.
         scale: the scale of ``score``: "logit", "sigmoid" or "cosine"; "probability" for a model
-            whose own head ends in a softmax and so already gives 0..1; "rrf" for fused ranks.
+            whose own head ends in a softmax and so already gives 0..1; "fused" and "rrf" for fused rankings.
         n_tokens: tokens computed for this ranking, special tokens included.
 
     Example:

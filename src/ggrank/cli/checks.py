@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ggrank.cli.hardware import find_processor
-from ggrank.cli.options import DEFAULT_MODEL, ModelChoice
+from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ModelChoice
 from ggrank.errors import GgrankError, ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ CAPITAL = (
     "Berlin is the capital of Germany.",
 )
 
-PUBLISHED = {"bge-reranker-base": (6.157, -3.659)}
-"""Logits of the original in full precision for CAPITAL: the canonical values in fastembed's tests."""
+PUBLISHED = {"bge-reranker-base": (6.157, -3.659), BUNDLED_RERANKER: (1.573, -1.966)}
+"""Logits of the original in full precision for CAPITAL: the canonical values in fastembed's tests; for the
+bundled reranker what its weights give in transformers (scripts/make_goldens_reranker.py)."""
 
 TOLERANCES = (("f", 0.05), ("bf", 0.1), ("q8", 0.3), ("q6", 0.75), ("q5", 1.0), ("q", 1.5), ("iq", 2.0))
 """How far a logit may be from the published one, by the beginning of the quantization's name."""
@@ -63,6 +64,7 @@ def run_checks(choice: ModelChoice | None) -> list[Check]:
         ("preflight", check_preflight),
         ("models", check_models),
         ("bundled model", check_bundled_model),
+        ("bundled reranker", lambda: check_scores(ModelChoice(BUNDLED_RERANKER), "bundled reranker")),
     ]
     if choice is not None:
         functions.append(("scores", lambda: check_scores(choice)))
@@ -202,14 +204,14 @@ def check_bundled_model() -> Check:
     return Check("bundled model", "fail", found, f"{_INSTALL}, or ggrank models verify {DEFAULT_MODEL}")
 
 
-def check_scores(choice: ModelChoice) -> Check:
+def check_scores(choice: ModelChoice, name: str = "scores") -> Check:
     """A model's ranking of two sentences about capitals, and its logits where the original's are known."""
     query, right, wrong = CAPITAL
     try:
         llama = choice.load()
     except ModelNotFoundError as error:
         found = " ".join(str(error).split())
-        return Check("scores", "fail", found, f"ggrank models download {choice.model}")
+        return Check(name, "fail", found, f"ggrank models download {choice.model}")
     with llama:
         ranking = llama.rank(query, [right, wrong])
         scores = [found.score for found in sorted(ranking, key=lambda found: found.index)]
@@ -227,7 +229,7 @@ def check_scores(choice: ModelChoice) -> Check:
         found += (
             f"; the original's logits are {published[0]} and {published[1]}: {off:.3f} off, {allowed} allowed"
         )
-    return Check("scores", "ok" if is_right else "fail", found, "" if is_right else fix)
+    return Check(name, "ok" if is_right else "fail", found, "" if is_right else fix)
 
 
 def _published(llama: Llama) -> tuple[float, float] | None:

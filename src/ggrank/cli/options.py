@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from ggrank import Llama
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
-DEFAULT_RERANKER: str | None = None
-"""Of `search`; None for none."""
+BUNDLED_RERANKER = "ggrank-reranker-mini"
 
 POOLING_TYPES = ("none", "mean", "cls", "last", "rank")
 

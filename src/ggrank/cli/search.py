@@ -7,7 +7,7 @@ import textwrap
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -21,12 +21,14 @@ from ggrank.cli.console import (
     wants_table,
 )
 from ggrank.cli.indexes import index_option, load_embedder
-from ggrank.cli.options import DEFAULT_MODEL, DEFAULT_RERANKER, ModelChoice, output_option
+from ggrank.cli.options import DEFAULT_MODEL, ModelChoice, output_option
 
 if TYPE_CHECKING:
     from ggrank import Index, Llama, RankedDocument, Ranking
+    from ggrank.types import Hybrid
 
 NO_RERANKER = "none"
+FUSIONS: dict[str, Hybrid | Literal[False]] = {"scores": "scores", "rrf": "rrf", "no": False}
 INDENT = " " * 12
 SNIPPET_LINES = 2
 
@@ -45,10 +47,19 @@ SNIPPET_LINES = 2
     metavar="K",
     help="How many passages the reranker reads.",
 )
-@click.option("--hybrid", is_flag=True, help="Fuse with BM25, which finds names and numbers.")
+@click.option(
+    "--hybrid",
+    type=click.Choice(["scores", "rrf", "no"]),
+    is_flag=False,
+    flag_value="rrf",
+    default="scores",
+    show_default=True,
+    help="How cosine and BM25 are fused: by standardised scores, or by reciprocal rank (what --hybrid alone "
+    "asks for); no: by cosine only.",
+)
 @click.option(
     "--reranker",
-    default=DEFAULT_RERANKER or NO_RERANKER,
+    default=NO_RERANKER,
     show_default=True,
     metavar="NAME|PATH|none",
     help="Orders what was found by reading it beside the query.",
@@ -66,7 +77,7 @@ def search(
     folder: Path,
     top_n: int,
     retrieve_k: int,
-    hybrid: bool,
+    hybrid: str,
     reranker: str,
     model: str,
     as_table: bool | None,
@@ -75,14 +86,16 @@ def search(
 
     \b
     ggrank search "who pays for travel?"
-    ggrank search "error E4711" --hybrid --top-n 10
-    ggrank search "who pays for travel?" --reranker bge-reranker-base --json
+    ggrank search "error E4711" --top-n 10 --hybrid=rrf
+    ggrank search "who pays for travel?" --reranker ggrank-reranker-mini --json
 
     Each JSON line holds rank, score, logit, cosine, path, place, start and stop (characters in the file's
     text), id, text and snippet.
     """
     from ggrank import Index
 
+    if not query.strip():
+        raise click.UsageError('The query is empty: say what to look for, as in ggrank search "a question".')
     with ExitStack() as stack:
         embedder = stack.enter_context(load_embedder(folder, ModelChoice(model)))
         second = None
@@ -90,7 +103,9 @@ def search(
             second = stack.enter_context(ModelChoice(reranker, pooling_type="rank").load())
         opened = stack.enter_context(Index.open(folder, embedder=embedder))
         started = time.perf_counter()
-        ranking = opened.search(query, retrieve_k=retrieve_k, top_n=top_n, hybrid=hybrid, reranker=second)
+        ranking = opened.search(
+            query, retrieve_k=retrieve_k, top_n=top_n, hybrid=FUSIONS[hybrid], reranker=second
+        )
         seconds = time.perf_counter() - started
         if not len(ranking):
             click.echo("Note: there is nothing in the index.", err=True)
@@ -134,7 +149,7 @@ def _echo_footer(opened: Index, ranking: Ranking, seconds: float, *, models: lis
     )
 
 
-_SCALES = {"rrf": "cosine and BM25, fused"}
+_SCALES = {"fused": "cosine and BM25, fused by scores", "rrf": "cosine and BM25, fused by rank"}
 
 
 def _echo_json(opened: Index, query: str, ranking: Ranking) -> None:

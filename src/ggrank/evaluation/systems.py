@@ -1,7 +1,7 @@
 """One test set through every system: rankings of all its queries, and what each query took.
 
-The systems are the embedder (cosine), BM25, their fusion by reciprocal rank, and each reranker over the
-embedder's first k. Knows models and clocks; no metrics.
+The systems are the embedder (cosine), BM25, their fusions by score and by reciprocal rank, and each reranker
+over the embedder's first k. Knows models and clocks; no metrics.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from ggrank import Llama
 from ggrank.evaluation.datasets import TestSet
 from ggrank.lexical import Bm25
-from ggrank.scoring import best_first, cosine, reciprocal_rank_fusion, top_k
+from ggrank.pipeline.stages import LEXICAL_DEPTH, fuse
+from ggrank.scoring import best_first, cosine, top_k
+from ggrank.types import Hybrid
 
 DEPTH = 100
 """Documents that a first stage finds; recall@100 needs so many."""
@@ -41,7 +43,8 @@ class System:
     depth: int = 0
 
 
-EMBEDDER, LEXICAL, FUSION = System("embedder"), System("BM25"), System("fusion")
+EMBEDDER, LEXICAL = System("embedder"), System("BM25")
+FUSIONS: dict[Hybrid, System] = {"rrf": System("RRF"), "scores": System("fusion")}
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _warm_up(test: TestSet, embedder: Llama, bm25: Bm25, rerankers: Iterable[Lla
     """One short call each, so that the first query's time holds nothing that is done once only."""
     query = test.queries[0].text
     embedder.embed(query, prefix=embedder.query_prefix)
-    bm25.search(query, k=DEPTH)
+    bm25.search(query, k=LEXICAL_DEPTH)
     for reranker in rerankers:
         reranker.rerank(query, test.documents[:1])
 
@@ -123,17 +126,20 @@ def _first_stages(
 ) -> dict[System, _Answer]:
     started = time.perf_counter()
     embedder.embed(query, prefix=embedder.query_prefix)
-    by_cosine = top_k(cosine(asked, vectors), DEPTH).tolist()
+    cosines = cosine(asked, vectors)
+    by_cosine = top_k(cosines, DEPTH).tolist()
     embedded = time.perf_counter()
-    by_words = [hit.position for hit in bm25.search(query, k=DEPTH)]
+    hits = bm25.search(query, k=LEXICAL_DEPTH)
     searched = time.perf_counter()
-    fused = [one.position for one in reciprocal_rank_fusion([by_cosine, by_words])][:DEPTH]
-    ended = time.perf_counter()
-    return {
+    answers = {
         EMBEDDER: _Answer(by_cosine, 1000 * (embedded - started)),
-        LEXICAL: _Answer(by_words, 1000 * (searched - embedded)),
-        FUSION: _Answer(fused, 1000 * (ended - started)),
+        LEXICAL: _Answer([hit.position for hit in hits[:DEPTH]], 1000 * (searched - embedded)),
     }
+    for by, system in FUSIONS.items():
+        before = time.perf_counter()
+        fused = [one.position for one in fuse(cosines, hits, k=DEPTH, by=by)]
+        answers[system] = _Answer(fused, 1000 * (searched - started + time.perf_counter() - before))
+    return answers
 
 
 def _rerank(

@@ -29,8 +29,15 @@ from ggrank.index.vectors import VectorType
 from ggrank.inputs import check_text
 from ggrank.lexical import snippet
 from ggrank.llama import Llama
-from ggrank.pipeline.stages import check_depth, check_embedder, check_reranker, second_stage
-from ggrank.types import RankedDocument, Ranking
+from ggrank.pipeline.stages import (
+    check_depth,
+    check_embedder,
+    check_hybrid,
+    check_reranker,
+    first_scale,
+    second_stage,
+)
+from ggrank.types import Hybrid, RankedDocument, Ranking
 
 
 class Index:
@@ -158,18 +165,18 @@ class Index:
         """
         return forget(self._folder, paths)
 
-    def retrieve(self, query: str, k: int, *, hybrid: bool = False) -> Ranking:
+    def retrieve(self, query: str, k: int, *, hybrid: bool | Hybrid = False) -> Ranking:
         """The ``k`` best passages by cosine, exactly; or by cosine and BM25 fused. A `Retriever`'s method.
 
         ``document`` is a passage's text, ``id`` that of a JSONL record. ``metadata`` has ``path``, ``place``
         (a heading, page or line), and ``start`` and ``stop``, the passage's characters in the file's text.
         """
-        query, k = check_text(query, "the query"), check_depth(k, None)
+        query, k, fusion = check_text(query, "the query"), check_depth(k, None), check_hybrid(hybrid)
         prefix = self._embedder.query_prefix
         vector = self._embedder.embed(query, prefix=prefix)
-        found = find_candidates(self._store(), vector, k=k, words=query if hybrid else None)
+        found = find_candidates(self._store(), vector, k=k, words=query, hybrid=fusion)
         n_tokens = min(self._embedder.count_tokens(prefix + query), self._embedder.n_ctx)
-        return Ranking(tuple(map(_ranked, found)), "rrf" if hybrid else "cosine", n_tokens)
+        return Ranking(tuple(map(_ranked, found)), first_scale(fusion), n_tokens)
 
     def search(
         self,
@@ -177,7 +184,7 @@ class Index:
         *,
         retrieve_k: int = 20,
         top_n: int | None = 5,
-        hybrid: bool = False,
+        hybrid: bool | Hybrid = False,
         reranker: Llama | None = None,
     ) -> Ranking:
         """The best passages for a query; arguments, scales and errors are those of `Pipeline.search`."""

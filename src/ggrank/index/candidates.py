@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ggrank.index.store import Store, StoredPassage
 from ggrank.lexical import search_words
-from ggrank.pipeline.stages import FUSION_DEPTH, fuse
+from ggrank.pipeline.stages import LEXICAL_DEPTH, fuse
 from ggrank.scoring import Fused, top_k
+from ggrank.types import Hybrid
 
 _TRIES = 5
 """Of a search while another process commits one batch after the other, seconds apart."""
@@ -29,32 +30,36 @@ class Candidate:
 
 
 def find_candidates(
-    store: Store, vector: NDArray[np.float32], *, k: int, words: str | None
+    store: Store, vector: NDArray[np.float32], *, k: int, words: str, hybrid: Hybrid | None
 ) -> list[Candidate]:
     """The ``k`` best passages of one state of the index, best first.
 
     Args:
         vector: the query's, shape (n_embd,), L2-normalised.
-        words: the query, where BM25's ranking is to be fused with that of the cosines.
+        words: the query.
+        hybrid: how BM25's ranking is fused with that of the cosines; None for cosines alone.
     """
     for _ in range(_TRIES):
         before = store.data_version()
         with store.transaction("DEFERRED"):
-            found = _find(store, vector, k=k, words=words)
+            found = _find(store, vector, k=k, words=words, hybrid=hybrid)
         # Vectors are outside the transaction: a row that was freed and taken again since has another's.
         if store.data_version() == before:
             break
     return found
 
 
-def _find(store: Store, vector: NDArray[np.float32], *, k: int, words: str | None) -> list[Candidate]:
+def _find(
+    store: Store, vector: NDArray[np.float32], *, k: int, words: str, hybrid: Hybrid | None
+) -> list[Candidate]:
     n_rows = store.n_rows()
     cosines = store.vectors.cosines(vector, n_rows)
     cosines[store.free_rows(n_rows)] = -np.inf
-    if words is None:
+    if hybrid is None:
         fused = [Fused(row, float(cosines[row])) for row in top_k(cosines, k).tolist()]
     else:
-        fused = fuse(cosines, search_words(store.db, words, k=max(k, FUSION_DEPTH)), k=k)
+        hits = search_words(store.db, words, k=max(k, LEXICAL_DEPTH))
+        fused = fuse(cosines, hits, k=k, by=hybrid)
     return [
         Candidate(store.passage(one.position), one.score, float(cosines[one.position]))
         for one in fused

@@ -17,9 +17,9 @@ from ggrank.errors import InputError, InputTypeError
 from ggrank.inputs import check_text
 from ggrank.llama import Llama
 from ggrank.pipeline.memory import Memory
-from ggrank.pipeline.stages import check_depth, check_reranker, second_stage
+from ggrank.pipeline.stages import check_depth, check_hybrid, check_reranker, second_stage
 from ggrank.scoring import Fused, reciprocal_rank_fusion
-from ggrank.types import RankedDocument, Ranking
+from ggrank.types import Hybrid, RankedDocument, Ranking
 
 Retrieved: TypeAlias = "Sequence[str | Document | RankedDocument]"
 """What a retriever gives, best first. A `Ranking` is one too."""
@@ -103,7 +103,7 @@ class Pipeline:
         self._memory.add(_documents(documents, ids, metadata))
 
     def search(
-        self, query: str, *, retrieve_k: int = 20, top_n: int | None = 5, hybrid: bool = False
+        self, query: str, *, retrieve_k: int = 20, top_n: int | None = 5, hybrid: bool | Hybrid = False
     ) -> Ranking:
         """The best documents for a query.
 
@@ -112,22 +112,24 @@ class Pipeline:
             retrieve_k: how many the first stage hands on; ``top_n`` where that is more.
             top_n: how many of them are kept; None for all.
             hybrid: fuse the ranking by cosine with one by BM25, which finds names and numbers that
-                vectors blur.
+                vectors blur: "scores" by their standardised scores (`ggrank.scoring.score_fusion`), the
+                best of what was measured; "rrf", or True, by reciprocal rank.
 
         Returns:
-            With a reranker by its logit; without, by cosine; fused ranks (``hybrid``) and those of another
-            retriever by ``1 / (60 + rank)``, scale "rrf". ``cosine`` stands beside the score wherever the
-            first stage knows it.
+            With a reranker by its logit; without, by cosine, or by the fused score. Fused ranks, and those of
+            another retriever, score ``1 / (60 + rank)``, scale "rrf". ``cosine`` stands beside the score
+            wherever the first stage knows it.
 
         Raises:
             InputError: a number below 1, or ``hybrid`` with another retriever.
         """
         query = check_text(query, "the query")
         k = check_depth(retrieve_k, top_n)
-        if not hybrid:
+        fusion = check_hybrid(hybrid)
+        if fusion is None:
             candidates = _as_ranking(self._retrieve(query, k), k)
         elif self._memory is not None:
-            candidates = self._memory.retrieve(query, k, hybrid=True)
+            candidates = self._memory.retrieve(query, k, hybrid=fusion)
         else:
             raise InputError("hybrid is for a pipeline that holds its documents; let the retriever fuse")
         return second_stage(query, candidates, reranker=self._reranker, top_n=top_n)

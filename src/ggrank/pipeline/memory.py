@@ -14,9 +14,9 @@ from ggrank.documents import Document
 from ggrank.errors import InputError, InputTypeError
 from ggrank.lexical import Bm25, LexicalHit
 from ggrank.llama import Llama
-from ggrank.pipeline.stages import FUSION_DEPTH, check_embedder, fuse
+from ggrank.pipeline.stages import LEXICAL_DEPTH, check_embedder, first_scale, fuse
 from ggrank.scoring import Fused, cosine, top_k
-from ggrank.types import RankedDocument, Ranking
+from ggrank.types import Hybrid, RankedDocument, Ranking
 
 
 class Memory:
@@ -52,7 +52,7 @@ class Memory:
             if self._bm25 is not None:
                 self._bm25.add(texts)
 
-    def retrieve(self, query: str, k: int, *, hybrid: bool = False) -> Ranking:
+    def retrieve(self, query: str, k: int, *, hybrid: Hybrid | None = None) -> Ranking:
         """The ``k`` best by cosine, or by cosine and BM25 fused."""
         prefix = self._embedder.query_prefix
         vector = self._embedder.embed(query, prefix=prefix)
@@ -62,18 +62,18 @@ class Memory:
             hits = self._lexical(query, k) if hybrid else []
         cosines = cosine(vector, vectors)
         if hybrid:
-            fused = fuse(cosines, hits, k=k)
+            fused = fuse(cosines, hits, k=k, by=hybrid)
         else:
             fused = [Fused(i, float(cosines[i])) for i in top_k(cosines, k).tolist()]
         documents = tuple(self._found(one, float(cosines[one.position])) for one in fused)
         n_tokens = min(self._embedder.count_tokens(prefix + query), self._embedder.n_ctx)
-        return Ranking(documents, "rrf" if hybrid else "cosine", n_tokens)
+        return Ranking(documents, first_scale(hybrid), n_tokens)
 
     def _lexical(self, query: str, k: int) -> list[LexicalHit]:
         """The lock is held. The words are indexed when they are first asked for."""
         if self._bm25 is None:
             self._bm25 = Bm25(document.text for document in self._documents)
-        return self._bm25.search(query, k=max(k, FUSION_DEPTH))
+        return self._bm25.search(query, k=max(k, LEXICAL_DEPTH))
 
     def _found(self, fused: Fused, cosine: float) -> RankedDocument:
         document = self._documents[fused.position]

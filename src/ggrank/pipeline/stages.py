@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,14 @@ from ggrank.errors import InputError, InputTypeError, ModelModeError
 from ggrank.inputs import check_top_n
 from ggrank.lexical import LexicalHit
 from ggrank.llama import Llama
-from ggrank.scoring import Fused, reciprocal_rank_fusion, top_k
-from ggrank.types import Mode, Ranking
+from ggrank.scoring import Fused, best_first, reciprocal_rank_fusion, score_fusion, top_k
+from ggrank.types import Hybrid, Mode, Ranking, Scale
 
 FUSION_DEPTH = 100
 """How far down both rankings are fused, at least; with fewer, ``retrieve_k`` would change the order."""
+
+LEXICAL_DEPTH = 1_000
+"""How many passages BM25 names, at least: those that the embedder found have their scores among them."""
 
 
 def second_stage(query: str, candidates: Ranking, *, reranker: Llama | None, top_n: int | None) -> Ranking:
@@ -37,10 +41,44 @@ def second_stage(query: str, candidates: Ranking, *, reranker: Llama | None, top
     return Ranking(documents, ranking.scale, candidates.n_tokens + ranking.n_tokens)
 
 
-def fuse(cosines: NDArray[np.float32], hits: Sequence[LexicalHit], *, k: int) -> list[Fused]:
-    """The ``k`` best of a ranking by cosine and one by BM25, whose hits are positions in ``cosines``."""
-    by_cosine = top_k(cosines, max(k, FUSION_DEPTH)).tolist()
-    return reciprocal_rank_fusion([by_cosine, [hit.position for hit in hits]])[:k]
+def fuse(cosines: NDArray[np.float32], hits: Sequence[LexicalHit], *, k: int, by: Hybrid) -> list[Fused]:
+    """The ``k`` best of a ranking by cosine and one by BM25.
+
+    Args:
+        cosines: of every document, shape (n,); -inf for a row that is none.
+        hits: the first `LEXICAL_DEPTH` or more; positions in ``cosines``.
+    """
+    depth = max(k, FUSION_DEPTH)
+    by_cosine = top_k(cosines, depth).tolist()
+    by_words = [hit.position for hit in hits[:depth]]
+    if by == "rrf":
+        return reciprocal_rank_fusion([by_cosine, by_words])[:k]
+    pool = np.array(sorted({*by_cosine, *by_words}), np.int64)
+    pool = pool[cosines[pool] > -np.inf]
+    # What is below the last hit scores as that one, or 0 where every passage with a word is a hit.
+    floor = hits[-1].score if len(hits) >= LEXICAL_DEPTH else 0.0
+    scores = {hit.position: hit.score for hit in hits}
+    lexical = np.array([scores.get(position, floor) for position in pool.tolist()], np.float32)
+    fused = score_fusion(cosines[pool], lexical)
+    return [Fused(int(pool[i]), float(fused[i])) for i in best_first(fused)[:k].tolist()]
+
+
+def check_hybrid(hybrid: object) -> Hybrid | None:
+    """How to fuse, if at all; True is "rrf". Raises InputError for anything else."""
+    if hybrid is None or hybrid is False:
+        return None
+    if hybrid is True:
+        return "rrf"
+    if hybrid not in get_args(Hybrid):
+        raise InputError(f"hybrid must be 'scores', 'rrf', True (which is 'rrf') or False; found {hybrid!r}")
+    return cast(Hybrid, hybrid)
+
+
+def first_scale(hybrid: Hybrid | None) -> Scale:
+    """The scale of what the first stage gives."""
+    if hybrid is None:
+        return "cosine"
+    return "fused" if hybrid == "scores" else "rrf"
 
 
 def check_depth(retrieve_k: int, top_n: int | None) -> int:

