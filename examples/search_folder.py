@@ -23,9 +23,9 @@ def search(folder: Path, query: str, *, kept_in: Path) -> None:
         changes = index.update([folder])
         print(f"{changes.added} files added, {changes.unchanged} unchanged: {len(index)} passages")
 
-        # hybrid=True fuses the cosines with BM25; reranker= takes a loaded cross-encoder.
+        # hybrid="scores" fuses cosine and BM25; reranker= takes a loaded cross-encoder.
         print(f"\n{query}")
-        for found in index.search(query, top_n=3, hybrid=True):
+        for found in index.search(query, top_n=3, hybrid="scores"):
             where = found.metadata or {}
             print(f"\n{found.cosine:.3f}  {Path(where['path']).name}, {where['place']}")
             print(f"       {index.snippet(query, found, n_words=16)}")

@@ -79,7 +79,7 @@ def compute(*, gelu: Literal["tanh", "table"] = "tanh") -> NDArray[np.float32]:
     model.load_state_dict(values)
     if gelu == "table":
         for layer in model.bert.encoder.layer:
-            layer.intermediate.intermediate_act_fn = _gelu_table
+            layer.intermediate.intermediate_act_fn = _gelu_table()
     tokenizer = Tokenizer.from_file(str(original_folder() / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(N_TOKENS, strategy="only_second")
@@ -92,12 +92,17 @@ def compute(*, gelu: Literal["tanh", "table"] = "tanh") -> NDArray[np.float32]:
     return np.array(logits, np.float32)
 
 
-def _gelu_table(x: Any) -> Any:
+def _gelu_table() -> Any:
     """``ggml_vec_gelu_f32`` with GGML_GELU_FP16, ggml/src/ggml-cpu/vec.h: a table between -10 and 10."""
     import torch
 
-    inside = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
-    return torch.where(x <= -10, 0.0, torch.where(x >= 10, x, inside))
+    def from_table(x: Any) -> Any:
+        inside = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
+        return torch.where(x <= -10, 0.0, torch.where(x >= 10, x, inside))
+
+    module = torch.nn.Module()
+    module.forward = from_table
+    return module
 
 
 def weights() -> dict[str, NDArray[Any]]:

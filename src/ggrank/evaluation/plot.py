@@ -28,8 +28,8 @@ FORMATS = (".png", ".svg", ".pdf")
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart, and a marker for each besides.
 # https://jfly.uni-koeln.de/color/
-_FIRST_STAGES = (("black", "D"), ("#E69F00", "s"), ("#0072B2", "^"))
-_RERANKERS = (("#D55E00", "o"), ("#009E73", "v"), ("#CC79A7", "P"), ("#56B4E9", "X"))
+_FIRST_STAGES = (("black", "D"), ("#E69F00", "s"), ("#0072B2", "^"), ("#56B4E9", "p"))
+_RERANKERS = (("#D55E00", "o"), ("#009E73", "v"), ("#CC79A7", "P"), ("0.5", "X"))
 
 _WIDTH = 9.0
 _SMALL = 8.5
