@@ -18,15 +18,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ggrank.scoring import ONE_THREAD, cosine
+
 VectorType = Literal["float32", "int8"]
 """How a vector is stored. int8 takes a quarter of the space; a cosine moves by 0.003 at most."""
 
 Packed: TypeAlias = "NDArray[Any]"
 """Vectors as the file has them, a row each."""
-
-_BLOCK = 400_000
-"""Numbers that are widened from int8 at once: they stay in the processor's cache, and OpenBLAS takes such a
-product on one thread (from 460,800 on, its threads wait for each other: seconds on a busy machine)."""
 
 
 class VectorFile:
@@ -96,10 +94,9 @@ class VectorFile:
         """The query's product with each of the first ``n_rows``, shape (n_rows,), float32, within -1 to 1."""
         vectors = self._map(n_rows)[:n_rows]
         if not self._is_int8:
-            products: NDArray[np.float32] = np.matmul(vectors, query)
-            return np.clip(products, -1.0, 1.0, out=products)
+            return cosine(query, vectors)
         products = np.empty(n_rows, np.float32)
-        wide = np.empty((max(1, _BLOCK // self._n_embd), self._n_embd), np.float32)
+        wide = np.empty((max(1, ONE_THREAD // self._n_embd), self._n_embd), np.float32)
         for first in range(0, n_rows, len(wide)):
             block = vectors[first : first + len(wide)]
             wide[: len(block)] = block["codes"]
