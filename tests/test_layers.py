@@ -17,18 +17,22 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "ggrank"
 LAYERS: list[set[str]] = [
     {"errors"},
     {"types"},
-    {"records", "inputs", "pairing", "packing", "scoring", "wordpiece", "presets"},
+    {"records", "hardware", "inputs", "pairing", "packing", "scoring", "wordpiece", "presets", "cache"},
     {"lexical", "documents"},
-    {"gguf_file", "engine", "hub"},
-    {"tokenizer", "heads", "preflight", "tuning"},
+    {"gguf_file", "hub"},
+    {"engine"},
+    {"tokenizer", "heads", "preflight"},
+    {"tuning"},
     {"params"},
     {"loading"},
+    {"identity"},
     {"llama"},
-    {"pipeline"},
+    {"pipeline", "measuring"},
     {"index"},
     {"__init__"},  # the public names: only what uses the API takes them from here
     {"evaluation"},  # below cli, because `ggrank eval` shows what it finds
-    {"cli", "server", "integrations", "benchmark"},
+    {"benchmark"},  # the same with `ggrank bench`; it writes its files as evaluation does
+    {"cli", "server", "integrations"},
     {"__main__"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

@@ -16,7 +16,7 @@ import pytest
 
 import tiny_models
 from ggrank.engine import library_files
-from ggrank.errors import EngineError, ModelFileError
+from ggrank.errors import EngineError, GgrankWarning, ModelFileError
 from ggrank.preflight import build_verdict, prove_file, safe_settings
 from ggrank.types import EngineSettings, PoolingType
 
@@ -42,7 +42,7 @@ def test_this_build_computes_the_original_models_vectors_and_that_is_remembered(
 
 def test_every_configuration_is_proved_on_its_own(records: Path) -> None:
     for settings in (SETTINGS, replace(SETTINGS, use_extra_bufts=False), replace(SETTINGS, flash_attn=False)):
-        assert safe_settings(settings, may_change=True) == settings
+        assert safe_settings(settings, open_engine=True, open_bufts=True) == settings
     assert len(verdicts(records)) == 3
 
 
@@ -94,6 +94,11 @@ LOAD = """
 import warnings
 warnings.simplefilter("always", __import__("ggrank").GgrankWarning)
 from ggrank import Llama
+from ggrank.gguf_file import open_gguf
+from ggrank.hub import find_model
+from ggrank.tuning import Tuned, remember_tuned
+file = open_gguf(find_model("all-minilm-l6-v2").path)
+remember_tuned(file, file.pooling_type, Tuned(engine="llama.cpp", use_extra_bufts=True))
 for _ in range(2):
     with Llama.load("all-minilm-l6-v2") as llama:
         print(llama._model.settings.use_extra_bufts, llama.embed("a").shape)
@@ -119,13 +124,22 @@ def test_where_repacked_weights_crash_plain_ones_are_used_and_said_once_with_the
 def test_where_nothing_works_the_error_says_what_to_do(records: Path) -> None:
     remember_crash(records, SETTINGS, replace(SETTINGS, use_extra_bufts=False))
     with pytest.raises(EngineError, match=r"crashed with SIGSEGV.*-fno-tree-dse"):
-        safe_settings(SETTINGS, may_change=True)
+        safe_settings(SETTINGS, open_engine=True, open_bufts=True)
+
+
+def test_where_openvino_does_not_compute_llama_cpp_takes_its_place_and_it_is_said(records: Path) -> None:
+    openvino = replace(SETTINGS, engine="openvino")
+    remember_crash(records, openvino)
+    with pytest.warns(GgrankWarning, match=r"OpenVINO does not compute here .*SIGSEGV"):
+        assert safe_settings(openvino, open_engine=True, open_bufts=True) == SETTINGS
+    with pytest.raises(EngineError, match=r"engine='llama.cpp'"):
+        safe_settings(openvino, open_engine=False, open_bufts=True)
 
 
 def test_a_callers_own_choice_is_not_changed_behind_their_back(records: Path) -> None:
     remember_crash(records, SETTINGS)
     with pytest.raises(EngineError, match=r"does not compute here"):
-        safe_settings(SETTINGS, may_change=False)
+        safe_settings(SETTINGS, open_engine=False, open_bufts=False)
 
 
 KEY = "from ggrank.preflight import library_key; print(library_key())"

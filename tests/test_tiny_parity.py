@@ -1,13 +1,15 @@
 """Scores, vectors and token ids equal the original models', for every kind of tiny model.
 
 The originals are transformers' models, computed by torch (``scripts/make_goldens.py``); here their answers
-are read from ``tests/goldens/tiny``. Models are loaded as users load them.
+are read from ``tests/goldens/tiny``. Models are loaded as users load them, with each engine that can
+compute them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from tiny import goldens
 TWO_TYPES = "bert-reranker-two-types"
 RERANKERS = [kind for kind in tiny_models.KINDS if "reranker" in kind and kind != TWO_TYPES]
 EMBEDDERS = [kind for kind in tiny_models.KINDS if "reranker" not in kind]
+WITH_OPENVINO = ("bert", "xlmr")  # kinds whose network the second engine knows
 NEAR_TORCH = 1e-3
 NEAR_ITSELF = 1e-4
 COMPANY = 64
@@ -30,25 +33,42 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tiny")
 
 
-@pytest.fixture(scope="module", params=RERANKERS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def _with_engines(kinds: list[str]) -> list[tuple[str, str]]:
+    both = [kind for kind in kinds if kind.startswith(WITH_OPENVINO)]
+    return [*((kind, "llama.cpp") for kind in kinds), *((kind, "openvino") for kind in both)]
 
 
-@pytest.fixture(scope="module", params=EMBEDDERS)
-def embedder_kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(scope="module", params=_with_engines(RERANKERS), ids="-".join)
+def kind_and_engine(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return cast(tuple[str, str], request.param)
+
+
+@pytest.fixture(scope="module", params=_with_engines(EMBEDDERS), ids="-".join)
+def embedder_kind_and_engine(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return cast(tuple[str, str], request.param)
 
 
 @pytest.fixture(scope="module")
-def reranker(kind: str, directory: Path) -> Iterator[Llama]:
-    with _load(kind, directory) as llama:
+def kind(kind_and_engine: tuple[str, str]) -> str:
+    return kind_and_engine[0]
+
+
+@pytest.fixture(scope="module")
+def embedder_kind(embedder_kind_and_engine: tuple[str, str]) -> str:
+    return embedder_kind_and_engine[0]
+
+
+@pytest.fixture(scope="module")
+def reranker(kind_and_engine: tuple[str, str], directory: Path) -> Iterator[Llama]:
+    kind, engine = kind_and_engine
+    with _load(kind, directory, engine=engine) as llama:
         yield llama
 
 
 @pytest.fixture(scope="module")
-def embedder(embedder_kind: str, directory: Path) -> Iterator[Llama]:
-    with _load(embedder_kind, directory) as llama:
+def embedder(embedder_kind_and_engine: tuple[str, str], directory: Path) -> Iterator[Llama]:
+    kind, engine = embedder_kind_and_engine
+    with _load(kind, directory, engine=engine) as llama:
         yield llama
 
 
@@ -109,7 +129,7 @@ def test_a_score_does_not_depend_on_its_company(
     assert _largest(reranker.score_pairs(pairs), alone) < NEAR_ITSELF
     assert _largest(reranker.score_pairs([pairs[i] for i in order]), alone[order]) < NEAR_ITSELF
     packed = _shortest(kind)
-    with _load(kind, directory, n_ubatch=_n_tokens(kind, packed)) as llama:
+    with _load(kind, directory, n_ubatch=_n_tokens(kind, packed), engine=reranker.engine) as llama:
         assert _largest(llama.score_pairs([pairs[i] for i in packed]), alone[packed]) < NEAR_ITSELF
         assert (
             _largest(llama.score_pairs([pairs[i] for i in packed[::-1]]), alone[packed[::-1]]) < NEAR_ITSELF
@@ -123,7 +143,8 @@ def test_a_vector_does_not_depend_on_its_company(
     assert _largest(embedder.embed_many(texts), vectors_alone) < NEAR_ITSELF
     assert _largest(embedder.embed_many([texts[i] for i in order]), vectors_alone[order]) < NEAR_ITSELF
     packed = _shortest(embedder_kind)
-    with _load(embedder_kind, directory, n_ubatch=_n_tokens(embedder_kind, packed)) as llama:
+    n_ubatch = _n_tokens(embedder_kind, packed)
+    with _load(embedder_kind, directory, n_ubatch=n_ubatch, engine=embedder.engine) as llama:
         assert _largest(llama.embed_many([texts[i] for i in packed]), vectors_alone[packed]) < NEAR_ITSELF
 
 
@@ -134,8 +155,11 @@ def test_rerank_of_one_query_gives_the_same_logits_as_its_pairs(reranker: Llama)
 
 
 @pytest.mark.parametrize("dtype", ["f16", "q8_0"])
-def test_smaller_weights_move_logits_a_little(kind: str, dtype: str, directory: Path) -> None:
-    with _load(kind, directory, dtype=dtype) as llama:
+def test_smaller_weights_move_logits_a_little(
+    kind_and_engine: tuple[str, str], dtype: str, directory: Path
+) -> None:
+    kind, engine = kind_and_engine
+    with _load(kind, directory, dtype=dtype, engine=engine) as llama:
         moved = np.abs(llama.score_pairs(goldens.pairs()) - goldens.load(kind).outputs[:, 0])
     assert 1e-5 < np.median(moved) < (0.02 if dtype == "f16" else 0.2)
 
@@ -147,9 +171,11 @@ def test_a_model_with_two_token_types_is_not_the_original_and_says_so(directory:
     assert _largest(logits, goldens.load(TWO_TYPES).outputs[:, 0]) > 1
 
 
-def _load(kind: str, directory: Path, *, dtype: str = "f32", n_ubatch: int = 512) -> Llama:
+def _load(
+    kind: str, directory: Path, *, dtype: str = "f32", n_ubatch: int = 512, engine: str = "llama.cpp"
+) -> Llama:
     path = tiny_models.write(kind, directory, dtype=dtype)
-    return Llama.load(path, n_ubatch=n_ubatch, n_seq_max=COMPANY)
+    return Llama.load(path, n_ubatch=n_ubatch, n_seq_max=COMPANY, engine=cast(Any, engine))
 
 
 def _shortest(kind: str) -> list[int]:

@@ -16,12 +16,14 @@ from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import ModelModeError
 from ggrank.heads import logit_column, own_scale, pair_format, text_frame
+from ggrank.identity import identity
 from ggrank.inputs import (
     check_pairs,
     check_text,
@@ -35,7 +37,7 @@ from ggrank.inputs import (
 from ggrank.loading import LoadedModel, load_model
 from ggrank.packing import plan_micro_batches
 from ggrank.pairing import PairBuilder, single_sequence
-from ggrank.params import LlamaParams
+from ggrank.params import DEFAULT_CACHE_LIMIT, LlamaParams
 from ggrank.scoring import best_first, choose_scale, cosine, l2_normalize, sigmoid
 from ggrank.tokenizer import Tokenizer
 from ggrank.types import (
@@ -49,6 +51,9 @@ from ggrank.types import (
     TokenSequence,
     Truncate,
 )
+
+if TYPE_CHECKING:
+    from ggrank.cache import ResultCache
 
 WINDOW = 1024
 """Texts that are tokenised and packed together; memory stays flat however many follow."""
@@ -70,10 +75,11 @@ class Llama:
         1
     """
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, *, cache: ResultCache | None = None) -> None:
         """Not called by users: `Llama.load` is the way in."""
         self._model = model
         self._engine = model.engine
+        self._cache = cache
         self._tokenizer = Tokenizer(model.engine, model.file)
         self._frame = text_frame(model.file, model.engine.special)
         self.query_prefix = model.query_prefix
@@ -108,8 +114,11 @@ class Llama:
         use_mmap: bool = True,
         flash_attn: bool | None = None,
         use_extra_bufts: bool | None = None,
+        engine: Literal["auto", "llama.cpp", "openvino"] = "auto",
         query_prefix: str | None = None,
         document_prefix: str | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_limit: int = DEFAULT_CACHE_LIMIT,
     ) -> Llama:
         """Loads a model; every option is described at `LlamaParams`, which may be passed instead.
 
@@ -131,7 +140,9 @@ class Llama:
             ('embedding', 128, 384)
         """
         options = {name: value for name, value in locals().items() if name in LlamaParams.names()}
-        return cls(load_model(LlamaParams.from_options(options)))
+        params = LlamaParams.from_options(options)
+        loaded = load_model(params)
+        return cls(loaded, cache=_open_cache(params, loaded))
 
     @property
     def mode(self) -> Mode:
@@ -165,7 +176,7 @@ class Llama:
 
     @property
     def engine(self) -> str:
-        """What computes: "llama.cpp"."""
+        """What computes: "llama.cpp" or "openvino"."""
         return self._engine.name
 
     @property
@@ -364,6 +375,8 @@ class Llama:
     def close(self) -> None:
         """Frees the model. Any later call raises `ClosedError`; closing twice is fine."""
         self._engine.close()
+        if self._cache is not None:
+            self._cache.close()
 
     def __enter__(self) -> Llama:
         return self
@@ -447,17 +460,40 @@ class Llama:
         return single_sequence(tokens, self._frame, n_ctx=self.n_ctx, name=name, truncate=truncate)
 
     def _run(self, sequences: Sequence[TokenSequence]) -> NDArray[np.float32]:
+        """sequences -> (n, n_outputs), in input order; what the cache holds is not computed again."""
+        tokens = [sequence.tokens for sequence in sequences]
+        if self._cache is None:
+            return self._compute(tokens)
+        keys = self._cache.keys(ids.tobytes() for ids in tokens)
+        out = self._cache.get_many(keys, width=self._engine.n_outputs)
+        missing = np.flatnonzero(np.isnan(out[:, 0])).tolist()
+        if missing:
+            out[missing] = self._compute([tokens[i] for i in missing])
+            self._cache.put_many([keys[i] for i in missing], out[missing])
+        return out
+
+    def _compute(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
         """sequences -> micro-batches -> (n, n_outputs), in input order."""
-        settings = self._model.settings
-        out = np.empty((len(sequences), self._engine.n_outputs), dtype=np.float32)
+        settings, engine = self._model.settings, self._engine
+        out = np.empty((len(sequences), engine.n_outputs), dtype=np.float32)
         batches = plan_micro_batches(
-            [len(sequence.tokens) for sequence in sequences],
+            list(map(len, sequences)),
             max_tokens=settings.n_ubatch,
             max_sequences=settings.n_seq_max,
+            attention=engine.attention,
+            n_embd=engine.n_embd,
         )
         for batch in batches:
-            out[list(batch.indices)] = self._engine.run([sequences[i].tokens for i in batch.indices])
+            out[list(batch.indices)] = engine.run([sequences[i] for i in batch.indices])
         return out
+
+
+def _open_cache(params: LlamaParams, model: LoadedModel) -> ResultCache | None:
+    if params.cache is None:
+        return None
+    from ggrank.cache import ResultCache  # sqlite3 comes with it: 12 ms that most loads do not need
+
+    return ResultCache(Path(params.cache), limit=params.cache_limit, context=identity(model))
 
 
 @dataclass

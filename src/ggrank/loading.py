@@ -5,15 +5,17 @@ Knows the order of these steps and what each decides for the next; none of their
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ggrank.errors import EngineError
+from ggrank.engine.start import start_engine
+from ggrank.errors import EngineError, GgrankError, ModelFileError
 from ggrank.gguf_file import GgufFile, check_usable, open_gguf
 from ggrank.heads import choose_pooling, warn_of_doubts
 from ggrank.hub import find_model
 from ggrank.params import LlamaParams, resolve_settings
 from ggrank.preflight import prove_file, safe_settings
+from ggrank.tuning import Tuned, recall_tuned
 from ggrank.types import Engine, EngineSettings
 
 
@@ -28,8 +30,11 @@ class LoadedModel:
     document_prefix: str
 
 
-def load_model(params: LlamaParams) -> LoadedModel:
+def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedModel:
     """Every check comes before llama.cpp sees the file, because llama.cpp may end the process.
+
+    Args:
+        tuned: takes the place of what was measured with this file before.
 
     Raises:
         GgrankError: any of the leaves that `Llama.load` names.
@@ -48,9 +53,12 @@ def load_model(params: LlamaParams) -> LoadedModel:
     pooling = choose_pooling(file, asked=params.pooling_type, preset=preset.pooling_type if preset else None)
     check_usable(file, pooling)
     warn_of_doubts(file, pooling)
-    settings = resolve_settings(params, file=file, preset=preset, pooling=pooling)
-    settings = safe_settings(settings, may_change=params.use_extra_bufts is None)
-    prove_file(source.path, settings)
+    tuned = recall_tuned(file, pooling) if tuned is None else tuned
+    settings = resolve_settings(params, file=file, preset=preset, pooling=pooling, tuned=tuned)
+    settings = safe_settings(
+        settings, open_engine=params.engine == "auto", open_bufts=params.use_extra_bufts is None
+    )
+    settings = _proved(source.path, settings, open_engine=params.engine == "auto")
     return LoadedModel(
         engine=_start(source.path, settings),
         file=file,
@@ -60,16 +68,30 @@ def load_model(params: LlamaParams) -> LoadedModel:
     )
 
 
+def _proved(path: Path, settings: EngineSettings, *, open_engine: bool) -> EngineSettings:
+    """The settings with which this file computes: llama.cpp's where OpenVINO alone fails, and may be left."""
+    try:
+        prove_file(path, settings)
+    except (EngineError, ModelFileError):
+        if settings.engine == "llama.cpp" or not open_engine:
+            raise
+        settings = replace(settings, engine="llama.cpp")
+        prove_file(path, settings)
+    return settings
+
+
 def _chosen(asked: str | None, otherwise: str) -> str:
     return otherwise if asked is None else asked
 
 
 def _start(path: Path, settings: EngineSettings) -> Engine:
     try:
-        from ggrank.engine import LlamaCppEngine
+        return start_engine(path, settings)
+    except GgrankError:
+        raise
     except (ImportError, OSError, RuntimeError) as error:
+        package = "openvino" if settings.engine == "openvino" else "llama-cpp-python"
         raise EngineError(
-            f"llama-cpp-python cannot be loaded: {error}. Install it again "
-            "(pip install --force-reinstall llama-cpp-python); 'ggrank doctor' says more."
+            f"{package} cannot be loaded: {error}. Install it again (pip install --force-reinstall {package})"
+            "; 'ggrank doctor' says more."
         ) from error
-    return LlamaCppEngine(path, settings)

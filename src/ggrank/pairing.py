@@ -177,8 +177,10 @@ class PairBuilder:
             InputTooLongError: the query alone is longer than that, and ``truncate="error"``.
         """
         limit = 3 * self.n_ctx // 4
-        n_query = len(self.tokenize(query))
-        part = self._wrap_query(query)
+        tokens = self.tokenize(query)
+        n_query, part = len(tokens), self._around(tokens)
+        if self.format.query_lead or self.format.query_trail:
+            part = self._wrap_query(query)
         if n_query <= limit and len(part) + len(self.format.tail) <= self.n_ctx:
             return QueryPart(tokens=part, truncated=False)
         if truncate == "error":

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ggrank.errors import InputError, InputTypeError
 from ggrank.gguf_file import GgufFile
 from ggrank.presets import Preset
-from ggrank.tuning import default_threads
-from ggrank.types import EngineSettings, PoolingType
+from ggrank.tuning import Tuned, choose_engine, default_threads, extra_bufts_pay
+from ggrank.types import EngineName, EngineSettings, PoolingType
 
 DEFAULT_N_CTX = 512
 """Longest sequence in tokens where neither the caller nor a preset says otherwise.
@@ -24,6 +24,9 @@ Work buffers grow with it, and causal models need a row of their whole vocabular
 DEFAULT_N_SEQ_MAX = 128
 """Most sequences of a micro-batch; llama.cpp's own limit is 256."""
 
+DEFAULT_CACHE_LIMIT = 1_000_000_000
+"""Bytes: 12 million scores of pairs, or 480,000 vectors of 384."""
+
 _LIMITS = {
     "n_ctx": (16, 131_072),
     "n_batch": (16, 131_072),
@@ -31,6 +34,7 @@ _LIMITS = {
     "n_seq_max": (1, 256),
     "n_threads": (1, 512),
     "n_gpu_layers": (-1, 100_000),
+    "cache_limit": (1_000_000, 10**15),
 }
 
 
@@ -50,19 +54,26 @@ class LlamaParams:
         n_ctx: longest sequence in tokens; else the preset's, else 512 or less where the model has less.
         n_batch: the same as ``n_ubatch`` here, because a sequence is computed in one piece;
             accepted for those who know it from llama.cpp.
-        n_ubatch: most tokens of a micro-batch; else 512, never less than ``n_ctx``, and rounded up to a
-            multiple of ``n_seq_max``.
+        n_ubatch: most tokens of a micro-batch; else what was tuned, else 512; never less than ``n_ctx``, and
+            rounded up to a multiple of ``n_seq_max``.
         n_seq_max: most sequences of a micro-batch, 256 at most; else 128.
-        n_threads: else the physical cores that this process may use.
+        n_threads: else what was tuned, else the physical cores that this process may use.
         n_gpu_layers: layers on the GPU, -1 for all (the default), 0 for none.
         use_mmap: map the file instead of reading it.
-        flash_attn: True, False, or None: on, unless the file is f32. On a CPU it reads keys and values in
-            float16, which moves logits by up to 0.003: far less than any quantization does, and far more
-            than float32 does; it is 1.6 times as fast.
-        use_extra_bufts: weights repacked for this CPU (AMX and the like); None: where they are
-            proved to work here.
+        flash_attn: True, False, or None: what was tuned, else on, unless the file is f32. On a CPU it
+            reads keys and values in float16, which moves logits by up to 0.003: far less than any
+            quantization does, and far more than float32 does; it is 1.6 times as fast.
+        use_extra_bufts: weights repacked for this CPU; None: what was tuned, else where the processor has
+            AMX or is no x86, because elsewhere repacked weights are slower; and only where they are proved
+            to work here.
+        engine: what computes: "llama.cpp"; "openvino", which needs the extra of that name and computes BERT
+            and XLM-R on x86 processors; or "auto": what ``ggrank tune`` found to be faster, else "openvino"
+            where it is installed, can compute the file, and the processor has VNNI or AMX.
         query_prefix: set before a query by `Llama.rank`; else the preset's.
         document_prefix: set before each document by `Llama.rank`; else the preset's.
+        cache: a folder in which results are kept, so that each is computed once (docs/speed.md); else
+            nothing is.
+        cache_limit: bytes that ``cache`` may take; then what was not used for longest goes.
 
     Raises:
         InputError: an option is out of its range; `InputTypeError` where its type is wrong.
@@ -90,10 +101,15 @@ class LlamaParams:
     use_mmap: bool = True
     flash_attn: bool | None = None
     use_extra_bufts: bool | None = None
+    engine: Literal["auto", "llama.cpp", "openvino"] = "auto"
     query_prefix: str | None = None
     document_prefix: str | None = None
+    cache: str | os.PathLike[str] | None = None
+    cache_limit: int = DEFAULT_CACHE_LIMIT
 
     def __post_init__(self) -> None:
+        if self.engine not in ("auto", *get_args(EngineName)):
+            raise InputError(f"engine must be 'auto', 'llama.cpp' or 'openvino', found {self.engine!r}")
         for name, (least, most) in _LIMITS.items():
             value = getattr(self, name)
             if value is None:
@@ -137,9 +153,9 @@ def _pooling_type(value: object) -> PoolingType:
 
 
 def resolve_settings(
-    params: LlamaParams, *, file: GgufFile, preset: Preset | None, pooling: PoolingType
+    params: LlamaParams, *, file: GgufFile, preset: Preset | None, pooling: PoolingType, tuned: Tuned
 ) -> EngineSettings:
-    """The engine's settings, with everything that was left open decided.
+    """The engine's settings, with everything that was left open decided: by ``tuned``, else by rule.
 
     Raises:
         InputError: ``n_ctx`` is above what the model was trained for; its positions end there.
@@ -150,7 +166,7 @@ def resolve_settings(
         raise InputError(
             f"n_ctx={n_ctx} is more than {file.path.name} has positions for; {file.n_ctx_train} at most"
         )
-    n_ubatch = max(params.n_ubatch or params.n_batch or DEFAULT_N_CTX, n_ctx)
+    n_ubatch = max(params.n_ubatch or params.n_batch or tuned.n_ubatch or DEFAULT_N_CTX, n_ctx)
     n_seq_max = min(params.n_seq_max or DEFAULT_N_SEQ_MAX, n_ubatch)
     return EngineSettings(
         pooling_type=pooling,
@@ -159,9 +175,14 @@ def resolve_settings(
         # (graph_reserve rounds the tokens up to one, and then has more than it may).
         n_ubatch=-(-n_ubatch // n_seq_max) * n_seq_max,
         n_seq_max=n_seq_max,
-        n_threads=params.n_threads or default_threads(),
+        n_threads=params.n_threads or tuned.n_threads or default_threads(),
         n_gpu_layers=params.n_gpu_layers,
         use_mmap=params.use_mmap,
-        flash_attn=file.quantization != "f32" if params.flash_attn is None else params.flash_attn,
-        use_extra_bufts=params.use_extra_bufts is not False,
+        flash_attn=_first(params.flash_attn, tuned.flash_attn, file.quantization != "f32"),
+        use_extra_bufts=_first(params.use_extra_bufts, tuned.use_extra_bufts, extra_bufts_pay()),
+        engine=choose_engine(params.engine, tuned=tuned, file=file, n_gpu_layers=params.n_gpu_layers),
     )
+
+
+def _first(asked: bool | None, tuned: bool | None, rule: bool) -> bool:
+    return next(value for value in (asked, tuned, rule) if value is not None)

@@ -23,13 +23,14 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from ggrank.errors import EngineError, GgrankWarning, ModelFileError
 from ggrank.records import recall, remember
-from ggrank.types import EngineSettings, PoolingType
+from ggrank.types import Engine, EngineSettings, PoolingType
 
 log = logging.getLogger("ggrank.preflight")
 
@@ -57,11 +58,12 @@ class Verdict:
     detail: str
 
 
-def safe_settings(settings: EngineSettings, *, may_change: bool) -> EngineSettings:
-    """The settings to start with here: those asked for, or without extra buffers where only that works.
+def safe_settings(settings: EngineSettings, *, open_engine: bool, open_bufts: bool) -> EngineSettings:
+    """The settings to start with here: those asked for, or others where only they work.
 
     Args:
-        may_change: the caller left ``use_extra_bufts`` open.
+        open_engine: the caller left ``engine`` open, so that llama.cpp may take OpenVINO's place.
+        open_bufts: the caller left ``use_extra_bufts`` open.
 
     Raises:
         EngineError: this build does not compute here in any configuration that may be used.
@@ -71,9 +73,15 @@ def safe_settings(settings: EngineSettings, *, may_change: bool) -> EngineSettin
     verdict = build_verdict(settings)
     if verdict.ok:
         return settings
+    if settings.engine == "openvino":
+        return _without_openvino(settings, verdict, open_engine=open_engine, open_bufts=open_bufts)
     plain = replace(settings, use_extra_bufts=False)
-    if may_change and settings.use_extra_bufts and build_verdict(plain).ok:
-        _warn_once(verdict.detail)
+    if open_bufts and settings.use_extra_bufts and build_verdict(plain).ok:
+        _warn_once(
+            f"this build of llama.cpp is not safe with repacked weights on this CPU (the bundled check "
+            f"{verdict.detail}); using use_extra_bufts=False instead, with right results. To mend it: "
+            f"{_how_to_mend()}"
+        )
         return plain
     remedy = (
         _how_to_mend() if "crashed" in verdict.detail else "pip install --force-reinstall llama-cpp-python"
@@ -84,14 +92,20 @@ def safe_settings(settings: EngineSettings, *, may_change: bool) -> EngineSettin
     )
 
 
-@lru_cache(maxsize=1)
-def _warn_once(detail: str) -> None:
-    warnings.warn(
-        f"this build of llama.cpp is not safe with repacked weights on this CPU (the bundled check {detail});"
-        f" using use_extra_bufts=False instead, with right results. To mend it: {_how_to_mend()}",
-        GgrankWarning,
-        stacklevel=5,
-    )
+def _without_openvino(
+    settings: EngineSettings, verdict: Verdict, *, open_engine: bool, open_bufts: bool
+) -> EngineSettings:
+    what = f"OpenVINO does not compute here (the bundled check {verdict.detail})"
+    if not open_engine:
+        raise EngineError(f"{what}. Use engine='llama.cpp', or try: pip install --force-reinstall openvino")
+    _warn_once(f"{what}; using engine='llama.cpp' instead.")
+    settings = replace(settings, engine="llama.cpp")
+    return safe_settings(settings, open_engine=False, open_bufts=open_bufts)
+
+
+@lru_cache
+def _warn_once(what: str) -> None:
+    warnings.warn(what, GgrankWarning, stacklevel=5)
 
 
 def _how_to_mend() -> str:
@@ -112,6 +126,7 @@ def build_verdict(settings: EngineSettings) -> Verdict:
         n_gpu_layers=settings.n_gpu_layers,
         flash_attn=settings.flash_attn,
         use_extra_bufts=settings.use_extra_bufts,
+        engine=settings.engine,
     )
     return _verdict(_CHECK_FILE, check, reference=_REFERENCE, key=f"build|{_fingerprint(check)}")
 
@@ -133,8 +148,9 @@ def prove_file(path: Path, settings: EngineSettings) -> None:
     if verdict.detail.startswith("computed"):
         raise EngineError(f"{path.name} {verdict.detail}. The file is damaged: download it again.")
     raise ModelFileError(
-        f"llama.cpp cannot use {path}: a trial in a separate process {verdict.detail}. The file is probably "
-        "damaged (download it again), or needs another version of llama.cpp (pip install -U llama-cpp-python)"
+        f"{settings.engine} cannot use {path}: a trial in a separate process {verdict.detail}. The file is "
+        "probably damaged (download it again), or needs another version of llama.cpp (pip install -U "
+        "llama-cpp-python)"
     )
 
 
@@ -144,7 +160,8 @@ def remembered() -> dict[str, str]:
 
 
 def _fingerprint(settings: EngineSettings) -> str:
-    return f"{library_key()}|{cpu_key()}|{json.dumps(asdict(settings), sort_keys=True)}"
+    openvino = f"|openvino {version('openvino')}" if settings.engine == "openvino" else ""
+    return f"{library_key()}{openvino}|{cpu_key()}|{json.dumps(asdict(settings), sort_keys=True)}"
 
 
 def _verdict(path: Path, settings: EngineSettings, *, reference: Path | None, key: str) -> Verdict:
@@ -221,9 +238,9 @@ _TRIAL_TEXTS = (
 
 
 def _try_out(path: Path, settings: EngineSettings, reference: str | None) -> str:
-    from ggrank.engine import LlamaCppEngine
+    from ggrank.engine.start import start_engine
 
-    engine = LlamaCppEngine(path, settings)
+    engine = start_engine(path, settings)
     if reference is not None:
         return _compare(engine, Path(reference))
     sequences = [engine.tokenize(text)[: settings.n_ctx] for text in _TRIAL_TEXTS]
@@ -235,13 +252,13 @@ def _try_out(path: Path, settings: EngineSettings, reference: str | None) -> str
     return "ok"
 
 
-def _compare(engine: object, reference: Path) -> str:
+def _compare(engine: Engine, reference: Path) -> str:
     from ggrank.scoring import l2_normalize
 
     for line in reference.read_text("utf-8").splitlines():
         row = json.loads(line)
-        tokens = engine.tokenize(f"[CLS] {row['text']} [SEP]", parse_special=True)  # type: ignore[attr-defined]
-        vector = l2_normalize(engine.run([tokens])[0])  # type: ignore[attr-defined]
+        tokens = engine.tokenize(f"[CLS] {row['text']} [SEP]", parse_special=True)
+        vector = l2_normalize(engine.run([tokens])[0])
         agreement = float(vector @ np.array(row["vector"], dtype=np.float32))
         if not agreement >= LEAST_COSINE:
             return f"computed wrong values (cosine {agreement:.3f} with the original model's)"

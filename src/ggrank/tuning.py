@@ -1,14 +1,114 @@
-"""Which settings suit this machine.
+"""Which settings suit this machine: rules for a machine that was never measured, and what was measured.
 
-Knows processors; not models or texts.
+Knows processors, what is installed and one record; not models or texts. `ggrank.measuring` measures.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+import json
 import os
 import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+
+from ggrank.engine.start import why_not_openvino
+from ggrank.errors import EngineError, ModelModeError
+from ggrank.gguf_file import GgufFile
+from ggrank.hardware import find_processor
+from ggrank.preflight import cpu_key, library_key
+from ggrank.records import recall, remember
+from ggrank.types import EngineName, PoolingType
+
+RECORD = "tuning"
+
+_VNNI = {"avx_vnni", "avx512_vnni", "amx"}
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The settings that were fastest here; None is left to the rules below."""
+
+    engine: EngineName | None = None
+    flash_attn: bool | None = None
+    use_extra_bufts: bool | None = None
+    n_ubatch: int | None = None
+    n_threads: int | None = None
+
+
+def recall_tuned(file: GgufFile, pooling: PoolingType) -> Tuned:
+    """What was measured with this file on this machine and with these builds; empty where nothing was."""
+    facts = recall(RECORD).get(_key(file, pooling))
+    try:
+        return Tuned(**facts) if isinstance(facts, dict) else Tuned()
+    except TypeError:  # Written by another release.
+        return Tuned()
+
+
+def remember_tuned(file: GgufFile, pooling: PoolingType, tuned: Tuned) -> None:
+    """Keeps what was measured; an empty `Tuned` says that the rules are best."""
+    remember(RECORD, {_key(file, pooling): asdict(tuned)})
+
+
+def _key(file: GgufFile, pooling: PoolingType) -> str:
+    stat = file.path.stat()
+    openvino = version("openvino") if has_openvino() else None
+    builds = (library_key(), openvino, cpu_key(), default_threads())
+    return json.dumps([str(file.path.resolve()), stat.st_size, stat.st_mtime_ns, pooling.name, *builds])
+
+
+def choose_engine(asked: str, *, tuned: Tuned, file: GgufFile, n_gpu_layers: int) -> EngineName:
+    """The engine for a file: what was asked for, else what was tuned, else the rule that `LlamaParams` gives.
+
+    Raises:
+        EngineError: OpenVINO is asked for and not installed.
+        ModelModeError: it is asked for, and cannot compute this network.
+    """
+    if asked == "llama.cpp":
+        return "llama.cpp"
+    if asked == "openvino":
+        if not has_openvino():
+            raise EngineError("engine='openvino' needs a package: pip install 'ggrank[openvino]'")
+        reason = why_not_openvino(file)
+        if reason is not None:
+            raise ModelModeError(f"engine='openvino' cannot be used: {reason}. Use engine='llama.cpp'.")
+        return "openvino"
+    if not has_openvino():
+        return "llama.cpp"
+    if tuned.engine is not None:
+        return tuned.engine
+    return "openvino" if openvino_pays(file) and not _has_gpu(n_gpu_layers) else "llama.cpp"
+
+
+def openvino_pays(file: GgufFile) -> bool:
+    """Whether OpenVINO can compute a file, and this processor has what makes it faster."""
+    return why_not_openvino(file) is None and not _VNNI.isdisjoint(find_processor().features)
+
+
+def has_openvino() -> bool:
+    """Whether the package is installed; it is not imported."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def _has_gpu(n_gpu_layers: int) -> bool:
+    if n_gpu_layers == 0:
+        return False
+    from ggrank.engine.library import gpu_names
+
+    return bool(gpu_names())
+
+
+def extra_bufts_pay() -> bool:
+    """Whether weights repacked for this processor are faster: with AMX they are.
+
+    On an x86 without it plain weights were faster by 12 to 50 % in every cell that was measured
+    (``docs/speed.md``); of other processors nothing is known, and llama.cpp's own default stays.
+    """
+    features = find_processor().features
+    is_x86 = "avx" in features
+    return "amx" in features or not is_x86
 
 
 def default_threads() -> int:

@@ -27,8 +27,20 @@ Scale = Literal["logit", "sigmoid", "cosine", "probability", "fused", "rrf"]
 where cosines and BM25 were added (`ggrank.scoring.score_fusion`), "rrf" where their ranks were
 (`ggrank.scoring.reciprocal_rank_fusion`)."""
 
+Attention = Literal["packed", "full", "padded"]
+"""What an engine's attention makes of sequences that share a micro-batch.
+
+"packed": it skips strangers, so packing is free (llama.cpp with flash attention). "full": every token is
+computed against all of the micro-batch, and strangers are masked afterwards (llama.cpp without). "padded":
+every sequence is filled up to the length of the longest.
+"""
+
 Hybrid = Literal["scores", "rrf"]
 """How a ranking by cosine and one by BM25 become one."""
+
+
+EngineName = Literal["llama.cpp", "openvino"]
+"""What computes."""
 
 
 class PoolingType(IntEnum):
@@ -112,6 +124,7 @@ class EngineSettings:
     use_mmap: bool = True
     flash_attn: bool = True
     use_extra_bufts: bool = True
+    engine: EngineName = "llama.cpp"
 
 
 class Engine(Protocol):
@@ -124,6 +137,10 @@ class Engine(Protocol):
     @property
     def device(self) -> str:
         """Where it computes: "CPU" or a GPU's name."""
+
+    @property
+    def attention(self) -> Attention:
+        """What packing sequences into one micro-batch costs here."""
 
     @property
     def n_embd(self) -> int:

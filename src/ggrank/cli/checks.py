@@ -16,9 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ggrank.cli.hardware import find_processor
 from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ModelChoice
 from ggrank.errors import GgrankError, ModelNotFoundError
+from ggrank.hardware import find_processor
 
 if TYPE_CHECKING:
     from ggrank import Llama

@@ -54,4 +54,5 @@ def _load_again(made: IndexSettings, choice: ModelChoice) -> Llama:
         n_gpu_layers=choice.n_gpu_layers,
         query_prefix=made.query_prefix,
         document_prefix=made.document_prefix,
+        cache=choice.cache,
     )

@@ -16,7 +16,7 @@ import click
 from ggrank.cli.documents import Document, Format, read_documents
 
 if TYPE_CHECKING:
-    from ggrank import Llama
+    from ggrank import Llama, LlamaParams
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
 BUNDLED_RERANKER = "ggrank-reranker-mini"
@@ -37,13 +37,21 @@ class ModelChoice:
     n_threads: int | None = None
     n_gpu_layers: int = -1
     local_files_only: bool = False
+    cache: str | None = None
+    engine: str = "auto"
 
     def load(self) -> Llama:
         """The loaded model."""
-        from ggrank import Llama, PoolingType
+        from ggrank import Llama
+
+        return Llama.load(self.params())
+
+    def params(self) -> LlamaParams:
+        """The choice as `Llama.load` takes it."""
+        from ggrank import LlamaParams, PoolingType
 
         pooling = PoolingType[self.pooling_type.upper()] if self.pooling_type else None
-        return Llama.load(
+        return LlamaParams(
             self.model,
             filename=self.filename,
             pooling_type=pooling,
@@ -51,6 +59,8 @@ class ModelChoice:
             n_threads=self.n_threads,
             n_gpu_layers=self.n_gpu_layers,
             local_files_only=self.local_files_only,
+            cache=self.cache,
+            engine=cast(Any, self.engine),  # one of click's choices
         )
 
 
@@ -94,6 +104,19 @@ def model_options(command: Command) -> Command:
         metavar="N",
         help="Layers on the GPU: 0 none, -1 all.",
     )
+    @click.option(
+        "--engine",
+        type=click.Choice(("auto", "llama.cpp", "openvino")),
+        default="auto",
+        show_default=True,
+        help="What computes; auto is the faster one.",
+    )
+    @click.option(
+        "--cache",
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        help="Keep results in this folder, and compute each only once.",
+    )
     @wraps(command)
     def collected(
         *,
@@ -103,9 +126,13 @@ def model_options(command: Command) -> Command:
         n_ctx: int | None,
         n_threads: int | None,
         n_gpu_layers: int,
+        cache: str | None,
+        engine: str,
         **rest: Any,
     ) -> None:
-        choice = ModelChoice(model, filename, pooling_type, n_ctx, n_threads, n_gpu_layers)
+        choice = ModelChoice(
+            model, filename, pooling_type, n_ctx, n_threads, n_gpu_layers, cache=cache, engine=engine
+        )
         command(choice=choice, **rest)
 
     return cast(Command, collected)

@@ -11,11 +11,9 @@ against ``n_ubatch`` (``GGML_ASSERT`` in ``llama_context::encode``), token ids a
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.engine.batch_arrays import BatchArrays
+from ggrank.engine.budget import check_budget
 from ggrank.engine.library import (
     api,
     build_version,
@@ -30,11 +29,14 @@ from ggrank.engine.library import (
     library_files,
     log,
     recent_errors,
+    refusal,
     start_backend,
     system_info,
 )
-from ggrank.errors import ClosedError, EngineError, InputError, ModelFileError
-from ggrank.types import EngineSettings, PoolingType, SpecialTokens, TokenIds
+from ggrank.engine.lifetime import Lifetime
+from ggrank.engine.vocabulary import Vocabulary
+from ggrank.errors import EngineError, ModelFileError
+from ggrank.types import Attention, EngineSettings, PoolingType, SpecialTokens, TokenIds
 
 __all__ = ["LlamaCppEngine", "build_version", "gpu_names", "library_files", "system_info"]
 
@@ -67,19 +69,17 @@ class LlamaCppEngine:
         start_backend()
         self._path = path
         self._settings = settings
-        self._process_id = os.getpid()
+        self._lifetime = Lifetime()
         self._lock = threading.Lock()
-        self._tokenizer_lock = threading.Lock()
         self._context: Any = None  # A pointer; ctypes gives it no type.
         self._on_gpu = settings.n_gpu_layers != 0 and bool(gpu_names())
         self._model = self._load_model()
+        self._vocabulary = Vocabulary(self._model, self._lifetime)
         try:
             self._context = self._new_context()
         except BaseException:
             self.close()
             raise
-        self._vocab = api.llama_model_get_vocab(self._model)
-        self._n_vocab = int(api.llama_vocab_n_tokens(self._vocab))
         self._arrays = BatchArrays(settings.n_ubatch, settings.n_seq_max)
         self.n_embd = int(api.llama_model_n_embd_out(self._model))
         is_rank = settings.pooling_type is PoolingType.RANK
@@ -90,63 +90,27 @@ class LlamaCppEngine:
         """Where it computes: "CPU", or a GPU's backend and name."""
         return gpu_names()[0] if self._on_gpu else "CPU"
 
-    @cached_property
+    @property
+    def attention(self) -> Attention:
+        """What packing sequences into one micro-batch costs here: nothing with flash attention."""
+        return "packed" if self._settings.flash_attn else "full"
+
+    @property
     def special(self) -> SpecialTokens:
         """The vocabulary's special tokens."""
-        vocab = self._vocab
-        return SpecialTokens(
-            bos=int(api.llama_vocab_bos(vocab)),
-            eos=int(api.llama_vocab_eos(vocab)),
-            sep=int(api.llama_vocab_sep(vocab)),
-            add_bos=bool(api.llama_vocab_get_add_bos(vocab)),
-            add_eos=bool(api.llama_vocab_get_add_eos(vocab)),
-        )
+        return self._vocabulary.special
 
     def control_tokens(self) -> dict[str, int]:
         """The text of every control token and its id, such as ``{"[SEP]": 102}``."""
-        found = (i for i in range(self._n_vocab) if api.llama_vocab_is_control(self._vocab, i))
-        return {api.llama_vocab_get_text(self._vocab, i).decode("utf-8", "replace"): i for i in found}
+        return self._vocabulary.control_tokens()
 
     def tokenize(self, text: str, *, parse_special: bool = False) -> TokenIds:
-        """Token ids, shape (n_tokens,), int32; no special token is added.
-
-        Args:
-            text: must encode as UTF-8.
-            parse_special: read ``[SEP]`` and the like as the control token; for trusted text only.
-        """
-        data = text.encode("utf-8")
-        size = len(data) + 8
-        for _ in range(2):
-            buffer = np.empty(size, dtype=np.int32)
-            n_tokens = self._llama_tokenize(data, buffer, parse_special)
-            if n_tokens >= 0:
-                return buffer[:n_tokens].copy()
-            size = -n_tokens
-        raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
-
-    def _llama_tokenize(self, data: bytes, buffer: TokenIds, parse_special: bool) -> int:
-        pointer = buffer.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-        self._check_open()
-        with self._tokenizer_lock:
-            self._check_open()
-            n_max = len(buffer)
-            return int(api.llama_tokenize(self._vocab, data, len(data), pointer, n_max, False, parse_special))
+        """Token ids, shape (n_tokens,), int32; see `ggrank.engine.vocabulary.Vocabulary.tokenize`."""
+        return self._vocabulary.tokenize(text, parse_special=parse_special)
 
     def detokenize(self, tokens: TokenIds) -> str:
         """The text of token ids, special tokens left out."""
-        ids = np.ascontiguousarray(tokens, dtype=np.int32)
-        pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-        size = 16 * len(ids) + 16
-        for _ in range(2):
-            buffer = ctypes.create_string_buffer(size)
-            self._check_open()
-            with self._tokenizer_lock:
-                self._check_open()
-                n_bytes = api.llama_detokenize(self._vocab, pointer, len(ids), buffer, size, True, False)
-            if n_bytes >= 0:
-                return buffer.raw[:n_bytes].decode("utf-8", "replace")
-            size = -n_bytes
-        raise EngineError(f"llama.cpp could not turn {len(ids)} tokens back into text")
+        return self._vocabulary.detokenize(tokens)
 
     def run(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
         """Computes one micro-batch.
@@ -163,8 +127,8 @@ class LlamaCppEngine:
             EngineError: llama.cpp reported a failure, or the values are not finite even from a
                 new context and, on a GPU, from the CPU.
         """
-        self._check_budget(sequences)
-        self._check_open()
+        check_budget(sequences, self._settings)
+        self._lifetime.check()
         with self._lock:
             return self._finite(lambda: self._compute(sequences))
 
@@ -174,48 +138,26 @@ class LlamaCppEngine:
         Raises:
             InputError, EngineError: as for `run`.
         """
-        self._check_budget([tokens])
-        self._check_open()
+        check_budget([tokens], self._settings)
+        self._lifetime.check()
         with self._lock:
             return self._finite(lambda: self._compute_tokens(tokens))
 
     def close(self) -> None:
         """Frees the context and the model, after calls in other threads have ended; twice is fine."""
-        if self._process_id != os.getpid():
+        if not self._lifetime.in_this_process:
             return  # A forked child shares the memory, but not the threads that would have to end.
-        with self._lock, self._tokenizer_lock:
+        with self._lock, self._vocabulary.lock:
             self._free_context()
             if self._model is not None:
                 api.llama_model_free(self._model)
                 self._model = None
+            self._lifetime.end()
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # Bound early: at the interpreter's end this module's names are gone before the last engine is.
         if getattr(self, "_model", None) is not None and not _is_finalizing():
             self.close()
-
-    def _check_open(self) -> None:
-        if self._process_id != os.getpid():
-            raise ClosedError(
-                "this model was loaded in another process; llama.cpp's threads do not survive a fork. Load "
-                "it in the process that uses it, or start workers with multiprocessing's 'spawn'."
-            )
-        if self._model is None:
-            raise ClosedError("this model is closed; load it again")
-
-    def _check_budget(self, sequences: Sequence[TokenIds]) -> None:
-        n_tokens = sum(map(len, sequences))
-        limits = self._settings
-        if not sequences or min(map(len, sequences)) == 0:
-            raise InputError("a micro-batch needs at least one sequence, and each at least one token")
-        if n_tokens > limits.n_ubatch or len(sequences) > limits.n_seq_max:
-            raise InputError(
-                f"a micro-batch of {len(sequences)} sequences and {n_tokens} tokens is over the budget of "
-                f"n_seq_max={limits.n_seq_max} and n_ubatch={limits.n_ubatch}"
-            )
-        longest = max(map(len, sequences))
-        if longest > limits.n_ctx:
-            raise InputError(f"a sequence of {longest} tokens is longer than n_ctx={limits.n_ctx}")
 
     def _load_model(self) -> Any:
         params = api.llama_model_default_params()
@@ -230,7 +172,7 @@ class LlamaCppEngine:
         recent_errors.clear()
         model = api.llama_model_load_from_file(str(self._path).encode("utf-8"), params)
         if not model:
-            raise ModelFileError(self._refusal("load the model"))
+            raise ModelFileError(refusal(self._path, "load the model"))
         return model
 
     def _new_context(self) -> Any:
@@ -252,16 +194,8 @@ class LlamaCppEngine:
         recent_errors.clear()
         context = api.llama_init_from_model(self._model, params)
         if not context:
-            raise ModelFileError(self._refusal("make a context for the model"))
+            raise ModelFileError(refusal(self._path, "make a context for the model"))
         return context
-
-    def _refusal(self, what: str) -> str:
-        reason = "; ".join(recent_errors) or "it gave no reason"
-        return (
-            f"llama.cpp could not {what}: {self._path}. It said: {reason}. The file may be damaged "
-            "(download it again), made for a newer llama.cpp (pip install -U llama-cpp-python), or larger "
-            "than the free memory."
-        )
 
     def _free_context(self) -> None:
         if self._context is not None:
@@ -273,7 +207,7 @@ class LlamaCppEngine:
 
         A NaN from a GPU backend can stick to a context and spoil all that follows.
         """
-        self._check_open()
+        self._lifetime.check()
         values = compute()
         if np.isfinite(values).all():
             return values
@@ -297,23 +231,24 @@ class LlamaCppEngine:
         self._context = self._new_context()
 
     def _move_to_cpu(self) -> None:
-        with self._tokenizer_lock:
+        with self._vocabulary.lock:
             self._free_context()
             api.llama_model_free(self._model)
             self._on_gpu, self._model = False, None
             self._model = self._load_model()
-            self._vocab = api.llama_model_get_vocab(self._model)
+            self._vocabulary.read_from(self._model)
             self._context = self._new_context()
 
     def _compute(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
         self._process(sequences)
         out = np.empty((len(sequences), self.n_outputs), dtype=np.float32)
+        address, row_bytes = out.ctypes.data, 4 * self.n_outputs
         for i in range(len(sequences)):
             pointer = api.llama_get_embeddings_seq(self._context, i)
             if not pointer:
                 raise EngineError(f"llama.cpp gave no result for sequence {i} of {len(sequences)}")
             # Exactly n_outputs floats: with rank pooling the buffer holds n_cls_out, not n_embd.
-            out[i] = np.ctypeslib.as_array(pointer, shape=(self.n_outputs,))
+            ctypes.memmove(address + i * row_bytes, pointer, row_bytes)
         return out
 
     def _compute_tokens(self, tokens: TokenIds) -> NDArray[np.float32]:
@@ -326,7 +261,7 @@ class LlamaCppEngine:
     def _process(self, sequences: Sequence[TokenIds]) -> None:
         if self._context is None:  # A rebuild failed before, for want of memory perhaps.
             self._context = self._new_context()
-        batch = api.llama_batch(**self._arrays.fill(sequences, n_vocab=self._n_vocab))
+        batch = api.llama_batch(**self._arrays.fill(sequences, n_vocab=self._vocabulary.n_tokens))
         memory = api.llama_get_memory(self._context)
         if memory:
             api.llama_memory_clear(memory, True)

@@ -30,6 +30,14 @@ class BatchArrays:
         self._seq_ids = np.arange(n_sequences, dtype=np.int32)
         self._seq_id = np.zeros(n_tokens, dtype=np.uintp)
         self._output = np.ones(n_tokens, dtype=np.int8)
+        self._pointers: dict[str, Any] = {
+            "token": self._token.ctypes.data_as(_int32),
+            "embd": None,
+            "pos": self._pos.ctypes.data_as(_int32),
+            "n_seq_id": self._n_seq_id.ctypes.data_as(_int32),
+            "seq_id": self._seq_id.ctypes.data_as(ctypes.POINTER(_int32)),
+            "logits": self._output.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        }
 
     def fill(self, sequences: Sequence[TokenIds], *, n_vocab: int) -> dict[str, Any]:
         """The fields of one batch: sequence i has id i and positions from 0; every token is an output.
@@ -47,12 +55,4 @@ class BatchArrays:
         # Each token points at its sequence's id: an address into _seq_ids, four bytes an id.
         owner = np.repeat(np.arange(len(sequences), dtype=np.uintp), lengths)
         self._seq_id[:n_tokens] = np.uintp(self._seq_ids.ctypes.data) + owner * np.uintp(4)
-        return {
-            "n_tokens": n_tokens,
-            "token": self._token.ctypes.data_as(_int32),
-            "embd": None,
-            "pos": self._pos.ctypes.data_as(_int32),
-            "n_seq_id": self._n_seq_id.ctypes.data_as(_int32),
-            "seq_id": self._seq_id.ctypes.data_as(ctypes.POINTER(_int32)),
-            "logits": self._output.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        }
+        return {"n_tokens": n_tokens, **self._pointers}

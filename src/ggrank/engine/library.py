@@ -22,10 +22,12 @@ with short_spins():
 __all__ = [
     "api",
     "build_version",
+    "declare",
     "gpu_names",
     "library_files",
     "log",
     "recent_errors",
+    "refusal",
     "start_backend",
     "system_info",
 ]
@@ -75,18 +77,18 @@ def gpu_names() -> list[str]:
     return [_device_label(device) for device in devices if _device_type(device) in _GPU_TYPES]
 
 
-def _declare(name: str, result: Any, *arguments: Any) -> Any:
-    """A function of ggml-backend.h that llama-cpp-python does not declare."""
+def declare(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of ggml's that llama-cpp-python does not declare."""
     function = getattr(libggml, name)
     function.restype, function.argtypes = result, list(arguments)
     return function
 
 
-_device_count = _declare("ggml_backend_dev_count", ctypes.c_size_t)
-_device_get = _declare("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-_device_type = _declare("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
-_device_name = _declare("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
-_device_description = _declare("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
+_device_count = declare("ggml_backend_dev_count", ctypes.c_size_t)
+_device_get = declare("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+_device_type = declare("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+_device_name = declare("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
+_device_description = declare("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
 
 
 def _device_label(device: int) -> str:
@@ -105,3 +107,13 @@ def start_backend() -> None:
             api.llama_log_set(_on_log, ctypes.c_void_p(0))
             api.llama_backend_init()
             _started = True
+
+
+def refusal(path: Path, what: str) -> str:
+    """The message for a file that llama.cpp would not take, with its own last words."""
+    reason = "; ".join(recent_errors) or "it gave no reason"
+    return (
+        f"llama.cpp could not {what}: {path}. It said: {reason}. The file may be damaged (download it "
+        "again), made for a newer llama.cpp (pip install -U llama-cpp-python), or larger than the free "
+        "memory."
+    )

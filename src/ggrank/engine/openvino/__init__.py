@@ -1,0 +1,188 @@
+"""BERT and XLM-R on OpenVINO, from the same GGUF: for x86 processors, where its kernels are faster.
+
+Behind the same calls as llama.cpp's engine, which still turns text into token ids here and does nothing else.
+Knows token ids and micro-batches; no queries, documents or scores. Needs the extra ``openvino``.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggrank.engine.budget import check_budget
+from ggrank.engine.library import api
+from ggrank.engine.lifetime import Lifetime
+from ggrank.engine.openvino.compiled import compiled_graph
+from ggrank.engine.openvino.graph import BertShape, Precision
+from ggrank.engine.openvino.weights import Weights
+from ggrank.engine.vocabulary import Vocabulary, load_vocabulary
+from ggrank.errors import EngineError, InputError
+from ggrank.gguf_file import GgufFile, open_gguf
+from ggrank.hardware import find_processor
+from ggrank.types import Attention, EngineSettings, PoolingType, SpecialTokens, TokenIds
+
+__all__ = ["OpenVinoEngine", "precision_for"]
+
+STEP = 16
+"""Lengths are filled up to a multiple of this: OpenVINO prepares its kernels anew for each new shape."""
+
+_MASKED = np.float32(-1e9)
+_EXACT = ("f32", "f16", "bf16")
+
+
+def precision_for(file: GgufFile) -> Precision:
+    """How matrices are multiplied: exactly for a file of whole floats, else as fast as this processor can
+    without more noise than q8_0 has.
+    """
+    if file.quantization in _EXACT:
+        return "f32"
+    return "bf16" if "amx" in find_processor().features else "int8"
+
+
+class OpenVinoEngine:
+    """One GGUF, compiled for one way of pooling; `why_not_openvino` says which files it takes.
+
+    Safe to call from several threads.
+
+    Raises:
+        EngineError: OpenVINO could not compile it.
+
+    Example:
+        >>> from ggrank import Llama  # doctest: +SKIP
+        >>> with Llama.load("all-minilm-l6-v2", engine="openvino") as llama:  # doctest: +SKIP
+        ...     llama.engine
+        'openvino'
+    """
+
+    name = "openvino"
+    device = "CPU"
+    attention: Attention = "padded"
+
+    def __init__(self, path: Path, settings: EngineSettings) -> None:
+        file = open_gguf(path)
+        self._path, self._settings = path, settings
+        self._lifetime = Lifetime()
+        self._lock = threading.Lock()
+        self._weights = Weights(file)
+        self.n_embd = BertShape.of(file).n_embd
+        is_rank = settings.pooling_type is PoolingType.RANK
+        self.n_outputs = _n_labels(self._weights) if is_rank else self.n_embd
+        precision = precision_for(file)
+        with ThreadPoolExecutor(1) as other:  # A vocabulary of 250,000 pieces takes as long as the graph.
+            loading = other.submit(load_vocabulary, path)
+            self._graph = compiled_graph(file, self._weights, precision=precision, settings=settings)
+            self._request = self._graph.create_infer_request()
+            self._model = loading.result()
+        self._vocabulary = Vocabulary(self._model, self._lifetime)
+
+    @property
+    def special(self) -> SpecialTokens:
+        """The vocabulary's special tokens."""
+        return self._vocabulary.special
+
+    def control_tokens(self) -> dict[str, int]:
+        """The text of every control token and its id, such as ``{"[SEP]": 102}``."""
+        return self._vocabulary.control_tokens()
+
+    def tokenize(self, text: str, *, parse_special: bool = False) -> TokenIds:
+        """Token ids, shape (n_tokens,), int32; see `ggrank.engine.vocabulary.Vocabulary.tokenize`."""
+        return self._vocabulary.tokenize(text, parse_special=parse_special)
+
+    def detokenize(self, tokens: TokenIds) -> str:
+        """The text of token ids, special tokens left out."""
+        return self._vocabulary.detokenize(tokens)
+
+    def run(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
+        """Computes one micro-batch: shape (n_sequences, n_outputs), float32, as llama.cpp's engine gives it.
+
+        Raises:
+            InputError: the micro-batch is empty or over a budget, or has an unknown token id.
+            EngineError: the values are not finite.
+        """
+        check_budget(sequences, self._settings)
+        return self._finite(self._infer(sequences)).reshape(len(sequences), self.n_outputs)
+
+    def run_tokens(self, tokens: TokenIds) -> NDArray[np.float32]:
+        """Computes one sequence without pooling: shape (n_tokens, n_embd), float32.
+
+        Raises:
+            InputError, EngineError: as for `run`.
+        """
+        check_budget([tokens], self._settings)
+        return self._finite(self._infer([tokens])[0, : len(tokens)])
+
+    def close(self) -> None:
+        """Frees everything, after calls in other threads have ended; twice is fine."""
+        if not self._lifetime.in_this_process:
+            return  # A forked child shares the memory, but not the threads that would have to end.
+        with self._lock, self._vocabulary.lock:
+            if self._model is not None:
+                api.llama_model_free(self._model)
+                self._model = None
+                del self._request, self._graph, self._weights
+            self._lifetime.end()
+
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if getattr(self, "_vocabulary", None) is not None and not _is_finalizing():
+            self.close()
+
+    def _infer(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
+        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+        length = -(-int(lengths.max()) // STEP) * STEP
+        is_token = np.arange(length) < lengths[:, None]
+        self._lifetime.check()
+        with self._lock:
+            self._lifetime.check()
+            inputs = [
+                self._embedded(sequences, is_token),
+                np.where(is_token, np.float32(0), _MASKED)[:, None, None],
+            ]
+            if self._settings.pooling_type is PoolingType.MEAN:
+                inputs.append((is_token / lengths[:, None])[:, None].astype(np.float32))
+            elif self._settings.pooling_type is PoolingType.LAST:
+                inputs.append((np.arange(length) == lengths[:, None] - 1)[:, None].astype(np.float32))
+            found = self._request.infer(inputs, share_inputs=True, share_outputs=True)
+            out: NDArray[np.float32] = np.array(found[0])
+            return out
+
+    def _embedded(self, sequences: Sequence[TokenIds], is_token: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """The sum of each token's word, position and type vectors; shape (n_sequences, length, n_embd)."""
+        words, places = np.unique(np.concatenate(sequences).astype(np.int64), return_inverse=True)
+        n_vocab = self._vocabulary.n_tokens
+        if words[0] < 0 or words[-1] >= n_vocab:
+            raise InputError(f"token ids must be from 0 to {n_vocab - 1}")
+        length = is_token.shape[1]
+        n_positions = min(length, len(self._positions))
+        embedded = np.zeros((*is_token.shape, self.n_embd), np.float32)
+        embedded[is_token] = self._weights.rows("token_embd.weight", words)[places]
+        embedded[:, :n_positions] += self._positions[:n_positions]
+        return embedded
+
+    @cached_property
+    def _positions(self) -> NDArray[np.float32]:
+        """Each position's vector and that of token type 0, which every token has; (n_ctx_train, n_embd)."""
+        positions = self._weights.array("position_embd.weight")
+        if "token_types.weight" in self._weights:
+            positions = positions + self._weights.array("token_types.weight").reshape(-1, self.n_embd)[0]
+        return positions
+
+    def _finite(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not np.isfinite(values).all():
+            raise EngineError(
+                f"{self._path.name} computed values that are not finite (NaN or infinity) with OpenVINO. The "
+                "file is damaged (ggrank models verify), or this engine fails here: use engine='llama.cpp'."
+            )
+        return values
+
+
+def _n_labels(weights: Weights) -> int:
+    name = "cls.output.weight" if "cls.output.weight" in weights else "cls.weight"
+    shape = weights.shape(name)
+    return shape[0] if len(shape) > 1 else 1

@@ -1,0 +1,119 @@
+"""A graph compiled for this processor, kept on the disk, so that the next start only reads it.
+
+Knows OpenVINO's compiling and a folder; not the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+
+from ggrank.engine.openvino.graph import BertShape, Precision, build_graph
+from ggrank.engine.openvino.weights import Weights
+from ggrank.errors import EngineError
+from ggrank.gguf_file import GgufFile
+from ggrank.hardware import find_processor
+from ggrank.records import cache_dir
+from ggrank.types import EngineSettings
+
+log = logging.getLogger("ggrank.openvino")
+
+MOST_KEPT = 8
+"""Compiled graphs on the disk; each is about as large as its GGUF without the vocabulary."""
+
+_DIGEST = 32
+"""Bytes of the sha256 before a graph."""
+
+_VERSION = 1
+"""Of our graph; counts up when `build_graph` changes."""
+
+
+def compiled_graph(
+    file: GgufFile, weights: Weights, *, precision: Precision, settings: EngineSettings
+) -> Any:
+    """The compiled model: read from the disk, or built, compiled and written there.
+
+    Raises:
+        EngineError: OpenVINO refuses it.
+    """
+    core = ov.Core()
+    options = _options(precision, settings)
+    place = cache_dir() / "openvino" / f"{_key(file, precision, settings)}.blob"
+    found = _read(core, place, options)
+    if found is not None:
+        return found
+    try:
+        graph = build_graph(weights, BertShape.of(file), pooling=settings.pooling_type, precision=precision)
+        compiled = core.compile_model(graph, "CPU", options)
+    except RuntimeError as error:
+        what = str(error).strip().splitlines()[0][:300]
+        raise EngineError(
+            f"OpenVINO could not compile {file.path.name}: {what}. Use engine='llama.cpp'."
+        ) from error
+    _write(place, compiled)
+    return compiled
+
+
+def _options(precision: Precision, settings: EngineSettings) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32 if precision == "int8" else 0,
+        "INFERENCE_NUM_THREADS": settings.n_threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+
+
+def _key(file: GgufFile, precision: Precision, settings: EngineSettings) -> str:
+    """Of everything that a compiled graph depends on. The file counts by path, size and time of change."""
+    stat = file.path.stat()
+    source = (str(file.path.resolve()), stat.st_size, stat.st_mtime_ns)
+    facts = (
+        _VERSION,
+        version("openvino"),
+        find_processor(),
+        source,
+        settings.pooling_type,
+        precision,
+        settings.n_threads,
+    )
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def _read(core: ov.Core, place: Path, options: dict[str, Any]) -> Any:
+    """The graph of a file that is whole; None where there is none, or it is of no use."""
+    try:
+        with place.open("rb") as file:
+            digest, blob = file.read(_DIGEST), file.read()
+    except OSError:
+        return None
+    if hashlib.sha256(blob).digest() != digest:
+        return None
+    try:
+        os.utime(place)
+        return core.import_model(io.BytesIO(blob), "CPU", options)
+    except (RuntimeError, OSError) as error:
+        log.info("a compiled graph could not be read, and is made anew: %s", error)
+        return None
+
+
+def _write(place: Path, compiled: Any) -> None:
+    """Whole or not at all; a folder that cannot be written is no reason to fail."""
+    unfinished = place.with_suffix(f".{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        blob = compiled.export_model().getvalue()
+        unfinished.write_bytes(hashlib.sha256(blob).digest() + blob)
+        unfinished.replace(place)
+        for old in sorted(place.parent.glob("*.blob"), key=lambda path: path.stat().st_mtime)[:-MOST_KEPT]:
+            old.unlink()
+    except (OSError, RuntimeError) as error:
+        log.info("the compiled graph is not kept: %s", error)
+        unfinished.unlink(missing_ok=True)

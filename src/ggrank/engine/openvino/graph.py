@@ -1,0 +1,145 @@
+"""BERT and XLM-R as a graph of OpenVINO's operators, from a GGUF's tensors.
+
+    token vectors (sequences, length, n_embd) -> layers -> pooling -> head -> (sequences, n_outputs)
+
+Knows the network and how a matrix is stored in the graph; not tokens, files or batches. The network is that
+of ``src/models/bert.cpp`` and ``build_pooling`` in llama.cpp's ``llama-graph.cpp``, but for GELU: it is exact
+here, as in the original models, where llama.cpp takes an approximation from a table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as op
+
+from ggrank.engine.openvino.weights import Weights
+from ggrank.gguf_file import GgufFile
+from ggrank.types import PoolingType
+
+Precision = Literal["f32", "bf16", "int8"]
+"""How matrices are multiplied: "f32" exactly; "bf16" for AMX; "int8" in blocks of 32 with a scale each,
+weights and activations, which is what llama.cpp does with q8_0."""
+
+ONE_TOKEN = (PoolingType.CLS, PoolingType.RANK)
+"""Pooling that reads the first token alone: the last layer computes only that one."""
+
+Node = Any
+
+
+@dataclass(frozen=True)
+class BertShape:
+    """The numbers that a file's header gives of its network."""
+
+    n_layer: int
+    n_embd: int
+    n_head: int
+    epsilon: float
+
+    @classmethod
+    def of(cls, file: GgufFile) -> BertShape:
+        """Read from the header, which `ggrank.gguf_file` has checked."""
+        fact = {name: file.metadata[f"{file.architecture}.{name}"] for name in _FACTS}
+        return cls(*(fact[name] for name in _FACTS))
+
+
+_FACTS = ("block_count", "embedding_length", "attention.head_count", "attention.layer_norm_epsilon")
+
+
+def build_graph(
+    weights: Weights, shape: BertShape, *, pooling: PoolingType, precision: Precision
+) -> ov.Model:
+    """The model: inputs and outputs have dynamic shapes.
+
+    Inputs, all float32: ``tokens`` (sequences, length, n_embd), the sums of the embeddings; ``mask``
+    (sequences, 1, 1, length), 0 or a large negative number behind a sequence's end; with mean and last-token
+    pooling ``pool`` (sequences, 1, length), each token's share of the result.
+
+    Output: (sequences, n_outputs); without pooling (sequences, length, n_embd).
+    """
+    return _Builder(weights, shape, precision).build(pooling)
+
+
+class _Builder:
+    def __init__(self, weights: Weights, shape: BertShape, precision: Precision) -> None:
+        self._weights, self._shape, self._precision = weights, shape, precision
+
+    def build(self, pooling: PoolingType) -> ov.Model:
+        shape = self._shape
+        tokens = op.parameter([-1, -1, shape.n_embd], ov.Type.f32, name="tokens")
+        mask = op.parameter([-1, 1, 1, -1], ov.Type.f32, name="mask")
+        pool = op.parameter([-1, 1, -1], ov.Type.f32, name="pool")
+        x = self._norm(tokens, "token_embd_norm")
+        for i in range(shape.n_layer):
+            is_last = i + 1 == shape.n_layer
+            x = self._layer(x, mask, f"blk.{i}", first_token_only=is_last and pooling in ONE_TOKEN)
+        if pooling is PoolingType.NONE:
+            return ov.Model([op.result(x)], [tokens, mask], "bert")
+        if pooling in ONE_TOKEN:
+            head = self._head(self._flat(x)) if pooling is PoolingType.RANK else self._flat(x)
+            return ov.Model([op.result(head)], [tokens, mask], "bert")
+        return ov.Model(
+            [op.result(self._flat(op.matmul(pool, x, False, False)))], [tokens, mask, pool], "bert"
+        )
+
+    def _layer(self, x: Node, mask: Node, name: str, *, first_token_only: bool) -> Node:
+        query, key, value = self._projections(x, name, first_token_only=first_token_only)
+        x = _first_token(x) if first_token_only else x
+        attention = op.scaled_dot_product_attention(query, key, value, mask)
+        joined = op.reshape(op.transpose(attention, _ints(0, 2, 1, 3)), _ints(0, 0, self._shape.n_embd), True)
+        x = self._norm(op.add(x, self._dense(joined, f"{name}.attn_output")), f"{name}.attn_output_norm")
+        up = op.gelu(self._dense(x, f"{name}.ffn_up"), "erf")
+        return self._norm(op.add(x, self._dense(up, f"{name}.ffn_down")), f"{name}.layer_output_norm")
+
+    def _projections(self, x: Node, name: str, *, first_token_only: bool) -> list[Node]:
+        sources = {"q": _first_token(x) if first_token_only else x, "k": x, "v": x}
+        return [self._heads(self._dense(source, f"{name}.attn_{which}")) for which, source in sources.items()]
+
+    def _heads(self, x: Node) -> Node:
+        n_head = self._shape.n_head
+        split = op.reshape(x, _ints(0, 0, n_head, self._shape.n_embd // n_head), True)
+        return op.transpose(split, _ints(0, 2, 1, 3))
+
+    def _head(self, x: Node) -> Node:
+        if "cls.weight" in self._weights:
+            x = op.tanh(self._dense(x, "cls"))
+        return self._dense(x, "cls.output") if "cls.output.weight" in self._weights else x
+
+    def _norm(self, x: Node, name: str) -> Node:
+        scaled = op.mvn(x, _ints(-1), True, self._shape.epsilon, "INSIDE_SQRT")
+        return op.add(op.multiply(scaled, self._vector(f"{name}.weight")), self._vector(f"{name}.bias"))
+
+    def _dense(self, x: Node, name: str) -> Node:
+        product = op.matmul(x, self._matrix(f"{name}.weight"), False, True)
+        has_bias = f"{name}.bias" in self._weights
+        return op.add(product, self._vector(f"{name}.bias")) if has_bias else product
+
+    def _vector(self, name: str) -> Node:
+        return op.constant(self._weights.array(name).reshape(-1))
+
+    def _matrix(self, name: str) -> Node:
+        """A matrix as it is multiplied; one that the file keeps in whole floats is not rounded."""
+        weights, n_in = self._weights, self._weights.shape(name)[-1]
+        if self._precision == "f32" or not weights.is_quantized(name):
+            return op.constant(weights.array(name).reshape(-1, n_in))
+        if self._precision == "bf16":
+            halves = weights.array(name).reshape(-1, n_in).astype(np.float16)
+            return op.convert(op.constant(halves), "f32")
+        codes, scales = weights.blocks(name)
+        wide = op.multiply(op.convert(op.constant(codes), "f16"), op.constant(scales))
+        return op.convert(op.reshape(wide, _ints(len(codes), n_in), False), "f32")
+
+    def _flat(self, x: Node) -> Node:
+        """(sequences, 1, n_embd) as (sequences, n_embd)."""
+        return op.reshape(x, _ints(0, self._shape.n_embd), True)
+
+
+def _first_token(x: Node) -> Node:
+    return op.slice(x, _ints(0), _ints(1), _ints(1), _ints(1))
+
+
+def _ints(*values: int) -> Node:
+    return op.constant(np.array(values, np.int64))

@@ -1,0 +1,219 @@
+"""Measures which settings are fastest with one model on this machine, build and file.
+
+One setting after the other is changed and timed on the same texts; a change stays where it is faster by more
+than the noise, and where scores do not move by more than quantization moves them. What stays is remembered,
+and `ggrank.Llama.load` uses it from then on. Knows settings and clocks; not how anything is computed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggrank.engine.start import why_not_openvino
+from ggrank.errors import EngineError, ModelModeError
+from ggrank.hardware import find_processor
+from ggrank.llama import Llama
+from ggrank.loading import LoadedModel, load_model
+from ggrank.params import LlamaParams
+from ggrank.tuning import Tuned, has_openvino, remember_tuned
+from ggrank.types import EngineName, EngineSettings, Mode, PoolingType
+
+LEAST_GAIN = 1.05
+"""Less is within what two measurements of the same settings differ by on a quiet machine."""
+
+MOST_NOISE = 0.05
+"""Of the spread of logits, as a root mean square; q8_0's own noise is 0.01 to 0.03 of it."""
+
+LEAST_COSINE = 0.999
+"""Between the vectors of a text in both settings; q8_0's with the original's are 0.9993 to 0.9999."""
+
+SECONDS = 0.6
+"""How long one setting is timed, at least; and at least twice."""
+
+_WORDS = ("the", "of", "a", "valley", "river", "stone", "which", "travels", "slowly", "between", "mountains")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way to run: what differs from the rules, its speed, and why it was not taken, if so."""
+
+    name: str
+    tokens_per_second: float
+    rejected: str | None = None
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """What was tried and what stayed.
+
+    Attributes:
+        model: the file's name.
+        default: the rules' own settings, before any measuring.
+        tried: everything else, in order.
+        chosen: what is remembered; the same as ``default`` where nothing was faster.
+        settings: with which the model loads from now on.
+        gain: the speed of ``chosen`` over that of ``default``, both timed again in turns; 1.0 where they are
+            the same.
+    """
+
+    model: str
+    default: Measured
+    tried: tuple[Measured, ...]
+    chosen: str
+    settings: EngineSettings
+    gain: float
+
+
+def tune(params: LlamaParams, *, on_measured: Callable[[Measured], None] = lambda _: None) -> TuningReport:
+    """Measures a model for some seconds, and remembers what was fastest.
+
+    What ``params`` set themselves stays as it is. Interrupted, nothing is remembered.
+
+    Raises:
+        GgrankError: as `Llama.load`.
+    """
+    search = _Search(params, on_measured)
+    for options in search.options():
+        for tuned in options:
+            search.try_out(tuned)
+    return search.finish()
+
+
+class _Search:
+    def __init__(self, params: LlamaParams, on_measured: Callable[[Measured], None]) -> None:
+        self._params, self._on_measured = params, on_measured
+        model = self._load(Tuned())
+        if model.settings.pooling_type is PoolingType.NONE:
+            raise ModelModeError("a model without pooling cannot be tuned; load it with another pooling_type")
+        self._rules = model.settings
+        self._on_cpu = model.engine.device == "CPU"
+        self._file = model.file
+        with Llama(model) as llama:
+            self._texts = _texts(llama.n_ctx)
+            speed, self._expected = _time(llama, self._texts)
+        self._best, self._best_speed = Tuned(), speed
+        self._default = self._tell(Measured(_described(self._rules), speed))
+        self._tried: list[Measured] = []
+
+    def options(self) -> Iterator[list[Tuned]]:
+        """Groups of changes, each made to the best so far; what the caller has decided is left out."""
+        asked, rules = self._params, self._rules
+        may_change = asked.engine == "auto" and self._on_cpu and has_openvino()
+        if may_change and why_not_openvino(self._file) is None:
+            yield [replace(self._best, engine=_other_engine(rules.engine))]
+        if (self._best.engine or rules.engine) == "llama.cpp":
+            if asked.use_extra_bufts is None and self._on_cpu:
+                yield [replace(self._best, use_extra_bufts=not rules.use_extra_bufts)]
+            if asked.flash_attn is None and self._file.quantization != "f32":
+                yield [replace(self._best, flash_attn=not rules.flash_attn)]
+        if asked.n_ubatch is None and asked.n_batch is None:
+            yield [replace(self._best, n_ubatch=size) for size in (1024, 2048) if size > rules.n_ubatch]
+        if asked.n_threads is None and self._on_cpu:
+            yield [replace(self._best, n_threads=n) for n in _thread_counts(rules.n_threads)]
+
+    def try_out(self, tuned: Tuned) -> None:
+        """Times one change, and keeps it where it is right and faster."""
+        try:
+            model = self._load(tuned)
+        except EngineError as error:
+            self._tried.append(self._tell(Measured(_changes(tuned), 0.0, f"does not run here: {error}")))
+            return
+        with Llama(model) as llama:
+            speed, values = _time(llama, self._texts)
+            noise = _too_different(values, self._expected, llama.mode)
+        slower = speed < LEAST_GAIN * self._best_speed
+        rejected = noise or ("not faster" if slower else None)
+        self._tried.append(self._tell(Measured(_changes(tuned), speed, rejected)))
+        if rejected is None:
+            self._best, self._best_speed = tuned, speed
+
+    def finish(self) -> TuningReport:
+        gain = self._gain()
+        if gain < LEAST_GAIN:
+            self._best, gain = Tuned(), 1.0
+        remember_tuned(self._file, self._rules.pooling_type, self._best)
+        settings = replace(self._rules, **{k: v for k, v in asdict(self._best).items() if v is not None})
+        chosen = "the rules' own settings" if self._best == Tuned() else _changes(self._best)
+        tried = tuple(self._tried)
+        return TuningReport(self._file.path.name, self._default, tried, chosen, settings, gain)
+
+    def _gain(self) -> float:
+        """Of the best over the rules, timed in turns: a slower minute of the machine counts for both."""
+        if self._best == Tuned():
+            return 1.0
+        with Llama(self._load(Tuned())) as rules, Llama(self._load(self._best)) as best:
+            rounds = [(_time(rules, self._texts)[0], _time(best, self._texts)[0]) for _ in range(2)]
+        return max(speed for _, speed in rounds) / max(speed for speed, _ in rounds)
+
+    def _load(self, tuned: Tuned) -> LoadedModel:
+        return load_model(self._params, tuned=tuned)
+
+    def _tell(self, measured: Measured) -> Measured:
+        self._on_measured(measured)
+        return measured
+
+
+def _other_engine(engine: EngineName) -> EngineName:
+    return "llama.cpp" if engine == "openvino" else "openvino"
+
+
+def _time(llama: Llama, texts: list[str]) -> tuple[float, NDArray[np.float32]]:
+    """Tokens a second, the best of a few rounds, and the results."""
+    n_tokens = sum(map(llama.count_tokens, texts))
+    values, best, started = _compute(llama, texts), float("inf"), time.perf_counter()
+    n_rounds = 0
+    while n_rounds < 2 or time.perf_counter() - started < SECONDS:
+        began = time.perf_counter()
+        values = _compute(llama, texts)
+        best = min(best, time.perf_counter() - began)
+        n_rounds += 1
+    return n_tokens / best, values
+
+
+def _compute(llama: Llama, texts: list[str]) -> NDArray[np.float32]:
+    if llama.mode is Mode.EMBEDDING:
+        return llama.embed_many(texts)
+    return llama.rerank(" ".join(texts[7].split()[:8]), texts)  # One text answers it: logits far apart.
+
+
+def _too_different(found: NDArray[np.float32], expected: NDArray[np.float32], mode: Mode) -> str | None:
+    if mode is Mode.EMBEDDING:
+        least = float((found * expected).sum(axis=1).min())
+        return None if least >= LEAST_COSINE else f"vectors differ: cosine {least:.4f}"
+    noise = float(np.sqrt(np.mean((found - expected) ** 2))) / (float(np.std(expected)) or 1.0)
+    return None if noise <= MOST_NOISE else f"logits differ: by {noise:.0%} of their spread"
+
+
+def _texts(n_ctx: int) -> list[str]:
+    """Twenty texts as retrieval gives them: lengths spread around 60 words, the same each time."""
+    random = np.random.default_rng(20)
+    lengths = np.clip(np.exp(random.normal(np.log(60), 0.8, 20)), 8, min(300, n_ctx // 2)).astype(int)
+    return [" ".join(random.choice(_WORDS, n)) for n in lengths]
+
+
+def _thread_counts(n: int) -> list[int]:
+    """Others worth a try: all logical processors, and half of the physical ones where there are many."""
+    counts = {find_processor().n_cores, n // 2 if n >= 4 else n}
+    return sorted(counts - {n})
+
+
+def _described(settings: EngineSettings) -> str:
+    parts: list[str] = [settings.engine]
+    if settings.engine == "llama.cpp":
+        parts.append(f"flash_attn {_word(settings.flash_attn)}")
+        parts.append(f"use_extra_bufts {_word(settings.use_extra_bufts)}")
+    return ", ".join([*parts, f"n_ubatch {settings.n_ubatch}", f"n_threads {settings.n_threads}"])
+
+
+def _changes(tuned: Tuned) -> str:
+    found = {name: value for name, value in asdict(tuned).items() if value is not None}
+    return ", ".join(f"{name} {_word(value)}" for name, value in found.items())
+
+
+def _word(value: object) -> str:
+    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)

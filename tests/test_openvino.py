@@ -1,0 +1,150 @@
+"""The second engine: as right as the first, by itself and in company, and safe with what it keeps on disk.
+
+That it gives the original models' results in float32 is held by ``test_tiny_parity.py``; here are the bundled
+files, whose weights are quantized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gguf
+import numpy as np
+import openvino as ov
+import pytest
+
+import make_goldens_bundled
+import make_goldens_reranker
+import tiny_models
+from ggrank import Llama, PoolingType
+from ggrank.engine.openvino.graph import BertShape, build_graph
+from ggrank.engine.openvino.weights import Weights
+from ggrank.errors import ClosedError, ModelModeError
+from ggrank.gguf_file import open_gguf
+from ggrank.presets import bundled_path, presets
+
+EMBEDDER, RERANKER = "all-minilm-l6-v2", "ggrank-reranker-mini"
+TEXTS = [text for _, text in make_goldens_bundled.read_texts()]
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Iterator[Llama]:
+    with Llama.load(EMBEDDER, engine="openvino") as llama:
+        yield llama
+
+
+@pytest.fixture(scope="module")
+def reranker() -> Iterator[Llama]:
+    with Llama.load(RERANKER, engine="openvino") as llama:
+        yield llama
+
+
+def test_a_model_says_which_engine_computes(embedder: Llama) -> None:
+    assert (embedder.engine, embedder.device) == ("openvino", "CPU")
+
+
+def test_logits_are_as_near_to_transformers_as_llama_cpp_s(reranker: Llama) -> None:
+    expected = np.load(make_goldens_reranker.GOLDENS)
+    noise = np.abs(reranker.score_pairs(make_goldens_reranker.pairs()) - expected)
+    with Llama.load(RERANKER, engine="llama.cpp") as other:
+        noise_of_q8_0 = np.abs(other.score_pairs(make_goldens_reranker.pairs()) - expected)
+    assert np.mean(noise) < 1.1 * np.mean(noise_of_q8_0)
+    assert np.max(noise) < 1.5 * np.max(noise_of_q8_0)
+
+
+def test_a_logit_does_not_depend_on_its_company(reranker: Llama) -> None:
+    pairs = make_goldens_reranker.pairs()[:200]
+    alone = np.concatenate([reranker.score_pairs([pair]) for pair in pairs])
+    order = np.random.default_rng(5).permutation(len(pairs))
+    np.testing.assert_allclose(reranker.score_pairs([pairs[i] for i in order]), alone[order], atol=1e-4)
+
+
+def test_a_vector_does_not_depend_on_its_company(embedder: Llama) -> None:
+    alone = np.stack([embedder.embed(text) for text in TEXTS[:100]])
+    np.testing.assert_allclose(embedder.embed_many(TEXTS[:100]), alone, atol=1e-4)
+
+
+def test_bf16_moves_vectors_less_than_the_bound(embedder: Llama) -> None:
+    file = open_gguf(bundled_path(presets()[EMBEDDER]))
+    weights, core = Weights(file), ov.Core()
+    exact, rounded = (
+        core.compile_model(
+            build_graph(weights, BertShape.of(file), pooling=PoolingType.MEAN, precision=precision),
+            "CPU",
+            {"INFERENCE_PRECISION_HINT": precision},
+        )
+        for precision in ("f32", "bf16")
+    )
+    for text in TEXTS[:100]:
+        ids = np.array([101, *embedder.tokenize(text), 102])[:256]
+        tokens = weights.rows("token_embd.weight", ids) + weights.array("position_embd.weight")[: len(ids)]
+        tokens += weights.array("token_types.weight")[0]
+        shares = np.full((1, 1, len(ids)), 1 / len(ids), np.float32)
+        inputs = [tokens[None], np.zeros((1, 1, 1, len(ids)), np.float32), shares]
+        one, other = exact(inputs)[0][0], rounded(inputs)[0][0]
+        assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.9995
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q4_k_m", "f16"])
+def test_numbers_of_a_file_are_those_that_the_gguf_package_reads(kind: str, tmp_path: Path) -> None:
+    path = tiny_models.write("bert-reranker", tmp_path, dtype=kind)
+    weights = Weights(open_gguf(path))
+    for tensor in gguf.GGUFReader(path).tensors:
+        expected = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        np.testing.assert_array_equal(weights.array(tensor.name).reshape(expected.shape), expected)
+        if expected.ndim == 2:
+            rows = np.array([0, len(expected) - 1])
+            np.testing.assert_array_equal(weights.rows(tensor.name, rows), expected[rows])
+
+
+def test_blocks_of_a_q8_0_matrix_are_its_own(tmp_path: Path) -> None:
+    path = tiny_models.write("bert-reranker", tmp_path, dtype="q8_0")
+    weights, name = Weights(open_gguf(path)), "blk.0.ffn_up.weight"
+    codes, scales = weights.blocks(name)
+    np.testing.assert_array_equal(
+        (codes * scales.astype(np.float32)).reshape(len(codes), -1), weights.array(name)
+    )
+
+
+def test_a_network_that_it_does_not_know_is_an_error_and_left_to_llama_cpp(tmp_path: Path) -> None:
+    path = tiny_models.write("nomic-mean", tmp_path)
+    with pytest.raises(ModelModeError, match=r"nomic-bert.*engine='llama.cpp'"):
+        Llama.load(path, engine="openvino")
+    with Llama.load(path) as llama:
+        assert llama.engine == "llama.cpp"
+
+
+def test_a_graph_on_the_disk_that_is_damaged_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GGRANK_CACHE_DIR", str(tmp_path))
+    path = tiny_models.write("bert-reranker", tmp_path)
+    logits = []
+    for damage in (
+        lambda data: data,
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-9] + b"123456789",
+    ):
+        with Llama.load(path, engine="openvino") as llama:
+            logits.append(llama.rerank("river", ["a river", "a stone"]))
+        for blob in tmp_path.glob("openvino/*.blob"):
+            blob.write_bytes(damage(blob.read_bytes()))
+    np.testing.assert_array_equal(logits, [logits[0]] * 3)
+
+
+def test_threads_get_what_one_gets(reranker: Llama) -> None:
+    queries = TEXTS[:8]
+    expected = [reranker.rerank(query, TEXTS[:20]) for query in queries]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda query: reranker.rerank(query, TEXTS[:20]), queries))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_closed_model_says_so(tmp_path: Path) -> None:
+    llama = Llama.load(tiny_models.write("bert-mean", tmp_path), engine="openvino")
+    llama.close()
+    llama.close()
+    with pytest.raises(ClosedError):
+        llama.embed("a text")

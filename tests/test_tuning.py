@@ -1,0 +1,118 @@
+"""What was measured is used from then on, for the same file and builds only, and never against the caller."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny_models
+from command_line import ggrank, json_lines
+from ggrank import Llama, LlamaParams
+from ggrank.errors import InputError, ModelModeError
+from ggrank.gguf_file import open_gguf
+from ggrank.measuring import Measured, tune
+from ggrank.tuning import Tuned, recall_tuned, remember_tuned
+from ggrank.types import PoolingType
+
+
+@pytest.fixture(autouse=True)
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GGRANK_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tuning.json"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tiny_models.write("bert-reranker", tmp_path, dtype="q8_0")
+
+
+def keep(path: Path, tuned: Tuned) -> None:
+    remember_tuned(open_gguf(path), PoolingType.RANK, tuned)
+
+
+def settings_of(llama: Llama) -> tuple[str, bool, int, int]:
+    settings = llama._model.settings
+    return settings.engine, settings.flash_attn, settings.n_ubatch, settings.n_threads
+
+
+def test_a_model_loads_with_what_was_measured(path: Path) -> None:
+    keep(path, Tuned(engine="llama.cpp", flash_attn=False, n_ubatch=1024, n_threads=1))
+    with Llama.load(path) as llama:
+        assert settings_of(llama) == ("llama.cpp", False, 1024, 1)
+
+
+def test_what_the_caller_says_comes_first(path: Path) -> None:
+    keep(path, Tuned(engine="llama.cpp", flash_attn=False, n_ubatch=1024, n_threads=1))
+    with Llama.load(path, flash_attn=True, n_ubatch=640, n_threads=2, engine="openvino") as llama:
+        assert settings_of(llama) == ("openvino", True, 640, 2)
+
+
+def test_another_file_or_pooling_is_not_what_was_measured(path: Path) -> None:
+    keep(path, Tuned(n_ubatch=1024))
+    assert recall_tuned(open_gguf(path), PoolingType.CLS) == Tuned()
+    os.utime(path, ns=(1, 1))
+    assert recall_tuned(open_gguf(path), PoolingType.RANK) == Tuned()
+
+
+@pytest.mark.parametrize("facts", ["no JSON", '{"key": 3}', "replaced"])
+def test_a_damaged_record_is_none(path: Path, records: Path, facts: str) -> None:
+    keep(path, Tuned(n_ubatch=1024))
+    if facts == "replaced":
+        keys = json.loads(records.read_text())
+        facts = json.dumps({key: {"n_ubatch": 1, "colour": "red"} for key in keys})
+    records.write_text(facts)
+    assert recall_tuned(open_gguf(path), PoolingType.RANK) == Tuned()
+
+
+def test_tuning_tries_the_open_settings_and_remembers_what_it_reports(path: Path) -> None:
+    told: list[Measured] = []
+    report = tune(LlamaParams(path, engine="llama.cpp", n_ubatch=512), on_measured=told.append)
+    assert told == [report.default, *report.tried]
+    names = " ".join(measured.name for measured in report.tried)
+    assert "use_extra_bufts" in names
+    assert "flash_attn" in names
+    assert "n_ubatch" not in names
+    assert all(measured.tokens_per_second > 0 for measured in told)
+    assert report.gain >= 1
+    with Llama.load(path, engine="llama.cpp", n_ubatch=512) as llama:
+        assert llama._model.settings == report.settings
+
+
+def test_what_moves_logits_is_not_offered(tmp_path: Path) -> None:
+    path = tiny_models.write("bert-reranker", tmp_path, dtype="f32")
+    report = tune(LlamaParams(path, engine="llama.cpp", n_ubatch=512, n_threads=1))
+    assert "flash_attn" not in " ".join(measured.name for measured in report.tried)
+
+
+def test_tuned_or_not_the_logits_are_the_same_up_to_quantization(path: Path) -> None:
+    documents = ["a river in a valley", "towns between mountains", "stone"]
+    with Llama.load(path) as llama:
+        before = llama.rerank("which river?", documents)
+    keep(path, Tuned(engine="llama.cpp", flash_attn=False, use_extra_bufts=True, n_threads=1))
+    with Llama.load(path) as llama:
+        np.testing.assert_allclose(llama.rerank("which river?", documents), before, atol=0.2)
+
+
+def test_a_model_without_pooling_cannot_be_tuned(tmp_path: Path) -> None:
+    path = tiny_models.write("bert-mean", tmp_path)
+    with pytest.raises(ModelModeError, match="cannot be tuned"):
+        tune(LlamaParams(path, pooling_type=PoolingType.NONE))
+
+
+def test_an_unknown_engine_is_an_error_that_names_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"'auto', 'llama.cpp' or 'openvino', found 'onnx'"):
+        LlamaParams("all-minilm-l6-v2", engine="onnx")  # type: ignore[arg-type]
+
+
+def test_the_command_prints_a_table_for_people_and_json_for_programs(path: Path) -> None:
+    arguments = ["tune", "--model", str(path), "--engine", "llama.cpp", "--n-threads", "1"]
+    table = ggrank(*arguments, "--table").output
+    assert "built-in" in table
+    assert "remembered: " in table
+    (report,) = json_lines(ggrank(*arguments, "--json"))
+    assert report["settings"]["engine"] == "llama.cpp"
+    assert report["default"]["tokens_per_second"] > 0
