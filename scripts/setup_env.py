@@ -1,9 +1,9 @@
 """Makes an environment for ggrank: ``python scripts/setup_env.py VENV SET``.
 
 VENV is a folder such as ``.venv``. SET names a lock under ``requirements/``: ``run`` (what ggrank
-needs), ``test`` (and what its tests and linters need) or ``parity`` (and torch with the original
-models). ``make`` calls this before every command, so the usual answer is "nothing to do", given
-in a tenth of a second and without pip.
+needs), ``test`` (and what its tests and linters need), ``parity`` (and torch with the original
+models) or ``bench`` (and the libraries that it is measured beside). ``make`` calls this before every
+command, so the usual answer is "nothing to do", given in a tenth of a second and without pip.
 
 A stamp in the environment says what it holds. It is removed before anything changes and written
 when everything is done, so that an environment that was interrupted half-way is never believed:
@@ -33,7 +33,7 @@ import llama_wheel
 import toolchain
 from llama_wheel import ROOT, SetupError
 
-INCLUDED = {"run": {"run"}, "test": {"run", "test"}, "parity": {"run", "parity"}}
+INCLUDED = {"run": {"run"}, "test": {"run", "test"}, "parity": {"run", "parity"}, "bench": {"run", "bench"}}
 """The sets that an environment holds once it was made for one of them."""
 
 CHOICES = ("CMAKE_ARGS", "CC", "CXX", "LLAMA_CPP_PIP_ARGS", "LLAMA_CPP_WHEEL")
@@ -180,7 +180,7 @@ class Environment:
         say(f"installing what requirements/{name}.lock lists")
         lock = ROOT / "requirements" / f"{name}.lock"
         self.pip(["install", "--no-deps", "--require-hashes", "--requirement", str(lock)])
-        if name == "parity":  # not in that lock, since its build differs by platform: CONTRIBUTING.md
+        if name in ("parity", "bench"):  # in no lock, since its build differs by platform: CONTRIBUTING.md
             self.pip(["install", "--requirement", str(lock.with_name("torch.lock"))])
 
     def install_llama_cpp(self) -> None:

@@ -6,13 +6,15 @@ files, whose weights are quantized.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gguf
 import numpy as np
-import openvino as ov
 import pytest
 
 import make_goldens_bundled
@@ -20,6 +22,7 @@ import make_goldens_reranker
 import tiny_models
 from ggrank import Llama, PoolingType
 from ggrank.engine.openvino.graph import BertShape, build_graph
+from ggrank.engine.openvino.library import ov
 from ggrank.engine.openvino.weights import Weights
 from ggrank.errors import ClosedError, ModelModeError
 from ggrank.gguf_file import open_gguf
@@ -39,6 +42,29 @@ def embedder() -> Iterator[Llama]:
 def reranker() -> Iterator[Llama]:
     with Llama.load(RERANKER, engine="openvino") as llama:
         yield llama
+
+
+LOAD = """
+import pathlib, sys
+network = []
+sys.addaudithook(lambda event, _: event.startswith(("socket.", "subprocess.")) and network.append(event))
+from ggrank.engine.start import start_engine
+from ggrank.types import EngineSettings, PoolingType
+sizes = {"n_ctx": 64, "n_ubatch": 64, "n_seq_max": 1, "n_threads": 1}
+settings = EngineSettings(PoolingType.MEAN, **sizes, engine="openvino")
+start_engine(pathlib.Path(sys.argv[1]), settings)
+print(network, "openvino_telemetry" in sys.modules, "openvino" in sys.modules)
+"""
+
+
+def test_nothing_is_sent_or_written_home_when_openvino_is_imported(tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    path = str(bundled_path(presets()[EMBEDDER]))
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, path], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "[] False True\n", done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_says_which_engine_computes(embedder: Llama) -> None:

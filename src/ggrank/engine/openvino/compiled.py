@@ -13,9 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
-
 from ggrank.engine.openvino.graph import BertShape, Precision, build_graph
+from ggrank.engine.openvino.library import ov
 from ggrank.engine.openvino.weights import Weights
 from ggrank.errors import EngineError
 from ggrank.gguf_file import GgufFile

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as op
 
+from ggrank.engine.openvino.library import op, ov
 from ggrank.engine.openvino.weights import Weights
 from ggrank.gguf_file import GgufFile
 from ggrank.types import PoolingType

@@ -1,0 +1,193 @@
+"""``ggrank bench``: how fast this machine ranks, beside the peers that are there."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ggrank.hardware import find_processor
+
+if TYPE_CHECKING:
+    from ggrank.benchmark.growth import Point
+    from ggrank.benchmark.measuring import Event
+    from ggrank.benchmark.models import BenchModel
+    from ggrank.benchmark.subjects.available import Wish
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+PACKAGES = ("ggrank", "llama-cpp-python", "numpy", "openvino", "torch", "transformers",
+            "sentence-transformers", "onnxruntime", "tokenizers")  # fmt: skip
+
+
+@click.command(short_help="Measure speed and memory, beside the peers that are there.")
+@click.argument(
+    "folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="[FOLDER]..."
+)
+@click.option(
+    "--size",
+    type=click.Choice(["smallest", "small", "full"]),
+    default="small",
+    show_default=True,
+    help="How much is measured: seconds, minutes, or most of an hour.",
+)
+@click.option(
+    "--growth", is_flag=True, help="Instead, how time grows with passages, their length and threads."
+)
+@click.option(
+    "--quantization",
+    "quantizations",
+    multiple=True,
+    default=("q4_k_m", "q8_0"),
+    show_default=True,
+    metavar="NAME",
+    help="Which GGUF files. Repeatable.",
+)
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    type=click.Choice(["llama.cpp", "openvino", "auto"]),
+    help="Of ggrank; else each that is here. Repeatable.",
+)
+@click.option("--only", multiple=True, metavar="PART", help="Subjects with this in their name. Repeatable.")
+@click.option("--llama-server", "server", metavar="PATH", help="Else the one on PATH.")
+@click.option("--n-threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of every subject.")
+@click.option("--save-json", type=FILE, metavar="FILE", help="All figures.")
+@click.option("--save-markdown", type=FILE, metavar="FILE", help="The tables.")
+@click.option("--plot", type=FILE, metavar="FILE", help="A picture (.png, .svg, .pdf).")
+def bench(
+    folders: tuple[Path, ...],
+    size: str,
+    growth: bool,
+    quantizations: tuple[str, ...],
+    engines: tuple[str, ...],
+    only: tuple[str, ...],
+    server: str | None,
+    n_threads: int | None,
+    save_json: Path | None,
+    save_markdown: Path | None,
+    plot: Path | None,
+) -> None:
+    """Measure ggrank beside llama-server, sentence-transformers and ONNX Runtime, as far as they are here.
+
+    \b
+    ggrank bench                                  the bundled models
+    ggrank bench models/ --save-json result.json --plot result.png
+    ggrank bench models/ --growth --only ggrank
+
+    A FOLDER holds a model, or folders of models: GGUF files, and for the peers the same weights as Hugging
+    Face and ONNX files (scripts/make_benchmark_models.py). All is computed on the CPU, each subject in a
+    process of its own, in rounds that alternate. Ctrl-C ends with a table of what was measured.
+    """
+    from ggrank.benchmark import measured_peak
+    from ggrank.benchmark.models import bundled_models, models_in
+    from ggrank.benchmark.report import Report
+    from ggrank.benchmark.saving import save
+    from ggrank.benchmark.subjects.available import ENGINES, Wish
+    from ggrank.evaluation.saving import Outputs
+    from ggrank.tuning import default_threads
+
+    outputs = Outputs(save_json, save_markdown, plot)
+    outputs.check()
+    models = [model for folder in folders for model in models_in(folder)] or bundled_models()
+    wish = Wish(n_threads or default_threads(), quantizations, engines or ENGINES, _find_server(server), only)
+    events: list[Event | Point] = []
+    made_with = _made_with(wish, size)
+    interrupted = False
+    try:
+        made_with["flops"] = measured_peak(wish.n_threads)
+        for event in _events(models, wish, size, growth):
+            events.append(event)  # noqa: PERF402  # one by one, so that Ctrl-C leaves what there is
+    except KeyboardInterrupt:
+        interrupted = True
+    report = Report.of(events, made_with)
+    click.echo(report.to_markdown(), nl=False)
+    save(report, outputs)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _events(models: list[BenchModel], wish: Wish, size: str, growth: bool) -> Iterator[Event | Point]:
+    from ggrank.benchmark.cells import SIZES
+    from ggrank.benchmark.growth import grow
+    from ggrank.benchmark.measuring import measure
+
+    started = time.monotonic()
+
+    def say(message: str) -> None:
+        click.echo(f"{time.monotonic() - started:6.0f} s  {message}", err=True)
+
+    for model in models:
+        if growth:
+            yield from grow(model, wish, SIZES[size], threads=_thread_counts(), say=say)
+        else:
+            yield from measure(model, wish, SIZES[size], say=say)
+
+
+def _thread_counts() -> list[int]:
+    """1, 2, 4 ... and all."""
+    n = find_processor().n_cores
+    return [*(2**i for i in range(n.bit_length()) if 2**i < n), n]
+
+
+def _find_server(chosen: str | None) -> str:
+    """The program's path; "" where there is none.
+
+    Raises:
+        UsageError: the one that was named is not there.
+    """
+    found = shutil.which(chosen or "llama-server")
+    if chosen and not found:
+        raise click.UsageError(f"{chosen} is no program; expected the path of llama-server")
+    return found or ""
+
+
+def _made_with(wish: Wish, size: str) -> dict[str, Any]:
+    """What somebody needs to do it again."""
+    processor = find_processor()
+    return {
+        "command": shlex.join(["ggrank", *sys.argv[1:]]),
+        "size": size,
+        "threads": wish.n_threads,
+        "processor": processor.name,
+        "cores": processor.n_cores,
+        "features": list(processor.features),
+        "memory in MB": _memory_bytes() // 1_000_000,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "llama-server": _server_version(wish.server),
+        "flops": 0.0,
+    }
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _server_version(server: str) -> str:
+    if not server:
+        return "not here"
+    done = subprocess.run([server, "--version"], capture_output=True, text=True)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    return next((line for line in lines if line.startswith("version")), lines[-1] if lines else "?")
