@@ -48,7 +48,7 @@ LOAD = """
 import pathlib, sys
 network = []
 sys.addaudithook(lambda event, _: event.startswith(("socket.", "subprocess.")) and network.append(event))
-from ggrank.engine.start import start_engine
+from ggrank.engine import start_engine
 from ggrank.types import EngineSettings, PoolingType
 sizes = {"n_ctx": 64, "n_ubatch": 64, "n_seq_max": 1, "n_threads": 1}
 settings = EngineSettings(PoolingType.MEAN, **sizes, engine="openvino")

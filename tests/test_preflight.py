@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import tiny_models
-from ggrank.engine import library_files
+from ggrank.engine.library import library_files
 from ggrank.errors import EngineError, GgrankWarning, ModelFileError
 from ggrank.preflight import build_verdict, prove_file, safe_settings
 from ggrank.types import EngineSettings, PoolingType

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ggrank.engine.start import start_engine
+from ggrank.engine import start_engine
 from ggrank.errors import EngineError, GgrankError, ModelFileError
 from ggrank.gguf_file import GgufFile, check_usable, open_gguf
 from ggrank.heads import choose_pooling, warn_of_doubts

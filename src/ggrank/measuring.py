@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.engine.start import why_not_openvino
+from ggrank.engine import why_not_openvino
 from ggrank.errors import EngineError, ModelModeError
 from ggrank.hardware import find_processor
 from ggrank.llama import Llama

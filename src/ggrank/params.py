@@ -25,7 +25,7 @@ DEFAULT_N_SEQ_MAX = 128
 """Most sequences of a micro-batch; llama.cpp's own limit is 256."""
 
 DEFAULT_CACHE_LIMIT = 1_000_000_000
-"""Bytes: 12 million scores of pairs, or 480,000 vectors of 384."""
+"""Bytes: 13 million scores of pairs, or 600,000 vectors of 384."""
 
 _LIMITS = {
     "n_ctx": (16, 131_072),

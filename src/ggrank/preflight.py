@@ -238,7 +238,7 @@ _TRIAL_TEXTS = (
 
 
 def _try_out(path: Path, settings: EngineSettings, reference: str | None) -> str:
-    from ggrank.engine.start import start_engine
+    from ggrank.engine import start_engine
 
     engine = start_engine(path, settings)
     if reference is not None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from ggrank.engine.start import why_not_openvino
+from ggrank.engine import why_not_openvino
 from ggrank.errors import EngineError, ModelModeError
 from ggrank.gguf_file import GgufFile
 from ggrank.hardware import find_processor
@@ -79,12 +79,13 @@ def choose_engine(asked: str, *, tuned: Tuned, file: GgufFile, n_gpu_layers: int
         return "llama.cpp"
     if tuned.engine is not None:
         return tuned.engine
-    return "openvino" if openvino_pays(file) and not _has_gpu(n_gpu_layers) else "llama.cpp"
+    pays = why_not_openvino(file) is None and openvino_is_faster_here() and not _has_gpu(n_gpu_layers)
+    return "openvino" if pays else "llama.cpp"
 
 
-def openvino_pays(file: GgufFile) -> bool:
-    """Whether OpenVINO can compute a file, and this processor has what makes it faster."""
-    return why_not_openvino(file) is None and not _VNNI.isdisjoint(find_processor().features)
+def openvino_is_faster_here() -> bool:
+    """Whether this processor has what makes OpenVINO faster than llama.cpp: VNNI or AMX."""
+    return not _VNNI.isdisjoint(find_processor().features)
 
 
 def has_openvino() -> bool:

@@ -82,7 +82,7 @@ def _echo_footer(llama: Llama, rankings: list[Timed], *, n_passages: int, load_s
     echo_facts(
         llama.model_path.name,
         f"{llama.mode}, {rankings[0].scale}",
-        f"runs on {llama.device}",
+        f"runs on {llama.device} ({llama.engine})",
         f"{n_passages} passages",
         f"{n_tokens:,} tokens in {1000 * seconds:,.0f} ms",
         f"loaded in {1000 * load_seconds:,.0f} ms",

@@ -66,7 +66,8 @@ def embed(
             click.echo(f"{output}: {len(documents):,} x {llama.n_embd} float32", err=True)
         elif wants_table(as_table):
             _echo_table(documents, [vector for part in parts for vector in part])
-            echo_facts(llama.model_path.name, f"runs on {llama.device}", f"{llama.n_embd} numbers a text")
+            runs_on = f"runs on {llama.device} ({llama.engine})"
+            echo_facts(llama.model_path.name, runs_on, f"{llama.n_embd} numbers a text")
         else:
             _echo_json(documents, parts)
 

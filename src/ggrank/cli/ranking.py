@@ -125,7 +125,7 @@ def echo_footer(llama: Llama, ranking: Timed, n_documents: int) -> None:
     echo_facts(
         llama.model_path.name,
         f"{llama.mode}, {ranking.scale}",
-        f"runs on {llama.device}",
+        f"runs on {llama.device} ({llama.engine})",
         f"{n_documents:,} document{'' if n_documents == 1 else 's'}",
         f"{ranking.n_tokens:,} tokens",
         f"{1000 * ranking.seconds:,.0f} ms",

@@ -55,8 +55,8 @@ class OpenVinoEngine:
         EngineError: OpenVINO could not compile it.
 
     Example:
-        >>> from ggrank import Llama  # doctest: +SKIP
-        >>> with Llama.load("all-minilm-l6-v2", engine="openvino") as llama:  # doctest: +SKIP
+        >>> from ggrank import Llama
+        >>> with Llama.load("all-minilm-l6-v2", engine="openvino") as llama:
         ...     llama.engine
         'openvino'
     """
