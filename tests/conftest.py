@@ -22,15 +22,6 @@ if importlib.util.find_spec("torch") is None:
     collect_ignore.append(str(HERE / "parity"))
 
 
-_NEEDS = {"onnx_models.py": "onnxruntime", "torch_models.py": "torch"}
-
-
-def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Modules of the benchmark's peers, which only `make bench` installs, have no doctests that could run."""
-    needed = _NEEDS.get(collection_path.name)
-    return True if needed is not None and importlib.util.find_spec(needed) is None else None
-
-
 def pytest_configure(config: pytest.Config) -> None:
     scratch = tempfile.mkdtemp(prefix="ggrank-tests-")
     config.add_cleanup(lambda: shutil.rmtree(scratch, ignore_errors=True))
