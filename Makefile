@@ -21,13 +21,16 @@ endif
 
 SET_UP := @$(PYTHON) scripts/setup_env.py
 
-.PHONY: help demo test parity lint check-stock-build lock clean
+BENCH_MODELS := build/benchmark-models
+
+.PHONY: help demo test parity bench lint check-stock-build lock clean
 .NOTPARALLEL: # two setups at once would get in each other's way
 
 help:
 	@echo "make demo               rank real text with the bundled model"
 	@echo "make test               the tests"
 	@echo "make parity             the tests that recompute with torch and the original models"
+	@echo "make bench              speed and memory beside llama-server, torch and ONNX Runtime; BENCH=\"--size full\""
 	@echo "make lint               ruff and mypy"
 	@echo "make check-stock-build  prove that ggrank is right on a stock build of llama-cpp-python"
 	@echo "make lock               resolve the dependencies anew (requirements/)"
@@ -45,6 +48,12 @@ parity:
 	$(SET_UP) .venv-parity parity
 	.venv-parity/$(BIN)/python -m pytest -m parity
 
+bench:
+	$(SET_UP) .venv-bench bench
+	@.venv-bench/$(BIN)/python scripts/make_benchmark_models.py $(BENCH_MODELS)
+	@server=$$(.venv-bench/$(BIN)/python scripts/build_llama_server.py) && \
+	  .venv-bench/$(BIN)/python -m ggrank bench $(BENCH_MODELS) --llama-server "$$server" $(BENCH)
+
 lint:
 	$(SET_UP) .venv test
 	.venv/$(BIN)/python -m ruff check .
@@ -59,5 +68,5 @@ lock:
 	.venv/$(BIN)/python scripts/lock_requirements.py
 
 clean:
-	rm -rf .venv .venv-parity build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-bench build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,18 +18,15 @@ syllables, so that ordinary text gets about as many tokens as with the original.
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import logging
 import sys
-from collections.abc import Iterator
+import warnings
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import gguf
-import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
@@ -37,16 +34,13 @@ sys.path[:0] = [str(TESTS), str(ROOT / "src")]
 
 import build_bundled_models  # noqa: E402
 import tiny_models  # noqa: E402
-from ggrank.gguf_file import open_gguf  # noqa: E402
-from tiny import vocab, weights  # noqa: E402
+from benchmark_tokenizers import Json, add_unigram, unigram, wordpiece  # noqa: E402
+from tiny import weights  # noqa: E402
 from tiny.weights import Shape, Weights  # noqa: E402
-
-Json = dict[str, Any]
 
 QUANTIZATIONS = ("q8_0", "q4_k_m")
 SEED = 4
 MOST_TOKENS = 512
-BUNDLED = build_bundled_models.MODELS / build_bundled_models.MODEL_FILE
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write models of known shapes to measure.")
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
+    logging.basicConfig(level=logging.ERROR)
     logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # else one line per tensor
+    warnings.simplefilter("ignore")  # what torch says of its own exporter
     for recipe in RECIPES:
         make(recipe, folder / recipe.name)
     return 0
@@ -120,76 +116,6 @@ def draw(recipe: Recipe) -> Weights:
         return weights.bert(recipe.shape, SEED)
     head = weights.roberta_head(recipe.shape, SEED + 1, n_labels=1)
     return weights.bert(recipe.shape, SEED, unused_positions=2) | head
-
-
-# -- tokenizers, in the form of tokenizer.json
-
-
-def bundled_tokens() -> list[str]:
-    """The bundled model's WordPiece vocabulary as BERT writes it, ``##`` before what continues a word."""
-    special = set(build_bundled_models.SPECIAL_TOKENS)
-    tokens = open_gguf(BUNDLED).strings("tokenizer.ggml.tokens")
-    return [_plain(token) if token not in special else token for token in tokens]
-
-
-def _plain(token: str) -> str:
-    return token[1:] if token.startswith("\u2581") else f"##{token}"
-
-
-def wordpiece() -> Json:
-    """BERT's tokenizer with that vocabulary."""
-    ids = {token: i for i, token in enumerate(bundled_tokens())}
-    return _with_vocabulary("wordpiece", ids, ids)
-
-
-def unigram(size: int) -> Json:
-    """XLM-R's tokenizer, with ``size`` pieces."""
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    pieces = [*special, *islice(_pieces(), size - len(special) - 1), "<mask>"]
-    # Scores as Zipf's law gives them; sentencepiece's lie between -3 and -15 too.
-    scores = (
-        [0.0] * len(special) + [-3.0 - float(np.log(i + 1)) for i in range(size - len(special) - 1)] + [0.0]
-    )
-    ids = {piece: i for i, piece in enumerate(pieces)}
-    return _with_vocabulary("unigram", [list(pair) for pair in zip(pieces, scores, strict=True)], ids)
-
-
-def _pieces() -> Iterator[str]:
-    """Words in BERT's order (by frequency), their parts and characters, then made-up ones; none twice."""
-    tokens = [token for token in bundled_tokens() if not token.startswith("[")]
-    words = [token for token in tokens if len(token) > 1 and not token.startswith("##")]
-    parts = [token.removeprefix("##") for token in tokens if token.startswith("##")]
-    characters = sorted({c for token in tokens for c in token.removeprefix("##")})
-    beginnings = (f"\u2581{word}" for word in words)
-    seen: set[str] = set()
-    for piece in chain(beginnings, "\u2581", parts, characters, _made_up()):
-        if piece not in seen:
-            seen.add(piece)
-            yield piece
-
-
-def _made_up() -> Iterator[str]:
-    random = np.random.default_rng(SEED)
-    starts, ends = "bdfgklmnprstvz", ("", "n", "r", "s")
-    syllables = [first + vowel + last for first in starts for vowel in "aeiou" for last in ends]
-    while True:
-        chosen = random.integers(len(syllables), size=(10_000, 3))
-        yield from ("\u2581" + "".join(syllables[i] for i in row) for row in chosen.tolist())
-
-
-def _with_vocabulary(name: str, vocabulary: Any, ids: dict[str, int]) -> Json:
-    """A tokenizer of the tests with another vocabulary, and the special tokens where that has them."""
-    data = vocab.read(name)
-    added = [{**token, "id": ids[token["content"]]} for token in data["added_tokens"]]
-    template = data["post_processor"]
-    known = template["special_tokens"]
-    special = {token: {**known[token], "ids": [ids[token]]} for token in known}
-    return {
-        **data,
-        "added_tokens": added,
-        "model": {**data["model"], "vocab": vocabulary},
-        "post_processor": {**template, "special_tokens": special},
-    }
 
 
 # -- GGUF
@@ -221,31 +147,6 @@ def write_gguf(recipe: Recipe, values: Weights, tokenizer: Json, folder: Path) -
     writer.close()
     for quantization in QUANTIZATIONS:
         tiny_models.write(recipe.name, folder, dtype=quantization)
-
-
-def add_unigram(writer: gguf.GGUFWriter, tokenizer: Json) -> None:
-    """XLM-R's fields; ``tiny/vocab.py`` says where they come from."""
-    pieces = tokenizer["model"]["vocab"]
-    ids = {piece: i for i, (piece, _) in enumerate(pieces)}
-    kinds = {token["content"]: gguf.TokenType.CONTROL for token in tokenizer["added_tokens"]}
-    kinds["<unk>"] = gguf.TokenType.UNKNOWN
-    writer.add_tokenizer_model("t5")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list([piece for piece, _ in pieces])
-    writer.add_token_scores([score for _, score in pieces])
-    writer.add_token_types([kinds.get(piece, gguf.TokenType.NORMAL) for piece, _ in pieces])
-    writer.add_add_space_prefix(True)
-    writer.add_remove_extra_whitespaces(True)
-    writer.add_precompiled_charsmap(base64.b64decode(tokenizer["normalizer"]["precompiled_charsmap"]))
-    writer.add_bos_token_id(ids["<s>"])
-    writer.add_eos_token_id(ids["</s>"])
-    writer.add_unk_token_id(ids["<unk>"])
-    writer.add_sep_token_id(ids["</s>"])
-    writer.add_pad_token_id(ids["<pad>"])
-    writer.add_mask_token_id(ids["<mask>"])
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(True)
-    writer.add_add_sep_token(True)
 
 
 # -- Hugging Face

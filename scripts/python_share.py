@@ -4,8 +4,8 @@
     $ python scripts/python_share.py models/bge-reranker-base-shape/bge-reranker-base-shape-q4_k_m.gguf
 
 The network is computed inside one call, `llama_encode` (`llama_decode` for causal models, OpenVINO's
-`InferRequest.infer`). That call is timed from outside; all the rest is Python's: checking texts, tokenising, pairing,
-packing, filling batches, reading back, sorting. The tokenizer's own C++ counts as Python's too.
+`InferRequest.infer`). That call is timed from outside; all the rest is Python's: checking texts, tokenising,
+pairing, packing, filling batches, reading back, sorting. The tokenizer's own C++ counts as Python's too.
 """
 
 from __future__ import annotations

@@ -309,6 +309,30 @@ def test_a_damaged_file_gives_no_wrong_number_and_no_error_and_is_soon_of_use_ag
         assert assert_nothing_wrong(cache, 500) == 500
 
 
+@pytest.mark.parametrize(
+    ("place", "others"),
+    [
+        (47, b"\xff"),  # the header's schema format: "unsupported file format"
+        (b"CREATE TABLE result", b"CREATE TABL\xc1"),  # quoted in a message that is no UTF-8
+        (b"tableresult", b"tablerefult"),  # "no such table"
+    ],
+)
+def test_damage_to_the_schema_is_told_of_and_the_cache_started_afresh(
+    place: int | bytes, others: bytes, tmp_path: Path
+) -> None:
+    with opened(tmp_path) as cache:
+        cache.put_many(cache.keys(inputs(500)), numbers(500))
+    data = bytearray((tmp_path / FILE).read_bytes())
+    start = place if isinstance(place, int) else data.index(place)
+    data[start : start + len(others)] = others
+    (tmp_path / FILE).write_bytes(data)
+    with pytest.warns(GgrankWarning, match="started afresh"):
+        cache = ResultCache(tmp_path, limit=10**9, context=b"a model")
+    with closing(cache):
+        cache.put_many(cache.keys(inputs(500)), numbers(500))
+        assert assert_nothing_wrong(cache, 500) == 500
+
+
 def test_a_file_that_is_something_else_is_told_of_and_replaced(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("not a database " * 1000)
     with pytest.warns(GgrankWarning, match=r"is damaged \(file is not a database\); it is started afresh"):

@@ -24,7 +24,7 @@ from ggrank import Index, Llama
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
-TEXTS = [f"Passage {i} is about the number {i * i} and the year {1500 + i}." for i in range(300)]
+TEXTS = [f"Passage {i} is about the number {i * i} and the year {1500 + i}." for i in range(1500)]
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,11 @@ def expected(embedder: Llama) -> dict[str, NDArray[np.float32]]:
 
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus of 270 records, and 30 files."""
+    """A corpus of 1,470 records, and 30 files."""
     folder = tmp_path_factory.mktemp("documents")
-    records = (json.dumps({"id": i, "text": text}) for i, text in enumerate(TEXTS[:270]))
+    records = (json.dumps({"id": i, "text": text}) for i, text in enumerate(TEXTS[:1470]))
     (folder / "corpus.jsonl").write_text("\n".join(records))
-    for i, text in enumerate(TEXTS[270:]):
+    for i, text in enumerate(TEXTS[1470:]):
         (folder / f"{i:02}.txt").write_text(text)
     return folder
 

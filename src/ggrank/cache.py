@@ -37,6 +37,9 @@ TIMEOUT_SECONDS = 5.0
 _N_EVICTED = 128
 """Rows that go at once when the file is full."""
 
+_DAMAGED = ("unsupported file format", "no such table", "no such column")
+"""Operational errors that come from the file's bytes; all others, from the disk or its rights."""
+
 _DAY_SECONDS = 86_400
 
 _TABLES = (
@@ -147,9 +150,11 @@ class ResultCache:
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 log.info("%s is busy; going on without it this time", self._path)
+            elif any(words in str(error) for words in _DAMAGED):
+                self._start_afresh(error)
             else:
                 self._give_up(error)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes what it read
             self._start_afresh(error)
         except OSError as error:
             self._give_up(error)

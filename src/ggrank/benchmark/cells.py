@@ -73,8 +73,8 @@ class Size:
 
 SIZES = {
     "smallest": Size(2, {32: 4, 128: 2}, 32, 6, 2, (2, 4, 8), 1),
-    "small": Size(5, {32: 64, 128: 32, 384: 16}, 128, 100, 20, (10, 30, 100, 300, 1000), 1),
-    "full": Size(9, {32: 128, 128: 64, 384: 24}, 128, 100, 25, (10, 30, 100, 300, 1000, 3000, 10_000), 2),
+    "small": Size(5, {32: 64, 128: 32, 384: 16}, 128, 100, 20, (10, 30, 100, 300, 1000), 3),
+    "full": Size(9, {32: 128, 128: 64, 384: 24}, 128, 100, 25, (10, 30, 100, 300, 1000, 3000, 10_000), 3),
 }
 
 
@@ -84,13 +84,17 @@ class CellMaker:
     Args:
         count_tokens: of a text, without special tokens.
         n_special: tokens of a sequence beside its query and document.
+        n_ctx: the longest sequence that the model takes.
         is_reranker: the sequences are pairs, so that a query is part of each.
     """
 
-    def __init__(self, count_tokens: Callable[[str], int], *, n_special: int, is_reranker: bool) -> None:
+    def __init__(
+        self, count_tokens: Callable[[str], int], *, n_special: int, n_ctx: int, is_reranker: bool
+    ) -> None:
         self._count = count_tokens
         self._writer = Writer(count_tokens)
         self._n_special = n_special
+        self._n_ctx = n_ctx
         self._is_reranker = is_reranker
 
     def cells(self, size: Size) -> Iterator[Cell]:
@@ -115,7 +119,8 @@ class CellMaker:
         return self._n_special + (QUERY_TOKENS if self._is_reranker else 0)
 
     def _mixed(self, n: int) -> Request:
-        return self._request(self._writer.lengths(n, least=LEAST, most=MOST))
+        most = min(MOST, self._n_ctx - self._around)
+        return self._request(self._writer.lengths(n, least=min(LEAST, most), most=most))
 
     def _request(self, lengths: list[int]) -> Request:
         query = self._writer.passage(QUERY_TOKENS)

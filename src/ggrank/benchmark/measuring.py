@@ -81,6 +81,12 @@ class Failed:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Reference:
+    name: str
+    scores: Scores
+
+
 Event = Begun | Sample | Peak | Agreed | Failed
 
 
@@ -109,6 +115,7 @@ def cell_maker(model: BenchModel) -> Iterator[CellMaker]:
         yield CellMaker(
             lambda text: len(llama.tokenize(text)),
             n_special=llama.rank("", [""]).n_tokens if is_reranker else llama.count_tokens(""),
+            n_ctx=llama.n_ctx,
             is_reranker=is_reranker,
         )
 
@@ -160,7 +167,7 @@ class Bench:
         cell: Cell,
         workers: dict[str, Worker],
         scores: dict[str, Scores],
-        reference: Scores | None,
+        reference: _Reference | None,
         rounds: int,
     ) -> Iterator[Event]:
         """A round to warm up, whose scores are compared, then those that count."""
@@ -183,7 +190,7 @@ class Bench:
         if run.peak_bytes is not None:
             yield Peak(self._model.name, name, cell, run.peak_bytes)
 
-    def _reference_scores(self, cells: Sequence[Cell]) -> Scores | None:
+    def _reference_scores(self, cells: Sequence[Cell]) -> _Reference | None:
         """The float32 file's; None without that file."""
         subject = reference_for(self._model, self._wish)
         if subject is None:
@@ -191,17 +198,16 @@ class Bench:
         with Worker(subject, n_threads=subject.n_threads) as worker:
             worker.load()
             runs = [worker.run(cell, scores=True) for cell in cells]
-        return [scores for run in runs for scores in run.scores or []]
+        return _Reference(subject.name, [scores for run in runs for scores in run.scores or []])
 
-    def _agreed(self, name: str, scores: dict[str, Scores], reference: Scores | None) -> Iterator[Agreed]:
+    def _agreed(self, name: str, scores: dict[str, Scores], reference: _Reference | None) -> Iterator[Agreed]:
         """Against the float32 file, or against the first subject."""
         first = next(iter(scores))
-        against = scores[first] if reference is None else reference
-        seen = min(len(scores[name]), len(against))
-        label = first if reference is None else "ggrank f32"
+        against = reference or _Reference(first, scores[first])
+        seen = min(len(scores[name]), len(against.scores))
         if seen:
-            found = agreement(scores[name][:seen], against[:seen])
-            yield Agreed(self._model.name, name, label, found)
+            found = agreement(scores[name][:seen], against.scores[:seen])
+            yield Agreed(self._model.name, name, against.name, found)
 
 
 def attempt(model: str, left: dict[str, K], name: str, act: Callable[[K], T]) -> T | Failed:

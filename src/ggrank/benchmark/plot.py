@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ggrank.benchmark.cells import FIRST_RANKING
 from ggrank.benchmark.growth import Axis, Point
 from ggrank.benchmark.ratios import spread
-from ggrank.benchmark.report import MEGABYTE, ModelReport, Report
+from ggrank.benchmark.report import ModelReport, Report
 from ggrank.benchmark.subjects import Subject
+from ggrank.benchmark.tables import MEGABYTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ _SMALL = 8.5
 
 @dataclass(frozen=True)
 class _Look:
-    """Of a subject: its kind's colour, and a marker that tells it from others of that kind."""
+    """Of a subject: its kind's colour (ggrank's second engine has its own), and a marker within the kind."""
 
     color: str
     marker: str
@@ -85,7 +86,8 @@ def _looks(subjects: Sequence[Subject]) -> dict[str, _Look]:
         number = seen[subject.kind]
         seen[subject.kind] += 1
         marker = _MARKERS[number % len(_MARKERS)]
-        looks[subject.name] = _Look(_COLORS[subject.kind], marker, number % 2 == 0)
+        color = "black" if subject.engine == "openvino" else _COLORS[subject.kind]
+        looks[subject.name] = _Look(color, marker, number % 2 == 0)
     return looks
 
 

@@ -26,7 +26,6 @@ from ggrank.benchmark.subjects import Subject
 from ggrank.errors import EngineError
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
-_LINES_SHOWN = 3
 _SECONDS_TO_END = 10
 
 
@@ -49,7 +48,7 @@ class Worker:
     """A subject in a process of its own; a context manager.
 
     Raises:
-        EngineError: from any call, when the process ended; its last lines are in the message.
+        EngineError: from any call, when the process ended; its last line is in the message.
     """
 
     def __init__(self, subject: Subject | None, *, n_threads: int) -> None:
@@ -127,7 +126,7 @@ class Worker:
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         name = self.subject.name if self.subject else "the probe"
-        return f"{name} ended with exit code {code}: " + " / ".join(lines[-_LINES_SHOWN:])
+        return f"{name} ended with exit code {code}: {lines[-1] if lines else 'it said nothing'}"
 
 
 def _start(n_threads: int, errors: Any) -> subprocess.Popen[bytes]:

@@ -9,6 +9,7 @@ import json
 
 from ggrank.benchmark.plot import draw
 from ggrank.benchmark.report import Report
+from ggrank.benchmark.tables import to_markdown
 from ggrank.evaluation.saving import Outputs
 from ggrank.evaluation.saving import _write as write_whole
 
@@ -23,6 +24,6 @@ def save(report: Report, outputs: Outputs) -> None:
         text = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
         write_whole(outputs.json, text.encode("utf-8", "replace"))
     if outputs.markdown:
-        write_whole(outputs.markdown, report.to_markdown().encode("utf-8", "replace"))
+        write_whole(outputs.markdown, to_markdown(report).encode("utf-8", "replace"))
     if outputs.plot:
         write_whole(outputs.plot, draw(report, outputs.plot.suffix.lower().removeprefix(".")))

@@ -94,6 +94,7 @@ def bench(
     from ggrank.benchmark.report import Report
     from ggrank.benchmark.saving import save
     from ggrank.benchmark.subjects.available import ENGINES, Wish
+    from ggrank.benchmark.tables import to_markdown
     from ggrank.evaluation.saving import Outputs
     from ggrank.tuning import default_threads
 
@@ -111,7 +112,7 @@ def bench(
     except KeyboardInterrupt:
         interrupted = True
     report = Report.of(events, made_with)
-    click.echo(report.to_markdown(), nl=False)
+    click.echo(to_markdown(report), nl=False)
     save(report, outputs)
     if interrupted:
         raise KeyboardInterrupt
@@ -148,7 +149,7 @@ def _find_server(chosen: str | None) -> str:
     """
     found = shutil.which(chosen or "llama-server")
     if chosen and not found:
-        raise click.UsageError(f"{chosen} is no program; expected the path of llama-server")
+        raise click.UsageError(f"{chosen} is no program that can be run; expected llama-server's path")
     return found or ""
 
 
