@@ -10,8 +10,7 @@ import json
 from ggrank.benchmark.plot import draw
 from ggrank.benchmark.report import Report
 from ggrank.benchmark.tables import to_markdown
-from ggrank.evaluation.saving import Outputs
-from ggrank.evaluation.saving import _write as write_whole
+from ggrank.evaluation.saving import Outputs, write_whole
 
 
 def save(report: Report, outputs: Outputs) -> None:

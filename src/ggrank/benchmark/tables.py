@@ -12,7 +12,7 @@ from ggrank.benchmark.cells import FIRST_RANKING, TWENTY, Cell
 from ggrank.benchmark.ratios import Agreement, Spread, spread
 from ggrank.benchmark.report import ModelReport, Report
 from ggrank.benchmark.subjects import Subject
-from ggrank.evaluation.report import _markdown_table as markdown_table
+from ggrank.evaluation.report import markdown_table
 
 MEGABYTE = 1_000_000
 

@@ -60,9 +60,9 @@ class Report:
 
     def to_markdown(self) -> str:
         """nDCG@10 and its lift on all sets, then all figures of each set."""
-        parts = [_markdown_table(self._overview()), _markdown_table(self._lifts())]
+        parts = [markdown_table(self._overview()), markdown_table(self._lifts())]
         for one in self.sets:
-            parts += [f"### {one.name}", ", ".join(set_facts(one)), _markdown_table(_details(one))]
+            parts += [f"### {one.name}", ", ".join(set_facts(one)), markdown_table(_details(one))]
         versions = [f"{key}: {value}" for key, value in self.made_with.items() if isinstance(value, str)]
         facts = "\n".join(f"- {_cell(fact)}" for fact in [*model_facts(self.made_with), *versions])
         return "\n\n".join([*parts, "### made with", facts]) + "\n"
@@ -173,7 +173,8 @@ def _with_bold_best(values: Sequence[float]) -> list[str]:
     return [f"**{cell}**" if cell == max(cells) else cell for cell in cells]
 
 
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as Markdown, the first of them the header; all columns but the first are numbers."""
     head, *body = rows
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)

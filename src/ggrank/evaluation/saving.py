@@ -47,11 +47,11 @@ class Outputs:
         """
         if self.json:
             text = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
-            _write(self.json, text.encode("utf-8", "replace"))
+            write_whole(self.json, text.encode("utf-8", "replace"))
         if self.markdown:
-            _write(self.markdown, report.to_markdown().encode("utf-8", "replace"))
+            write_whole(self.markdown, report.to_markdown().encode("utf-8", "replace"))
         if self.plot:
-            _write(self.plot, draw(report, self.plot.suffix.lower().removeprefix(".")))
+            write_whole(self.plot, draw(report, self.plot.suffix.lower().removeprefix(".")))
 
 
 def _check_path(path: Path) -> None:
@@ -61,7 +61,12 @@ def _check_path(path: Path) -> None:
         raise InputError(f"{path} is not a file; name one to write")
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     try:
         with _whole(path.resolve()) as temporary:
             temporary.write_bytes(content)
