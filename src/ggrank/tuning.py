@@ -6,12 +6,11 @@ Knows processors, what is installed and one record; not models or texts. `ggrank
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import json
 import os
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ggrank.engine import why_not_openvino
@@ -54,8 +53,7 @@ def remember_tuned(file: GgufFile, pooling: PoolingType, tuned: Tuned) -> None:
 
 def _key(file: GgufFile, pooling: PoolingType) -> str:
     stat = file.path.stat()
-    openvino = version("openvino") if has_openvino() else None
-    builds = (library_key(), openvino, cpu_key(), default_threads())
+    builds = (library_key(), _openvino_version(), cpu_key(), default_threads())
     return json.dumps([str(file.path.resolve()), stat.st_size, stat.st_mtime_ns, pooling.name, *builds])
 
 
@@ -90,7 +88,14 @@ def openvino_is_faster_here() -> bool:
 
 def has_openvino() -> bool:
     """Whether the package is installed; it is not imported."""
-    return importlib.util.find_spec("openvino") is not None
+    return _openvino_version() is not None
+
+
+def _openvino_version() -> str | None:
+    try:
+        return version("openvino")
+    except PackageNotFoundError:  # Also where there is a folder of that name, which could be imported.
+        return None
 
 
 def _has_gpu(n_gpu_layers: int) -> bool:
