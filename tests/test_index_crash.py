@@ -58,9 +58,10 @@ def child(*args: str | Path) -> subprocess.Popen[bytes]:
 def n_stored(folder: Path) -> int:
     """Passages that another process can see."""
     try:
-        with closing(sqlite3.connect(f"{(folder / 'index.sqlite').as_uri()}?mode=ro", uri=True)) as db:
+        address = f"{(folder / 'index.sqlite').as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, timeout=0)) as db:
             return int(db.execute("SELECT count(*) FROM passage").fetchone()[0])
-    except sqlite3.OperationalError:  # not made yet
+    except sqlite3.OperationalError:  # not made yet, or being made: waiting could take longer than the update
         return 0
 
 

@@ -389,7 +389,8 @@ class Llama:
     def __repr__(self) -> str:
         return (
             f"Llama({self.model_path.name!r}, mode={self.mode.value!r}, "
-            f"pooling_type={self.pooling_type.name}, n_ctx={self.n_ctx}, device={self.device!r})"
+            f"pooling_type={self.pooling_type.name}, n_ctx={self.n_ctx}, engine={self.engine!r}, "
+            f"device={self.device!r})"
         )
 
     def _require(self, mode: Mode) -> None:

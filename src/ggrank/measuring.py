@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ LEAST_COSINE = 0.999
 SECONDS = 0.6
 """How long one setting is timed, at least; and at least twice."""
 
+BUILT_IN = "the built-in settings"
+
 _WORDS = ("the", "of", "a", "valley", "river", "stone", "which", "travels", "slowly", "between", "mountains")
 
 
@@ -57,8 +60,8 @@ class TuningReport:
         tried: everything else, in order.
         chosen: what is remembered; the same as ``default`` where nothing was faster.
         settings: with which the model loads from now on.
-        gain: the speed of ``chosen`` over that of ``default``, both timed again in turns; 1.0 where they are
-            the same.
+        gain: the speed of the best found over that of ``default``, both timed again in turns; below
+            `LEAST_GAIN` it is taken for noise, and ``default`` stays. 1.0 where nothing was faster at first.
     """
 
     model: str
@@ -72,7 +75,7 @@ class TuningReport:
 def tune(params: LlamaParams, *, on_measured: Callable[[Measured], None] = lambda _: None) -> TuningReport:
     """Measures a model for some seconds, and remembers what was fastest.
 
-    What ``params`` set themselves stays as it is. Interrupted, nothing is remembered.
+    What ``params`` set themselves stays as it is, and is remembered too. Interrupted, nothing is remembered.
 
     Raises:
         GgrankError: as `Llama.load`.
@@ -127,7 +130,7 @@ class _Search:
             speed, values = _time(llama, self._texts)
             noise = _too_different(values, self._expected, llama.mode)
         slower = speed < LEAST_GAIN * self._best_speed
-        rejected = noise or ("not faster" if slower else None)
+        rejected = noise or ("not 5 % faster than the best so far" if slower else None)
         self._tried.append(self._tell(Measured(_changes(tuned), speed, rejected)))
         if rejected is None:
             self._best, self._best_speed = tuned, speed
@@ -135,12 +138,17 @@ class _Search:
     def finish(self) -> TuningReport:
         gain = self._gain()
         if gain < LEAST_GAIN:
-            self._best, gain = Tuned(), 1.0
-        remember_tuned(self._file, self._rules.pooling_type, self._best)
-        settings = replace(self._rules, **{k: v for k, v in asdict(self._best).items() if v is not None})
-        chosen = "the rules' own settings" if self._best == Tuned() else _changes(self._best)
+            self._best = Tuned()
+        chosen = BUILT_IN if self._best == Tuned() else _changes(self._best)
+        settings = replace(self._rules, **_given(self._best))
+        # What the caller asked for is part of what was measured, and so of what is remembered.
+        remember_tuned(self._file, self._rules.pooling_type, replace(self._best, **self._asked()))
         tried = tuple(self._tried)
         return TuningReport(self._file.path.name, self._default, tried, chosen, settings, gain)
+
+    def _asked(self) -> dict[str, Any]:
+        asked = {name: getattr(self._params, name) for name in asdict(Tuned())}
+        return {name: value for name, value in asked.items() if value not in (None, "auto")}
 
     def _gain(self) -> float:
         """Of the best over the rules, timed in turns: a slower minute of the machine counts for both."""
@@ -211,8 +219,11 @@ def _described(settings: EngineSettings) -> str:
 
 
 def _changes(tuned: Tuned) -> str:
-    found = {name: value for name, value in asdict(tuned).items() if value is not None}
-    return ", ".join(f"{name} {_word(value)}" for name, value in found.items())
+    return ", ".join(f"{name} {_word(value)}" for name, value in _given(tuned).items())
+
+
+def _given(tuned: Tuned) -> dict[str, Any]:
+    return {name: value for name, value in asdict(tuned).items() if value is not None}
 
 
 def _word(value: object) -> str:

@@ -110,6 +110,8 @@ class LlamaParams:
     def __post_init__(self) -> None:
         if self.engine not in ("auto", *get_args(EngineName)):
             raise InputError(f"engine must be 'auto', 'llama.cpp' or 'openvino', found {self.engine!r}")
+        if self.cache is not None and not (isinstance(self.cache, (str, os.PathLike)) and str(self.cache)):
+            raise InputTypeError(f"cache must be the path of a folder, found {self.cache!r}")
         for name, (least, most) in _LIMITS.items():
             value = getattr(self, name)
             if value is None:

@@ -25,12 +25,14 @@ def tune(choice: ModelChoice, as_table: bool | None) -> None:
     ggrank tune --model bge-reranker-base
     ggrank tune --model model.gguf --engine llama.cpp
 
-    Every later load of the same file uses them. A new llama.cpp, OpenVINO, processor or file is measured by
-    calling this again; until then the built-in rules apply. Nothing that moves scores by more than
-    quantization does is chosen.
+    Every later load of the same file uses them, and what is given here besides. A new llama.cpp, OpenVINO,
+    processor or file is measured by calling this again; until then the built-in rules apply. Nothing that
+    moves scores by more than quantization does is chosen.
     """
     from ggrank.measuring import tune as measure
 
+    if choice.cache is not None:
+        raise click.UsageError("tune measures what is computed; a --cache has no use here")
     report = measure(choice.params(), on_measured=_show_progress)
     if wants_table(as_table):
         _echo_table(report)
@@ -44,6 +46,8 @@ def _show_progress(measured: Measured) -> None:
 
 
 def _echo_table(report: TuningReport) -> None:
+    from ggrank.measuring import BUILT_IN
+
     default = report.default.tokens_per_second
     columns = [
         Column("settings", stretch=True),
@@ -57,5 +61,7 @@ def _echo_table(report: TuningReport) -> None:
         rows.append([one.name, *speed, one.rejected or "faster"])
     echo_table(columns, rows)
     echo()
-    echo(f"remembered: {report.chosen}" + (f", {report.gain:.2f} times as fast" if report.gain > 1 else ""))
+    again = f"timed again in turns: {report.gain:.2f} times as fast as built-in" if report.gain != 1 else ""
+    kept = "" if report.chosen != BUILT_IN or not again else ", which may be noise"
+    echo(f"{again}{kept}; remembered: {report.chosen}" if again else f"remembered: {report.chosen}")
     echo_facts(report.model, f"engine {report.settings.engine}")
