@@ -64,7 +64,7 @@ def test_the_goldens_are_still_what_the_original_says(originals: list[Golden]) -
 
 @pytest.mark.parametrize("n_texts_at_once", [1, 64])
 def test_q8_0_gives_the_original_s_ids_and_vectors(originals: list[Golden], n_texts_at_once: int) -> None:
-    with Llama.load("all-minilm-l6-v2") as llama:
+    with Llama.load("all-minilm-l6-v2", engine="llama.cpp") as llama:
         assert ids(llama, originals) == [original.ids.tolist() for original in originals]
         values = cosines(embed(llama, originals, n_texts_at_once), originals)
     report("q8_0", n_texts_at_once, values)
@@ -166,7 +166,7 @@ def embed(llama: Llama, originals: list[Golden], n_texts_at_once: int) -> NDArra
 
 def embed_in_f32(f32: Path, originals: list[Golden], n_texts_at_once: int) -> NDArray[np.float32]:
     """Without flash attention, which keeps keys and values in f16."""
-    with Llama.load(f32, n_ctx=256, flash_attn=False) as llama:
+    with Llama.load(f32, n_ctx=256, flash_attn=False, engine="llama.cpp") as llama:
         return embed(llama, originals, n_texts_at_once)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import llama_cpp
 import numpy as np
@@ -39,7 +40,7 @@ def test_the_goldens_are_still_what_transformers_says(expected: np.ndarray) -> N
 def test_in_f32_a_thousand_logits_are_those_of_transformers_but_for_the_table_of_gelu(
     f32: Path, expected: np.ndarray
 ) -> None:
-    with Llama.load(f32, n_ctx=512) as reranker:
+    with Llama.load(f32, n_ctx=512, engine="llama.cpp") as reranker:
         logits = reranker.score_pairs(pairs())
     logger.info("f32, 1,000 pairs: max difference %.6f", np.abs(logits - expected).max())
     np.testing.assert_allclose(logits, expected, atol=2.5e-3, rtol=0)
@@ -48,8 +49,20 @@ def test_in_f32_a_thousand_logits_are_those_of_transformers_but_for_the_table_of
     np.testing.assert_allclose(logits, in_float16, atol=1e-3, rtol=0)
 
 
-def test_in_q8_0_they_differ_by_the_rounding_of_activations(expected: np.ndarray) -> None:
-    with Llama.load("ggrank-reranker-mini") as reranker:
+def test_in_f32_with_openvino_a_thousand_logits_are_those_of_transformers(
+    f32: Path, expected: np.ndarray
+) -> None:
+    with Llama.load(f32, n_ctx=512, engine="openvino") as reranker:
+        logits = reranker.score_pairs(pairs())
+    logger.info("f32 with openvino: %.6f", np.abs(logits - expected).max())
+    np.testing.assert_allclose(logits, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("engine", ["llama.cpp", "openvino"])
+def test_in_q8_0_they_differ_by_the_rounding_of_activations(
+    expected: np.ndarray, engine: Literal["llama.cpp", "openvino"]
+) -> None:
+    with Llama.load("ggrank-reranker-mini", engine=engine) as reranker:
         logits = reranker.score_pairs(pairs())
     difference = np.abs(logits - expected)
     logger.info("q8_0, 1,000 pairs: max %.4f, mean %.4f", difference.max(), difference.mean())

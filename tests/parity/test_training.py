@@ -79,7 +79,7 @@ def torch_logits(work: Path, pairs: list[tuple[str, str]]) -> Iterator[np.ndarra
 def test_the_f32_file_gives_the_trained_model_s_logits(
     work: Path, pairs: list[tuple[str, str]], torch_logits: np.ndarray
 ) -> None:
-    with Llama.load(work / "f32.gguf") as reranker:
+    with Llama.load(work / "f32.gguf", engine="llama.cpp") as reranker:
         assert reranker.pooling_type is PoolingType.RANK
         logits = reranker.score_pairs(pairs)
     np.testing.assert_allclose(logits, torch_logits, atol=1e-3, rtol=0)
@@ -88,7 +88,7 @@ def test_the_f32_file_gives_the_trained_model_s_logits(
 def test_the_q8_0_file_gives_them_up_to_rounding(
     work: Path, pairs: list[tuple[str, str]], torch_logits: np.ndarray
 ) -> None:
-    with Llama.load(work / "q8_0.gguf") as reranker:
+    with Llama.load(work / "q8_0.gguf", engine="llama.cpp") as reranker:
         logits = reranker.score_pairs(pairs)
     assert np.corrcoef(logits, torch_logits)[0, 1] > 0.99
     assert (work / "q8_0.gguf").stat().st_size < 26_000_000

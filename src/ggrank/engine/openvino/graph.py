@@ -3,8 +3,8 @@
     token vectors (sequences, length, n_embd) -> layers -> pooling -> head -> (sequences, n_outputs)
 
 Knows the network and how a matrix is stored in the graph; not tokens, files or batches. The network is that
-of ``src/models/bert.cpp`` and ``build_pooling`` in llama.cpp's ``llama-graph.cpp``, but for GELU: it is exact
-here, as in the original models, where llama.cpp takes an approximation from a table.
+of ``src/models/bert.cpp`` and ``build_pooling`` in llama.cpp's ``llama-graph.cpp``, but for GELU: it is the
+original model's here, where llama.cpp takes an approximation from a table.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ weights and activations, which is what llama.cpp does with q8_0."""
 ONE_TOKEN = (PoolingType.CLS, PoolingType.RANK)
 """Pooling that reads the first token alone: the last layer computes only that one."""
 
+TRAINED_WITH_TANH = ("ggrank-reranker-mini",)
+"""Models (``general.name``) of which the original itself approximates GELU by tanh. A GGUF has no field for
+that; BERT's and XLM-R's other descendants have the exact one (``"hidden_act": "gelu"``)."""
+
 Node = Any
 
 
@@ -37,12 +41,14 @@ class BertShape:
     n_embd: int
     n_head: int
     epsilon: float
+    gelu: Literal["erf", "tanh"]
 
     @classmethod
     def of(cls, file: GgufFile) -> BertShape:
         """Read from the header, which `ggrank.gguf_file` has checked."""
-        fact = {name: file.metadata[f"{file.architecture}.{name}"] for name in _FACTS}
-        return cls(*(fact[name] for name in _FACTS))
+        n_layer, n_embd, n_head, epsilon = (file.metadata[f"{file.architecture}.{name}"] for name in _FACTS)
+        is_approximate = file.metadata.get("general.name") in TRAINED_WITH_TANH
+        return cls(n_layer, n_embd, n_head, epsilon, gelu="tanh" if is_approximate else "erf")
 
 
 _FACTS = ("block_count", "embedding_length", "attention.head_count", "attention.layer_norm_epsilon")
@@ -90,7 +96,7 @@ class _Builder:
         attention = op.scaled_dot_product_attention(query, key, value, mask)
         joined = op.reshape(op.transpose(attention, _ints(0, 2, 1, 3)), _ints(0, 0, self._shape.n_embd), True)
         x = self._norm(op.add(x, self._dense(joined, f"{name}.attn_output")), f"{name}.attn_output_norm")
-        up = op.gelu(self._dense(x, f"{name}.ffn_up"), "erf")
+        up = op.gelu(self._dense(x, f"{name}.ffn_up"), self._shape.gelu)
         return self._norm(op.add(x, self._dense(up, f"{name}.ffn_down")), f"{name}.layer_output_norm")
 
     def _projections(self, x: Node, name: str, *, first_token_only: bool) -> list[Node]:
