@@ -50,8 +50,13 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def child(*args: str | Path) -> subprocess.Popen[bytes]:
+    """Ctrl-C reaches it even where these tests run in the background, where shells turn that off."""
     return subprocess.Popen(
-        [sys.executable, *map(str, args)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, *map(str, args)],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
