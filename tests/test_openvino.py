@@ -107,8 +107,9 @@ def test_bf16_moves_vectors_less_than_the_bound(embedder: Llama) -> None:
         ids = np.array([101, *embedder.tokenize(text), 102])[:256]
         tokens = weights.rows("token_embd.weight", ids) + weights.array("position_embd.weight")[: len(ids)]
         tokens += weights.array("token_types.weight")[0]
-        shares = np.full((1, 1, len(ids)), 1 / len(ids), np.float32)
-        inputs = [tokens[None], np.zeros((1, 1, 1, len(ids)), np.float32), shares]
+        places = np.arange(len(ids), dtype=np.int32)
+        no_mask, shares = np.zeros((1, 1, 1, len(ids)), np.float32), np.full((1, len(ids)), 1 / len(ids))
+        inputs = [tokens, places[None], no_mask, places, shares.astype(np.float32)]
         one, other = exact(inputs)[0][0], rounded(inputs)[0][0]
         assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.9995
 

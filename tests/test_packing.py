@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggrank.packing import ATTENTION_FACTOR, START_TOKENS, plan_micro_batches
+from ggrank.packing import ATTENTION_FACTOR, PADDING_COST, START_TOKENS, plan_micro_batches
 from ggrank.types import Attention, MicroBatch
 
 KINDS: tuple[Attention, ...] = ("packed", "full", "padded")
@@ -39,14 +39,10 @@ class Task:
         """The lengths in each micro-batch."""
         return [[self.lengths[i] for i in batch.indices] for batch in self.plan()]
 
-    def n_held(self, run: Sequence[int]) -> int:
-        """Tokens that a micro-batch takes up in the engine."""
-        return len(run) * max(run) if self.attention == "padded" else sum(run)
-
     def waste(self, run: Sequence[int]) -> float:
         """Work for strangers or padding, token by token, in linear layers of one token."""
         if self.attention == "padded":
-            return float(sum(max(run) - length for length in run))
+            return PADDING_COST * sum(max(run) - length for length in run)
         if self.attention == "full":
             n_strangers = sum(length * (sum(run) - length) for length in run)
             return n_strangers * ATTENTION_FACTOR * 2 * self.n_embd / (12 * self.n_embd**2)
@@ -61,7 +57,7 @@ class Task:
 
     def may_be_one(self, run: Sequence[int]) -> bool:
         """Whether these may share a micro-batch."""
-        within = self.n_held(run) <= self.max_tokens and len(run) <= self.max_sequences
+        within = sum(run) <= self.max_tokens and len(run) <= self.max_sequences
         return within and self.waste(run) <= self.most_waste(run) + 1e-9
 
     def most_waste(self, run: Sequence[int]) -> float:
@@ -89,7 +85,7 @@ def test_no_micro_batch_is_over_a_budget_and_none_is_empty(task: Task) -> None:
     for batch, run in zip(task.plan(), task.runs(), strict=True):
         assert batch.n_tokens == sum(run)
         assert 1 <= len(run) <= task.max_sequences
-        assert task.n_held(run) <= task.max_tokens
+        assert sum(run) <= task.max_tokens
 
 
 @given(tasks)
@@ -147,7 +143,7 @@ def test_padded_padding_and_starts_cost_at_most_twice_those_of_the_best_cut(task
     for start in reversed(range(len(falling))):
         stops = range(start + 1, min(start + 8, len(falling)) + 1)
         runs = ((falling[start:stop], stop) for stop in stops)
-        allowed = [(run, stop) for run, stop in runs if padded.n_held(run) <= padded.max_tokens]
+        allowed = [(run, stop) for run, stop in runs if sum(run) <= padded.max_tokens]
         least[start] = START_TOKENS + min(padded.waste(run) + least[stop] for run, stop in allowed)
     assert sum(START_TOKENS + padded.waste(run) for run in padded.runs()) <= 2 * least[0]
 

@@ -32,7 +32,7 @@ Attention = Literal["packed", "full", "padded"]
 
 "packed": it skips strangers, so packing is free (llama.cpp with flash attention). "full": every token is
 computed against all of the micro-batch, and strangers are masked afterwards (llama.cpp without). "padded":
-every sequence is filled up to the length of the longest.
+for attention alone, every sequence is filled up to the length of the longest (OpenVINO).
 """
 
 Hybrid = Literal["scores", "rrf"]

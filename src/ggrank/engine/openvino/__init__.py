@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from ggrank.engine.budget import check_budget
 from ggrank.engine.library import api
 from ggrank.engine.lifetime import Lifetime
 from ggrank.engine.openvino.compiled import compiled_graph
-from ggrank.engine.openvino.graph import BertShape, Precision
+from ggrank.engine.openvino.graph import ONE_TOKEN, BertShape, Precision
 from ggrank.engine.openvino.weights import Weights
 from ggrank.engine.vocabulary import Vocabulary, load_vocabulary
 from ggrank.errors import EngineError, InputError
@@ -31,7 +32,7 @@ from ggrank.types import Attention, EngineSettings, PoolingType, SpecialTokens, 
 __all__ = ["OpenVinoEngine", "precision_for"]
 
 STEP = 16
-"""Lengths are filled up to a multiple of this: OpenVINO prepares its kernels anew for each new shape."""
+"""Rows and lengths are filled up to a multiple of this: OpenVINO prepares its kernels for each new shape."""
 
 _MASKED = np.float32(-1e9)
 _EXACT = ("f32", "f16", "bf16")
@@ -116,7 +117,7 @@ class OpenVinoEngine:
             InputError, EngineError: as for `run`.
         """
         check_budget([tokens], self._settings)
-        return self._finite(self._infer([tokens])[0, : len(tokens)])
+        return self._finite(self._infer([tokens])[: len(tokens)])
 
     def close(self) -> None:
         """Frees everything, after calls in other threads have ended; twice is fine."""
@@ -134,35 +135,51 @@ class OpenVinoEngine:
             self.close()
 
     def _infer(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
-        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
-        length = -(-int(lengths.max()) // STEP) * STEP
-        is_token = np.arange(length) < lengths[:, None]
         self._lifetime.check()
         with self._lock:
             self._lifetime.check()
-            inputs = [
-                self._embedded(sequences, is_token),
-                np.where(is_token, np.float32(0), _MASKED)[:, None, None],
-            ]
-            if self._settings.pooling_type is PoolingType.MEAN:
-                inputs.append((is_token / lengths[:, None])[:, None].astype(np.float32))
-            elif self._settings.pooling_type is PoolingType.LAST:
-                inputs.append((np.arange(length) == lengths[:, None] - 1)[:, None].astype(np.float32))
+            inputs = self._inputs(sequences)
             found = self._request.infer(inputs, share_inputs=True, share_outputs=True)
             out: NDArray[np.float32] = np.array(found[0])
             return out
 
-    def _embedded(self, sequences: Sequence[TokenIds], is_token: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """The sum of each token's word, position and type vectors; shape (n_sequences, length, n_embd)."""
-        words, places = np.unique(np.concatenate(sequences).astype(np.int64), return_inverse=True)
+    def _inputs(self, sequences: Sequence[TokenIds]) -> list[NDArray[Any]]:
+        """What `build_graph` describes, in its order."""
+        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+        starts = np.cumsum(lengths) - lengths
+        places = np.arange(_filled(int(lengths.max())))
+        is_token = places < lengths[:, None]
+        n_rows = _filled(int(lengths.sum()))
+        back = np.zeros(n_rows, np.int32)
+        back[: lengths.sum()] = np.flatnonzero(is_token)
+        inputs = [
+            self._embedded(sequences, n_rows, positions=np.nonzero(is_token)[1]),
+            np.minimum(starts[:, None] + places, n_rows - 1).astype(np.int32),
+            np.where(is_token, np.float32(0), _MASKED)[:, None, None],
+            back,
+        ]
+        pooling = self._settings.pooling_type
+        if pooling in ONE_TOKEN:
+            inputs.append(starts.astype(np.int32))
+        elif pooling is not PoolingType.NONE:
+            rows = np.arange(n_rows)
+            ends = starts + lengths
+            begins = starts if pooling is PoolingType.MEAN else ends - 1
+            is_counted = (begins[:, None] <= rows) & (rows < ends[:, None])
+            inputs.append((is_counted / is_counted.sum(axis=1, keepdims=True)).astype(np.float32))
+        return inputs
+
+    def _embedded(
+        self, sequences: Sequence[TokenIds], n_rows: int, *, positions: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The sum of each token's word, position and type vectors; shape (n_rows, n_embd)."""
+        words, which = np.unique(np.concatenate(sequences).astype(np.int64), return_inverse=True)
         n_vocab = self._vocabulary.n_tokens
         if words[0] < 0 or words[-1] >= n_vocab:
             raise InputError(f"token ids must be from 0 to {n_vocab - 1}")
-        length = is_token.shape[1]
-        n_positions = min(length, len(self._positions))
-        embedded = np.zeros((*is_token.shape, self.n_embd), np.float32)
-        embedded[is_token] = self._weights.rows("token_embd.weight", words)[places]
-        embedded[:, :n_positions] += self._positions[:n_positions]
+        embedded = np.zeros((n_rows, self.n_embd), np.float32)
+        embedded[: len(which)] = self._weights.rows("token_embd.weight", words)[which]
+        embedded[: len(which)] += self._positions[positions]
         return embedded
 
     @cached_property
@@ -180,6 +197,10 @@ class OpenVinoEngine:
                 "file is damaged (ggrank models verify), or this engine fails here: use engine='llama.cpp'."
             )
         return values
+
+
+def _filled(n: int) -> int:
+    return -(-n // STEP) * STEP
 
 
 def _n_labels(weights: Weights) -> int:

@@ -30,7 +30,7 @@ MOST_KEPT = 8
 _DIGEST = 32
 """Bytes of the sha256 before a graph."""
 
-_VERSION = 2
+_VERSION = 3
 """Of our graph; counts up when `build_graph` changes."""
 
 

@@ -1,6 +1,9 @@
 """BERT and XLM-R as a graph of OpenVINO's operators, from a GGUF's tensors.
 
-    token vectors (sequences, length, n_embd) -> layers -> pooling -> head -> (sequences, n_outputs)
+    token vectors (n_tokens, n_embd) -> layers -> pooling -> head -> (sequences, n_outputs)
+
+The tokens of all sequences stand in a row, and matrices are multiplied for no others. Only attention needs
+each sequence on its own, filled up to the longest: a tenth of the work.
 
 Knows the network and how a matrix is stored in the graph; not tokens, files or batches. The network is that
 of ``src/models/bert.cpp`` and ``build_pooling`` in llama.cpp's ``llama-graph.cpp``, but for GELU: it is the
@@ -59,11 +62,14 @@ def build_graph(
 ) -> ov.Model:
     """The model: inputs and outputs have dynamic shapes.
 
-    Inputs, all float32: ``tokens`` (sequences, length, n_embd), the sums of the embeddings; ``mask``
-    (sequences, 1, 1, length), 0 or a large negative number behind a sequence's end; with mean and last-token
-    pooling ``pool`` (sequences, 1, length), each token's share of the result.
+    Inputs: ``tokens`` (n_tokens, n_embd), float32, the sums of the embeddings, all sequences in a row;
+    ``places`` (sequences, length), int32, which of them each sequence reads; ``mask`` (sequences, 1, 1,
+    length), float32, 0 or a large negative number behind a sequence's end; ``back`` (n_tokens,), int32,
+    where in the flat ``places`` each token stands; for pooling by the first token ``first`` (sequences,),
+    int32, where it is; for mean and last-token pooling ``pool`` (sequences, n_tokens), float32, each token's
+    share.
 
-    Output: (sequences, n_outputs); without pooling (sequences, length, n_embd).
+    Output: (sequences, n_outputs); without pooling (n_tokens, n_embd).
     """
     return _Builder(weights, shape, precision).build(pooling)
 
@@ -74,39 +80,51 @@ class _Builder:
 
     def build(self, pooling: PoolingType) -> ov.Model:
         shape = self._shape
-        tokens = op.parameter([-1, -1, shape.n_embd], ov.Type.f32, name="tokens")
-        mask = op.parameter([-1, 1, 1, -1], ov.Type.f32, name="mask")
-        pool = op.parameter([-1, 1, -1], ov.Type.f32, name="pool")
+        tokens = op.parameter([-1, shape.n_embd], ov.Type.f32, name="tokens")
+        rows = _Rows(
+            places=op.parameter([-1, -1], ov.Type.i32, name="places"),
+            mask=op.parameter([-1, 1, 1, -1], ov.Type.f32, name="mask"),
+            back=op.parameter([-1], ov.Type.i32, name="back"),
+        )
+        first = op.parameter([-1], ov.Type.i32, name="first")
+        pool = op.parameter([-1, -1], ov.Type.f32, name="pool")
+        inputs = [tokens, rows.places, rows.mask, rows.back]
         x = self._norm(tokens, "token_embd_norm")
         for i in range(shape.n_layer):
             is_last = i + 1 == shape.n_layer
-            x = self._layer(x, mask, f"blk.{i}", first_token_only=is_last and pooling in ONE_TOKEN)
-        if pooling is PoolingType.NONE:
-            return ov.Model([op.result(x)], [tokens, mask], "bert")
+            x = self._layer(x, rows, f"blk.{i}", only=first if is_last and pooling in ONE_TOKEN else None)
         if pooling in ONE_TOKEN:
-            head = self._head(self._flat(x)) if pooling is PoolingType.RANK else self._flat(x)
-            return ov.Model([op.result(head)], [tokens, mask], "bert")
-        return ov.Model(
-            [op.result(self._flat(op.matmul(pool, x, False, False)))], [tokens, mask, pool], "bert"
-        )
+            inputs.append(first)
+            x = self._head(x) if pooling is PoolingType.RANK else x
+        elif pooling is not PoolingType.NONE:
+            inputs.append(pool)
+            x = op.matmul(pool, x, False, False)
+        return ov.Model([op.result(x)], inputs, "bert")
 
-    def _layer(self, x: Node, mask: Node, name: str, *, first_token_only: bool) -> Node:
-        query, key, value = self._projections(x, name, first_token_only=first_token_only)
-        x = _first_token(x) if first_token_only else x
-        attention = op.scaled_dot_product_attention(query, key, value, mask)
-        joined = op.reshape(op.transpose(attention, _ints(0, 2, 1, 3)), _ints(0, 0, self._shape.n_embd), True)
-        x = self._norm(op.add(x, self._dense(joined, f"{name}.attn_output")), f"{name}.attn_output_norm")
+    def _layer(self, x: Node, rows: _Rows, name: str, *, only: Node | None) -> Node:
+        """One layer for all tokens, or for those alone that ``only`` names, one a sequence."""
+        key, value = (self._heads(self._dense(x, f"{name}.attn_{which}"), rows) for which in "kv")
+        asking = x if only is None else _rows(x, only)
+        query = self._dense(asking, f"{name}.attn_q")
+        query = self._heads(query, rows) if only is None else self._one_each(query)
+        attention = op.scaled_dot_product_attention(query, key, value, rows.mask)
+        joined = op.reshape(op.transpose(attention, _ints(0, 2, 1, 3)), _ints(-1, self._shape.n_embd), False)
+        joined = _rows(joined, rows.back) if only is None else joined
+        x = self._norm(op.add(asking, self._dense(joined, f"{name}.attn_output")), f"{name}.attn_output_norm")
         up = op.gelu(self._dense(x, f"{name}.ffn_up"), self._shape.gelu)
         return self._norm(op.add(x, self._dense(up, f"{name}.ffn_down")), f"{name}.layer_output_norm")
 
-    def _projections(self, x: Node, name: str, *, first_token_only: bool) -> list[Node]:
-        sources = {"q": _first_token(x) if first_token_only else x, "k": x, "v": x}
-        return [self._heads(self._dense(source, f"{name}.attn_{which}")) for which, source in sources.items()]
-
-    def _heads(self, x: Node) -> Node:
+    def _heads(self, x: Node, rows: _Rows) -> Node:
+        """(n_tokens, n_embd) as (sequences, heads, length, width of a head)."""
         n_head = self._shape.n_head
-        split = op.reshape(x, _ints(0, 0, n_head, self._shape.n_embd // n_head), True)
+        each = _rows(x, rows.places)
+        split = op.reshape(each, _ints(0, 0, n_head, self._shape.n_embd // n_head), True)
         return op.transpose(split, _ints(0, 2, 1, 3))
+
+    def _one_each(self, x: Node) -> Node:
+        """(sequences, n_embd) as (sequences, heads, 1, width of a head)."""
+        n_head = self._shape.n_head
+        return op.reshape(x, _ints(-1, n_head, 1, self._shape.n_embd // n_head), False)
 
     def _head(self, x: Node) -> Node:
         if "cls.weight" in self._weights:
@@ -137,13 +155,18 @@ class _Builder:
         wide = op.multiply(op.convert(op.constant(codes), "f16"), op.constant(scales))
         return op.convert(op.reshape(wide, _ints(len(codes), n_in), False), "f32")
 
-    def _flat(self, x: Node) -> Node:
-        """(sequences, 1, n_embd) as (sequences, n_embd)."""
-        return op.reshape(x, _ints(0, self._shape.n_embd), True)
+
+@dataclass(frozen=True)
+class _Rows:
+    """How the tokens of a micro-batch become sequences for attention, and come back; see `build_graph`."""
+
+    places: Node
+    mask: Node
+    back: Node
 
 
-def _first_token(x: Node) -> Node:
-    return op.slice(x, _ints(0), _ints(1), _ints(1), _ints(1))
+def _rows(x: Node, which: Node) -> Node:
+    return op.gather(x, which, _ints(0))
 
 
 def _ints(*values: int) -> Node:
