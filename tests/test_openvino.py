@@ -21,8 +21,9 @@ import make_goldens_bundled
 import make_goldens_reranker
 import tiny_models
 from ggrank import Llama, PoolingType
-from ggrank.engine.openvino.graph import BertShape, build_graph
+from ggrank.engine.openvino.graph import build_graph
 from ggrank.engine.openvino.library import ov
+from ggrank.engine.openvino.shape import BertShape
 from ggrank.engine.openvino.weights import Weights
 from ggrank.errors import ClosedError, ModelModeError
 from ggrank.gguf_file import open_gguf

@@ -1,4 +1,4 @@
-"""A graph compiled for this processor, kept on the disk, so that the next start only reads it.
+"""A graph compiled for this processor, kept on the disk, so that the next start only maps it.
 
 Knows OpenVINO's compiling and a folder; not the network.
 """
@@ -6,15 +6,19 @@ Knows OpenVINO's compiling and a folder; not the network.
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
+import mmap
 import os
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ggrank.engine.openvino.graph import BertShape, Precision, build_graph
+import numpy as np
+
+from ggrank.engine.openvino.graph import build_graph
 from ggrank.engine.openvino.library import ov
+from ggrank.engine.openvino.shape import BertShape, Precision
 from ggrank.engine.openvino.weights import Weights
 from ggrank.errors import EngineError
 from ggrank.gguf_file import GgufFile
@@ -27,17 +31,33 @@ log = logging.getLogger("ggrank.openvino")
 MOST_KEPT = 8
 """Compiled graphs on the disk; each is about as large as its GGUF without the vocabulary."""
 
-_DIGEST = 32
-"""Bytes of the sha256 before a graph."""
+_DIGEST = 64
+"""Bytes before a graph: its sha256 in hex. A multiple of 64, as the arrays in a graph want to lie."""
 
 _VERSION = 3
 """Of our graph; counts up when `build_graph` changes."""
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled model, and the file that it was mapped from, which must stay mapped while it is used."""
+
+    model: Any
+    file: np.memmap[Any, np.dtype[np.uint8]] | None = None
+
+    def drop_pages(self) -> None:
+        """Gives back the file's memory: a first run copies each matrix into the order that its kernel likes.
+        Pages that are needed again are read again.
+        """
+        mapped = getattr(self.file, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def compiled_graph(
     file: GgufFile, weights: Weights, *, precision: Precision, settings: EngineSettings
-) -> Any:
-    """The compiled model: read from the disk, or built, compiled and written there.
+) -> Compiled:
+    """The compiled model: mapped from the disk, or built, compiled and written there.
 
     Raises:
         EngineError: OpenVINO refuses it.
@@ -57,7 +77,7 @@ def compiled_graph(
             f"OpenVINO could not compile {file.path.name}: {what}. Use engine='llama.cpp'."
         ) from error
     _write(place, compiled)
-    return compiled
+    return Compiled(compiled)
 
 
 def _options(precision: Precision, settings: EngineSettings) -> dict[str, Any]:
@@ -86,21 +106,28 @@ def _key(file: GgufFile, precision: Precision, settings: EngineSettings) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-def _read(core: ov.Core, place: Path, options: dict[str, Any]) -> Any:
+def _read(core: ov.Core, place: Path, options: dict[str, Any]) -> Compiled | None:
     """The graph of a file that is whole; None where there is none, or it is of no use."""
     try:
-        with place.open("rb") as file:
-            digest, blob = file.read(_DIGEST), file.read()
-    except OSError:
-        return None
-    if hashlib.sha256(blob).digest() != digest:
-        return None
-    try:
+        if not _is_whole(place):
+            return None
         os.utime(place)
-        return core.import_model(io.BytesIO(blob), "CPU", options)
-    except (RuntimeError, OSError) as error:
+        mapped = np.memmap(place, np.uint8, mode="c", offset=_DIGEST)  # OpenVINO takes no read-only array
+        model = core.import_model(ov.Tensor(mapped, shared_memory=True), "CPU", options)
+    except (RuntimeError, OSError, ValueError) as error:
         log.info("a compiled graph could not be read, and is made anew: %s", error)
         return None
+    return Compiled(model, mapped)
+
+
+def _is_whole(place: Path) -> bool:
+    if not place.exists():
+        return False
+    with place.open("rb") as file:
+        digest, found = file.read(_DIGEST), hashlib.sha256()
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest().encode() == digest
 
 
 def _write(place: Path, compiled: Any) -> None:
@@ -109,7 +136,7 @@ def _write(place: Path, compiled: Any) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         blob = compiled.export_model().getvalue()
-        unfinished.write_bytes(hashlib.sha256(blob).digest() + blob)
+        unfinished.write_bytes(hashlib.sha256(blob).hexdigest().encode() + blob)
         unfinished.replace(place)
         for old in sorted(place.parent.glob("*.blob"), key=lambda path: path.stat().st_mtime)[:-MOST_KEPT]:
             old.unlink()
