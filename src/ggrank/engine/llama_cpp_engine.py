@@ -24,6 +24,7 @@ from ggrank.engine.batch_arrays import BatchArrays
 from ggrank.engine.budget import check_budget
 from ggrank.engine.library import api, gpu_names, log, recent_errors, refusal, start_backend
 from ggrank.engine.lifetime import Lifetime
+from ggrank.engine.unused_memory import give_back
 from ggrank.engine.vocabulary import Vocabulary
 from ggrank.errors import EngineError, ModelFileError
 from ggrank.types import Attention, EngineSettings, PoolingType, SpecialTokens, TokenIds
@@ -59,6 +60,7 @@ class LlamaCppEngine:
         self._settings = settings
         self._lifetime = Lifetime()
         self._lock = threading.Lock()
+        self._most_tokens = 0
         self._context: Any = None  # A pointer; ctypes gives it no type.
         self._on_gpu = settings.n_gpu_layers != 0 and bool(gpu_names())
         self._model = self._load_model()
@@ -188,7 +190,7 @@ class LlamaCppEngine:
     def _free_context(self) -> None:
         if self._context is not None:
             api.llama_free(self._context)
-            self._context = None
+            self._context, self._most_tokens = None, 0
 
     def _finite(self, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
         """Computes; values that are not finite get a new context, then the CPU, then an error.
@@ -259,3 +261,16 @@ class LlamaCppEngine:
         if status != 0:
             reason = "; ".join(recent_errors) or "no reason given"
             raise EngineError(f"llama.cpp failed with status {status} on {batch.n_tokens} tokens: {reason}")
+        if not memory and batch.n_tokens > self._most_tokens:
+            self._most_tokens = batch.n_tokens
+            self._give_back_logits()
+
+    def _give_back_logits(self) -> None:
+        """llama.cpp keeps and clears room for the logits of every piece of the vocabulary, for each token of
+        the largest micro-batch (``output_reserve``, llama-context.cpp: ``has_logits = true``): 490 MB for
+        250,002 pieces and 512 tokens. An encoder has none; what it does have lies behind them.
+        """
+        if not self._on_gpu:
+            n_rows = max(self._most_tokens, self._settings.n_seq_max)
+            address = ctypes.cast(api.llama_get_logits(self._context), ctypes.c_void_p).value
+            give_back(address or 0, 4 * self._vocabulary.n_tokens * n_rows if address else 0)
