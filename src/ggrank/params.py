@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ggrank.errors import InputError, InputTypeError
@@ -19,6 +20,13 @@ DEFAULT_N_CTX = 512
 """Longest sequence in tokens where neither the caller nor a preset says otherwise.
 
 Work buffers grow with it, and causal models need a row of their whole vocabulary for each token.
+"""
+
+DEFAULT_N_UBATCH: dict[EngineName, int] = {"llama.cpp": 512, "openvino": 1024}
+"""Most tokens of a micro-batch.
+
+Measured on two cores of an AMD EPYC (AVX512-VNNI), 12 layers of 768: with OpenVINO 1,024 are 15 % faster than
+512 where sequences have 128 or 384 tokens, 4 % for a mixed list; llama.cpp is as fast at 256 to 1,024.
 """
 
 DEFAULT_N_SEQ_MAX = 128
@@ -54,8 +62,8 @@ class LlamaParams:
         n_ctx: longest sequence in tokens; else the preset's, else 512 or less where the model has less.
         n_batch: the same as ``n_ubatch`` here, because a sequence is computed in one piece;
             accepted for those who know it from llama.cpp.
-        n_ubatch: most tokens of a micro-batch; else what was tuned, else 512; never less than ``n_ctx``, and
-            rounded up to a multiple of ``n_seq_max``.
+        n_ubatch: most tokens of a micro-batch; else what was tuned, else 512, or 1,024 with OpenVINO; never
+            less than ``n_ctx``, and rounded up to a multiple of ``n_seq_max``.
         n_seq_max: most sequences of a micro-batch, 256 at most; else 128.
         n_threads: else what was tuned, else the physical cores that this process may use.
         n_gpu_layers: layers on the GPU, -1 for all (the default), 0 for none.
@@ -112,6 +120,8 @@ class LlamaParams:
             raise InputError(f"engine must be 'auto', 'llama.cpp' or 'openvino', found {self.engine!r}")
         if self.cache is not None and not (isinstance(self.cache, (str, os.PathLike)) and str(self.cache)):
             raise InputTypeError(f"cache must be the path of a folder, found {self.cache!r}")
+        if self.cache is not None and Path(self.cache).is_file():
+            raise InputError(f"cache must be a folder, found the file {self.cache}; name another place")
         for name, (least, most) in _LIMITS.items():
             value = getattr(self, name)
             if value is None:
@@ -168,7 +178,9 @@ def resolve_settings(
         raise InputError(
             f"n_ctx={n_ctx} is more than {file.path.name} has positions for; {file.n_ctx_train} at most"
         )
-    n_ubatch = max(params.n_ubatch or params.n_batch or tuned.n_ubatch or DEFAULT_N_CTX, n_ctx)
+    engine = choose_engine(params.engine, tuned=tuned, file=file, n_gpu_layers=params.n_gpu_layers)
+    n_ubatch = params.n_ubatch or params.n_batch or tuned.n_ubatch or DEFAULT_N_UBATCH[engine]
+    n_ubatch = max(n_ubatch, n_ctx)
     n_seq_max = min(params.n_seq_max or DEFAULT_N_SEQ_MAX, n_ubatch)
     return EngineSettings(
         pooling_type=pooling,
@@ -182,7 +194,7 @@ def resolve_settings(
         use_mmap=params.use_mmap,
         flash_attn=_first(params.flash_attn, tuned.flash_attn, file.quantization != "f32"),
         use_extra_bufts=_first(params.use_extra_bufts, tuned.use_extra_bufts, extra_bufts_pay()),
-        engine=choose_engine(params.engine, tuned=tuned, file=file, n_gpu_layers=params.n_gpu_layers),
+        engine=engine,
     )
 
 
