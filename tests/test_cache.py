@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 import tiny_models
 from command_line import BUNDLED, DOCUMENTS, ENVIRONMENT, QUERY, ggrank
 from ggrank import GgrankWarning, InputError, Llama, PoolingType
-from ggrank.cache import FILE, ResultCache
+from ggrank.cache import FILE, CacheCounts, ResultCache
 from ggrank.types import TokenIds
 
 QUERIES = ["a query", "another one"]
@@ -395,14 +396,51 @@ def test_a_folder_that_may_not_be_written_is_told_of_and_the_ranking_goes_on(
         assert np.isfinite(llama.score_pairs(PAIRS)).all()
 
 
-def test_a_folder_that_cannot_be_made_is_told_of_and_the_ranking_goes_on(
+def test_a_folder_that_cannot_be_made_is_told_of_at_the_callers_line_and_the_ranking_goes_on(
     models: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.warns(GgrankWarning, match="cannot be used"):
-        llama = Llama.load(tiny_models.write("bert-reranker", models), cache=tmp_path / "file")
+    with pytest.warns(GgrankWarning, match="cannot be used") as told:
+        llama = Llama.load(tiny_models.write("bert-reranker", models), cache=tmp_path / "file" / "folder")
+    assert [warning.filename for warning in told] == [__file__]
     with llama:
         assert np.isfinite(llama.score_pairs(PAIRS)).all()
+
+
+def test_a_file_in_the_folders_place_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match=r"cache must be a folder, found the file .*file; name another"):
+        Llama.load(BUNDLED, cache=tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows deletes no file that is open")
+def test_a_folder_that_is_deleted_in_the_middle_is_made_again_without_a_word(
+    models: Path, tmp_path: Path
+) -> None:
+    path, folder = tiny_models.write("bert-reranker", models), tmp_path / "cache"
+    with warnings.catch_warnings(), counted(path, cache=folder) as (llama, sizes):
+        warnings.simplefilter("error")
+        computed = llama.score_pairs(PAIRS)
+        shutil.rmtree(folder)
+        assert np.allclose(llama.score_pairs(PAIRS), computed, atol=1e-4)
+        assert sum(sizes) == 2 * len(PAIRS)
+        kept = llama.score_pairs(PAIRS)
+        assert sum(sizes) == 2 * len(PAIRS)
+    with counted(path, cache=folder) as (llama, sizes):
+        assert np.array_equal(llama.score_pairs(PAIRS), kept)
+        assert sizes == []
+
+
+def test_it_counts_what_was_looked_for_and_what_was_found(models: Path, tmp_path: Path) -> None:
+    path = tiny_models.write("bert-reranker", models)
+    with Llama.load(path) as llama:
+        assert llama.cache_counts is None
+    with Llama.load(path, cache=tmp_path) as llama:
+        llama.rerank("q", ["a", "b", "a"])
+        assert llama.cache_counts == CacheCounts(n_asked=2, n_found=0)
+        llama.rerank("q", ["b", "c", "a"])
+        assert llama.cache_counts == CacheCounts(n_asked=5, n_found=2)
 
 
 def test_a_full_disk_is_told_of_and_the_ranking_goes_on(models: Path, tmp_path: Path) -> None:
@@ -421,7 +459,7 @@ def test_a_full_disk_is_told_of_and_the_ranking_goes_on(models: Path, tmp_path: 
         env={**ENVIRONMENT, "GGRANK_CACHE_DIR": os.environ["GGRANK_CACHE_DIR"]},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert (done.returncode, done.stdout) == (0, "(3000, 64)\n")
     assert done.stderr.count("GgrankWarning: ") == 1

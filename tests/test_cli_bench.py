@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import pytest
 
 import tiny_models
-from command_line import ENVIRONMENT, ggrank
+from command_line import ENVIRONMENT, ggrank, on_terminal, plain
 
 # One thread: threads of small models wait for each other longer than they compute on a busy machine.
 BENCH = ("bench", "--size", "smallest", "--n-threads", "1", "--engine", "llama.cpp")
-CELLS = ["4 of 32 tokens", "2 of 128 tokens", "20 passages", "6 mixed", "4 callers"]
+CELLS = ["4 of 32 tokens", "2 of 128 tokens", "20 passages of 32 tokens", "6 mixed", "4 callers"]
 
 SERVER = """\
 #!{python}
@@ -101,8 +101,19 @@ def test_the_table_is_printed_and_saved_the_same_and_the_plot_is_drawn(bundled: 
     assert (bundled.folder / "r.md").read_text("utf-8") == bundled.markdown
     assert "| ggrank llama.cpp q8_0 |" in bundled.markdown
     assert "left out: llama-server" in bundled.markdown
+    assert bundled.markdown.startswith("The smallest size only proves that the benchmark works")
+    assert "| 20 passages of 32 tokens, ms |" in bundled.markdown
+    assert "GFLOPS, measured" in bundled.markdown
     assert (bundled.folder / "r.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert sorted(path.name for path in bundled.folder.iterdir()) == ["r.json", "r.md", "r.png"]
+
+
+def test_a_terminal_gets_tables_that_fit_with_every_column(tiny: Path) -> None:
+    lines = plain(on_terminal(*BENCH, str(tiny), columns=80))
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "|" in line or "#" in line]
+    text = " ".join(" ".join(lines).split())
+    assert all(title in text for title in [*CELLS, "first ranking, s", "MB in all", "of peak", "agreement"])
 
 
 def test_progress_goes_to_stderr(bundled: Finished) -> None:
@@ -155,6 +166,11 @@ def test_growth_is_measured_by_passages_length_and_threads(tiny: Path, tmp_path:
         (["--save-json", "no/such/folder/r.json"], "does not exist"),
         (["--llama-server", "no/such/program"], "no/such/program is no program"),
         (["--size", "huge"], "'huge' is not one of"),
+        (
+            ["--only", "ggrank", "--only", "nothing-like-it"],
+            "'nothing-like-it' in its name: fastembed-style fp32,",
+        ),
+        (["--quantization", "q5_k_m"], "no file is q5_k_m; there are: q8_0"),
         ([str(Path(__file__).parent / "data")], "expected .gguf files"),
     ],
 )
@@ -163,6 +179,12 @@ def test_wrong_usage_is_told_before_the_work(arguments: list[str], message: str)
     assert result.exit_code in (1, 2)
     assert message in " ".join(result.output.split())
     assert result.stdout == ""
+
+
+def test_where_all_that_was_asked_for_is_missing_the_reasons_are_told_and_nothing_is_done() -> None:
+    result = ggrank(*BENCH, "--only", "fastembed")
+    assert "left out: fastembed-style fp32: " in result.stdout
+    assert result.stderr == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

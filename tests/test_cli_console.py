@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from command_line import (
+    BUNDLED,
     DOCUMENTS,
     ENVIRONMENT,
     QUERY,
@@ -65,9 +66,13 @@ def test_json_lines_are_utf_8_whatever_the_console_is() -> None:
     assert json.loads(done.stdout.decode("utf-8"))["text"] == "Größe 東京"
 
 
-def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "command", [("rank", QUERY, RUST), ("doctor",), ("models", "verify", BUNDLED)], ids=lambda args: args[0]
+)
+def test_no_color_is_respected(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b[" in on_terminal(*command, columns=80)
     monkeypatch.setitem(ENVIRONMENT, "NO_COLOR", "1")
-    assert "\x1b[" not in on_terminal("rank", QUERY, RUST, columns=80)
+    assert "\x1b[" not in on_terminal(*command, columns=80)
 
 
 def test_progress_shows_on_a_terminal_only(tmp_path: Path) -> None:

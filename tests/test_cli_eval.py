@@ -57,6 +57,20 @@ def test_a_terminal_gets_tables_that_fit(pairs: Path, reranker: Path) -> None:
     assert "mean of 2 sets" in text
 
 
+def test_with_a_cache_the_rankings_are_the_same_and_a_note_says_that_times_mean_nothing(
+    pairs: Path, reranker: Path, tmp_path: Path
+) -> None:
+    evaluate = (*EVAL, pairs, "-r", reranker, "--engine", "llama.cpp")
+    (without,) = json_lines(ggrank(*evaluate))
+    for _ in range(2):
+        result = ggrank(*evaluate, "--cache", tmp_path / "cache")
+        (line,) = json_lines(result)
+        assert "milliseconds are not those of the models" in result.stderr
+        assert [one["metrics"] for one in line["systems"]] == [one["metrics"] for one in without["systems"]]
+    assert line["made_with"]["settings"]["cache"] is True
+    assert line["made_with"]["embedder"]["engine"] == "llama.cpp"
+
+
 def test_without_a_reranker_the_queries_that_fusion_changed_are_listed() -> None:
     assert "most harmed by fusion" in ggrank(*EVAL, SMALL_SET, "--table").stdout
 

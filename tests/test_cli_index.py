@@ -103,6 +103,31 @@ def test_search_fuses_scores_unless_told_otherwise(indexed: Path) -> None:
     assert "fused by scores" in ggrank("search", QUERY, "--table").stdout
 
 
+def test_the_footer_names_both_stages_and_counts_one_thing_as_one(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (folder / "one.txt").write_text("Bees dance.")
+    assert "1 file · 1 passage · 1 embedded now" in ggrank("index", "one.txt", "--table").stdout
+    reranker = tiny_models.write("bert-reranker", tmp_path_factory.mktemp("models"))
+    lines = ggrank("search", QUERY, "--reranker", reranker, "--hybrid=no", "--table").stdout
+    assert "all-minilm-l6-v2-q8_0.gguf: cosine · bert-reranker-f32.gguf: reranked, logit" in lines
+    assert "1 passage of 1 file ·" in lines
+
+
+def test_search_passes_engine_and_cache_on_to_both_models(
+    indexed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    reranker = tiny_models.write("bert-reranker", tmp_path_factory.mktemp("models"))
+    arguments = ("search", QUERY, "--reranker", reranker, "--engine", "llama.cpp", "--cache", "results")
+    assert "from the cache: 0 of 1 vector · from the cache: 0 of 4 pairs" in told(*arguments)
+    assert "from the cache: 1 of 1 vector · from the cache: 4 of 4 pairs" in told(*arguments)
+    assert "from the cache" not in told(*arguments[:-2])
+
+
+def told(*arguments: str | Path) -> str:
+    return " · ".join(ggrank(*arguments, "--table").stdout.splitlines())
+
+
 def test_search_reranks_with_the_bundled_reranker_when_asked(indexed: Path) -> None:
     first = json_lines(ggrank("search", QUERY, "--reranker", "ggrank-reranker-mini"))[0]
     assert (first["place"], first["score"]) == ("Baking", first["logit"])

@@ -78,6 +78,18 @@ def test_equal_documents_keep_their_order() -> None:
     assert [line["index"] for line in lines] == list(range(150))
 
 
+def test_the_footer_says_how_much_the_cache_had(reranker: Path, tmp_path: Path) -> None:
+    cached = ("--cache", tmp_path / "cache", "--table", "--top-n", "1")
+    documents = [f"document {i}" for i in range(70)]  # two steps, whose query counts once
+    for n_found in (0, 71):
+        footer = ggrank("rank", QUERY, *documents, *cached).stdout
+        assert f"from the cache: {n_found} of 71 vectors" in footer
+    ggrank("rank", QUERY, *documents[:18], "--model", reranker, *cached)
+    footer = ggrank("rank", QUERY, *documents[:20], "--model", reranker, *cached).stdout
+    assert "from the cache: 18 of 20 pairs" in footer
+    assert "from the cache" not in ggrank("rank", QUERY, *documents, "--table").stdout
+
+
 def test_a_long_document_is_marked_as_cut() -> None:
     line = json_lines(ggrank("rank", QUERY, "word " * 400))[0]
     assert line["truncated"] is True

@@ -15,7 +15,15 @@ from ggrank import Llama, LlamaParams
 from ggrank.errors import InputError, ModelModeError
 from ggrank.gguf_file import open_gguf
 from ggrank.measuring import Measured, tune
-from ggrank.tuning import Tuned, recall_tuned, remember_tuned
+from ggrank.records import recall
+from ggrank.tuning import (
+    Tuned,
+    fastest_quantization,
+    forget_tuned,
+    recall_tuned,
+    remember_tuned,
+    remembered,
+)
 from ggrank.types import PoolingType
 
 
@@ -66,6 +74,9 @@ def test_a_damaged_record_is_none(path: Path, records: Path, facts: str) -> None
         facts = json.dumps({key: {"n_ubatch": 1, "colour": "red"} for key in keys})
     records.write_text(facts)
     assert recall_tuned(open_gguf(path), PoolingType.RANK) == Tuned()
+    assert remembered() == []
+    forget_tuned()
+    assert recall("tuning") == {}
 
 
 def test_tuning_tries_the_open_settings_and_remembers_what_it_reports(path: Path) -> None:
@@ -77,7 +88,7 @@ def test_tuning_tries_the_open_settings_and_remembers_what_it_reports(path: Path
     assert "flash_attn" in names
     assert "n_ubatch" not in names
     assert all(measured.tokens_per_second > 0 for measured in told)
-    assert report.gain >= 1
+    assert report.gain > 0
     with Llama.load(path, engine="llama.cpp", n_ubatch=512) as llama:
         assert llama._model.settings == report.settings
 
@@ -111,8 +122,35 @@ def test_an_unknown_engine_is_an_error_that_names_the_known_ones() -> None:
 def test_the_command_prints_a_table_for_people_and_json_for_programs(path: Path) -> None:
     arguments = ["tune", "--model", str(path), "--engine", "llama.cpp", "--n-threads", "1"]
     table = ggrank(*arguments, "--table").output
-    assert "built-in" in table
+    assert "n_threads 1: built-in" in " ".join(table.split())
+    assert max(map(len, table.splitlines())) <= 80
     assert "remembered: " in table
+    assert "the fastest file here: " in table or not fastest_quantization()
     (report,) = json_lines(ggrank(*arguments, "--json"))
     assert report["settings"]["engine"] == "llama.cpp"
     assert report["default"]["tokens_per_second"] > 0
+
+
+def test_what_is_remembered_can_be_shown_and_forgotten(path: Path, tmp_path: Path) -> None:
+    other = tiny_models.write("bert-mean", tmp_path)
+    remember_tuned(open_gguf(path), PoolingType.RANK, Tuned(n_ubatch=1024), gain=1.25)
+    remember_tuned(open_gguf(other), PoolingType.MEAN, Tuned())
+    shown = {line["model"]: line for line in json_lines(ggrank("tune", "--show"))}
+    assert set(shown) == {str(path), str(other)}
+    assert (shown[str(path)]["tuned"]["n_ubatch"], shown[str(path)]["gain"]) == (1024, 1.25)
+    table = ggrank("tune", "--show", "--model", path, "--table").stdout
+    assert f"{path}\n    n_ubatch 1024, 1.25 times as fast as built-in, measured 20" in table
+    assert json_lines(ggrank("tune", "--forget", "--model", path)) == [{"forgotten": 1}]
+    assert recall_tuned(open_gguf(path), PoolingType.RANK) == Tuned()
+    assert [one.model for one in remembered()] == [other]
+    assert ggrank("tune", "--forget", "--table").stdout == "1 model forgotten\n"
+    assert "Nothing is remembered" in ggrank("tune", "--show", "--table").stdout
+
+
+def test_what_was_measured_with_another_file_of_that_name_is_shown_as_not_used(path: Path) -> None:
+    keep(path, Tuned(n_ubatch=1024))
+    os.utime(path, ns=(1, 1))
+    assert [one.in_use for one in remembered()] == [False]
+    path.unlink()
+    assert "not used any more" in ggrank("tune", "--show", "--table").stdout
+    assert json_lines(ggrank("tune", "--forget", "--model", path)) == [{"forgotten": 1}]

@@ -4,8 +4,9 @@ Knows bytes, float32 rows and one SQLite file in a folder; no models, tokens or 
 and threads may share a folder, and each may be killed at any moment: SQLite sees to both.
 
 A cache never fails its caller. One that cannot be read or written is told of once, and holds nothing from
-then on; one that is damaged is told of and started afresh. Every row carries a checksum over its key and
-numbers, so that damage which SQLite does not see gives no wrong result either.
+then on; one that is damaged is told of and started afresh; one that somebody deleted is made again. Every row
+carries a checksum over its key and numbers, so that damage which SQLite does not see gives no wrong result
+either.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import hashlib
 import logging
 import os
 import sqlite3
+import sys
 import threading
 import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +53,14 @@ _TABLES = (
 )
 
 
+@dataclass(frozen=True)
+class CacheCounts:
+    """How many results were looked for since the model was loaded, and how many of them were found."""
+
+    n_asked: int = 0
+    n_found: int = 0
+
+
 class ResultCache:
     """The results of one model with one set of settings, in a file that many may share.
 
@@ -57,6 +68,9 @@ class ResultCache:
         folder: made when it does not exist.
         limit: bytes that the file may take, about; then what was not used for longest goes.
         context: everything that results depend on beside their own input; another one shares nothing.
+
+    Attributes:
+        counts: what was looked for and found so far.
 
     Example:
         >>> import tempfile, numpy as np
@@ -68,6 +82,8 @@ class ResultCache:
         ...     cache.close()
         >>> found.tolist()
         [[0.25, 0.5], [nan, nan]]
+        >>> cache.counts
+        CacheCounts(n_asked=2, n_found=1)
     """
 
     def __init__(self, folder: Path, *, limit: int, context: bytes) -> None:
@@ -77,6 +93,8 @@ class ResultCache:
         self._process_id = os.getpid()
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self.counts = CacheCounts()
         with self._lock:
             self._guarded(self._open)
 
@@ -103,6 +121,9 @@ class ResultCache:
         self._transaction("DEFERRED", read)
         if not_today:
             self._transaction("IMMEDIATE", touch)
+        with self._lock:
+            n_found = int(np.isfinite(found[:, 0]).sum())
+            self.counts = CacheCounts(self.counts.n_asked + len(keys), self.counts.n_found + n_found)
         return found
 
     def put_many(self, keys: Sequence[bytes], results: NDArray[np.float32]) -> None:
@@ -129,10 +150,10 @@ class ResultCache:
         """All that ``use`` does, or none of it."""
 
         def run() -> None:
-            db = self._db
             # A forked child leaves the parent's connection alone; its model refuses to compute as well.
-            if db is None or self._process_id != os.getpid():
+            if self._db is None or self._process_id != os.getpid():
                 return
+            db = self._db if _identity(self._path) == self._file else self._open_again()
             db.execute(f"BEGIN {kind}")
             try:
                 use(db)
@@ -144,7 +165,7 @@ class ResultCache:
         with self._lock:
             self._guarded(run)
 
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def _guarded(self, action: Callable[[], object]) -> None:
         try:
             action()
         except sqlite3.OperationalError as error:
@@ -159,16 +180,24 @@ class ResultCache:
         except OSError as error:
             self._give_up(error)
 
-    def _open(self) -> None:
+    def _open_again(self) -> sqlite3.Connection:
+        """In place of a file that was deleted: SQLite would go on in that, and nobody find the results."""
+        log.info("%s is gone; it is made again", self._path)
+        self._close()
+        return self._open()
+
+    def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(
+        self._db = db = sqlite3.connect(
             self._path, timeout=TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
         )
-        self._db.execute("PRAGMA page_size = 16384")  # of a new file; vectors leave less room between them
-        self._db.execute("PRAGMA journal_mode = WAL")  # who reads never waits for who writes
-        self._db.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last results, no more
+        db.execute("PRAGMA page_size = 16384")  # of a new file; vectors leave less room between them
+        db.execute("PRAGMA journal_mode = WAL")  # who reads never waits for who writes
+        db.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last results, no more
         for statement in _TABLES:
-            self._db.execute(statement)
+            db.execute(statement)
+        self._file = _identity(self._path)
+        return db
 
     def _start_afresh(self, error: Exception) -> None:
         _tell(f"the cache {self._path} is damaged ({error}); it is started afresh")
@@ -192,7 +221,20 @@ class ResultCache:
 
 
 def _tell(message: str) -> None:
-    warnings.warn(message, GgrankWarning, stacklevel=2)
+    """Warns of the line that called ggrank, however deep in it this is."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ggrank":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, GgrankWarning, stacklevel=level)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is that has this path now; None where there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _today() -> int:

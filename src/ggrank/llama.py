@@ -53,7 +53,7 @@ from ggrank.types import (
 )
 
 if TYPE_CHECKING:
-    from ggrank.cache import ResultCache
+    from ggrank.cache import CacheCounts, ResultCache
 
 WINDOW = 1024
 """Texts that are tokenised and packed together; memory stays flat however many follow."""
@@ -183,6 +183,11 @@ class Llama:
     def device(self) -> str:
         """Where it computes: "CPU", or a GPU's backend and name."""
         return self._engine.device
+
+    @property
+    def cache_counts(self) -> CacheCounts | None:
+        """How many results were looked for in the ``cache``, and how many found; None without one."""
+        return None if self._cache is None else self._cache.counts
 
     @property
     def score_scale(self) -> Scale:

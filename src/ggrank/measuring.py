@@ -124,14 +124,14 @@ class _Search:
         try:
             model = self._load(tuned)
         except EngineError as error:
-            self._tried.append(self._tell(Measured(_changes(tuned), 0.0, f"does not run here: {error}")))
+            self._tried.append(self._tell(Measured(changes(tuned), 0.0, f"does not run here: {error}")))
             return
         with Llama(model) as llama:
             speed, values = _time(llama, self._texts)
             noise = _too_different(values, self._expected, llama.mode)
         slower = speed < LEAST_GAIN * self._best_speed
         rejected = noise or ("not 5 % faster than the best so far" if slower else None)
-        self._tried.append(self._tell(Measured(_changes(tuned), speed, rejected)))
+        self._tried.append(self._tell(Measured(changes(tuned), speed, rejected)))
         if rejected is None:
             self._best, self._best_speed = tuned, speed
 
@@ -139,10 +139,11 @@ class _Search:
         gain = self._gain()
         if gain < LEAST_GAIN:
             self._best = Tuned()
-        chosen = BUILT_IN if self._best == Tuned() else _changes(self._best)
+        chosen = changes(self._best)
         settings = replace(self._rules, **_given(self._best))
         # What the caller asked for is part of what was measured, and so of what is remembered.
-        remember_tuned(self._file, self._rules.pooling_type, replace(self._best, **self._asked()))
+        kept = replace(self._best, **self._asked())
+        remember_tuned(self._file, self._rules.pooling_type, kept, gain=gain if chosen != BUILT_IN else 1.0)
         tried = tuple(self._tried)
         return TuningReport(self._file.path.name, self._default, tried, chosen, settings, gain)
 
@@ -218,8 +219,14 @@ def _described(settings: EngineSettings) -> str:
     return ", ".join([*parts, f"n_ubatch {settings.n_ubatch}", f"n_threads {settings.n_threads}"])
 
 
-def _changes(tuned: Tuned) -> str:
-    return ", ".join(f"{name} {_word(value)}" for name, value in _given(tuned).items())
+def changes(tuned: Tuned) -> str:
+    """What differs from the rules.
+
+    Example:
+        >>> changes(Tuned(flash_attn=False, n_ubatch=1024)), changes(Tuned())
+        ('flash_attn off, n_ubatch 1024', 'the built-in settings')
+    """
+    return ", ".join(f"{name} {_word(value)}" for name, value in _given(tuned).items()) or BUILT_IN
 
 
 def _given(tuned: Tuned) -> dict[str, Any]:

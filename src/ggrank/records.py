@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,18 @@ def remember(name: str, facts: dict[str, Any]) -> None:
 
     Two processes that write at the same moment both leave a whole file; the later one wins.
     """
+    _write(name, {**recall(name), **facts})
+
+
+def forget(name: str, keys: Iterable[str]) -> None:
+    """Takes these facts out of those under ``name``."""
+    gone = set(keys)
+    _write(name, {key: fact for key, fact in recall(name).items() if key not in gone})
+
+
+def _write(name: str, facts: dict[str, Any]) -> None:
     directory = cache_dir()
-    text = json.dumps({**recall(name), **facts}, indent=1, sort_keys=True)
+    text = json.dumps(facts, indent=1, sort_keys=True)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{name}-")

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ggrank.errors import EngineError, ModelModeError
 from ggrank.gguf_file import GgufFile
 from ggrank.hardware import find_processor
 from ggrank.preflight import cpu_key, library_key
-from ggrank.records import recall, remember
+from ggrank.records import forget, recall, remember
 from ggrank.types import EngineName, PoolingType
 
 RECORD = "tuning"
@@ -37,24 +38,77 @@ class Tuned:
     n_threads: int | None = None
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """What tuning left behind for one file.
+
+    Attributes:
+        model: the file.
+        pooling: how it was loaded, such as "RANK".
+        gain: the speed over that of the rules, as it was measured; 1.0 where the rules stayed.
+        when: the local date and time.
+        in_use: False where the file, a build or the machine is another one by now, so that the rules hold.
+    """
+
+    model: Path
+    pooling: str
+    tuned: Tuned
+    gain: float
+    when: str
+    in_use: bool
+
+
 def recall_tuned(file: GgufFile, pooling: PoolingType) -> Tuned:
     """What was measured with this file on this machine and with these builds; empty where nothing was."""
-    facts = recall(RECORD).get(_key(file, pooling))
-    try:
-        return Tuned(**facts) if isinstance(facts, dict) else Tuned()
-    except TypeError:  # Written by another release.
-        return Tuned()
+    key = _key(file.path, pooling.name)
+    found = _read(key, recall(RECORD).get(key))
+    return Tuned() if found is None else found.tuned
 
 
-def remember_tuned(file: GgufFile, pooling: PoolingType, tuned: Tuned) -> None:
+def remember_tuned(file: GgufFile, pooling: PoolingType, tuned: Tuned, *, gain: float = 1.0) -> None:
     """Keeps what was measured; an empty `Tuned` says that the rules are best."""
-    remember(RECORD, {_key(file, pooling): asdict(tuned)})
+    when = datetime.now().isoformat(" ", "minutes")
+    remember(RECORD, {_key(file.path, pooling.name): {"tuned": asdict(tuned), "gain": gain, "when": when}})
 
 
-def _key(file: GgufFile, pooling: PoolingType) -> str:
-    stat = file.path.stat()
+def remembered(model: Path | None = None) -> list[Remembered]:
+    """What is remembered, the newest last: of one file, or of all."""
+    found = [_read(key, facts) for key, facts in recall(RECORD).items()]
+    return sorted((one for one in found if one and _is_of(model, one.model)), key=lambda one: one.when)
+
+
+def forget_tuned(model: Path | None = None) -> int:
+    """Forgets what was measured with one file, or everything, and gives the number of facts."""
+    found = {key: _read(key, facts) for key, facts in recall(RECORD).items()}
+    gone = [key for key, one in found.items() if model is None or (one and _is_of(model, one.model))]
+    forget(RECORD, gone)
+    return len(gone)
+
+
+def _is_of(model: Path | None, path: Path) -> bool:
+    return model is None or model.resolve() == path
+
+
+def _read(key: str, facts: object) -> Remembered | None:
+    """A remembered fact; None for one that another release wrote, and for none."""
+    if not isinstance(facts, dict):
+        return None
+    try:
+        path, _, _, pooling, *_ = json.loads(key)
+        tuned = Tuned(**facts["tuned"])
+        in_use = key == _key(Path(path), pooling)
+        return Remembered(Path(path), pooling, tuned, float(facts["gain"]), str(facts["when"]), in_use)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _key(path: Path, pooling: str) -> str:
+    try:
+        stat = path.stat()
+    except OSError:  # Tuned once, and gone by now.
+        return ""
     builds = (library_key(), _openvino_version(), cpu_key(), default_threads())
-    return json.dumps([str(file.path.resolve()), stat.st_size, stat.st_mtime_ns, pooling.name, *builds])
+    return json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns, pooling, *builds])
 
 
 def choose_engine(asked: str, *, tuned: Tuned, file: GgufFile, n_gpu_layers: int) -> EngineName:
@@ -115,6 +169,27 @@ def extra_bufts_pay() -> bool:
     features = find_processor().features
     is_x86 = "avx" in features
     return "amx" in features or not is_x86
+
+
+def fastest_quantization() -> str:
+    """Which GGUF file is fastest on this processor, and why; "" where nothing was measured (ARM, GPUs).
+
+    Tokens a second of a bge-reranker-base shape, pairs of 32 and 128 tokens:
+
+    - OpenVINO, AVX512-VNNI: q4_k_m 3,472 and 3,162, q8_0 3,423 and 3,754, whose scores are nearer to the
+      original's (``docs/benchmark.md``).
+    - llama.cpp, the same processor: q4_k_m 2,151 and 2,233, q8_0 1,247 and 1,200; of 384 tokens 1,677 and
+      1,102 (``docs/speed.md``).
+    - llama.cpp, AMX: q4_k_m 1,930 and 1,880, q8_0 2,330 and 2,310 (a prototype on llama.cpp's own API).
+    """
+    features = find_processor().features
+    if "avx" not in features or _has_gpu(-1):
+        return ""
+    if has_openvino() and openvino_is_faster_here():
+        return "q8_0 for BERT and XLM-R: as fast as q4_k_m in OpenVINO, and nearer to the original's scores"
+    if "amx" in features:
+        return "q8_0: faster than q4_k_m in llama.cpp with AMX"
+    return "q4_k_m: 1.5 to 2 times as fast as q8_0 in llama.cpp without AMX"
 
 
 def default_threads() -> int:

@@ -20,6 +20,7 @@ LEAST, MOST = 20, 450
 
 FIRST_RANKING = "first ranking"
 TWENTY = "20 passages"
+"""How the name of the cell begins whose milliseconds are told."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class CellMaker:
         """Those of the table, short sequences first."""
         for n_tokens, n in size.passages.items():
             yield self.uniform(f"{n} of {n_tokens} tokens", n, n_tokens)
-        yield self.uniform(TWENTY, 20, size.twenty)
+        yield self.uniform(f"{TWENTY} of {size.twenty} tokens", 20, size.twenty)
         yield self._cell(f"{size.n_mixed} mixed", [self._mixed(size.n_mixed)])
         callers = [self._mixed(size.n_each) for _ in range(CALLERS)]
         yield self._cell(f"{CALLERS} callers", callers)

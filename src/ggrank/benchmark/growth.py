@@ -54,6 +54,9 @@ def grow(
         GgrankError: the model cannot be loaded to make texts for it.
     """
     subjects, left_out = subjects_for(model, wish)
+    if not subjects:
+        yield Begun(model, (), (), tuple(left_out))
+        return
     n = min(16, max(size.n_growth))
     with cell_maker(model) as maker:
         many = [(x, maker.uniform("", x, LENGTH_OF_MANY)) for x in size.n_growth]

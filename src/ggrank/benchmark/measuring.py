@@ -97,6 +97,9 @@ def measure(model: BenchModel, wish: Wish, size: Size, *, say: Say) -> Iterator[
         GgrankError: the model cannot be loaded to make texts for it.
     """
     subjects, left_out = subjects_for(model, wish)
+    if not subjects:
+        yield Begun(model, (), (), tuple(left_out))
+        return
     with cell_maker(model) as maker:
         cells, first = tuple(maker.cells(size)), maker.first_ranking()
     yield Begun(model, cells, tuple(subjects), tuple(left_out))

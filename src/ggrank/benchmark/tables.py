@@ -15,33 +15,47 @@ from ggrank.benchmark.subjects import Subject
 from ggrank.evaluation.report import markdown_table
 
 MEGABYTE = 1_000_000
+GIGA = 1e9
+
+Rows = list[list[str]]
+
+PROOF = (
+    "The smallest size only proves that the benchmark works: its figures measure nothing about speed. "
+    "For that: --size small."
+)
 
 
 def to_markdown(report: Report) -> str:
     """For each model the ratios, then the figures; then what they were made with."""
-    flops = report.made_with["flops"]
-    parts = [part for model in report.models for part in _model_markdown(model, flops)]
-    facts = "\n".join(f"- {key}: {_fact(value)}" for key, value in report.made_with.items())
-    return "\n\n".join([*parts, "### made with", facts]) + "\n"
+    blocks = [part if isinstance(part, str) else markdown_table(part) for part in parts_of(report)]
+    return "\n\n".join(blocks) + "\n"
 
 
-def _model_markdown(model: ModelReport, flops: float) -> list[str]:
-    parts = [f"## {model.name}"]
+def parts_of(report: Report) -> list[str | Rows]:
+    """The same in parts: headings, paragraphs and lists as Markdown has them, and the rows of tables."""
+    proof = [PROOF] if report.made_with.get("size") == "smallest" else []
+    models = [part for model in report.models for part in _model_parts(model, report.made_with["flops"])]
+    facts = "\n".join(f"- {_made_with(key, value)}" for key, value in report.made_with.items())
+    return [*proof, *models, "### made with", facts]
+
+
+def _model_parts(model: ModelReport, flops: float) -> list[str | Rows]:
+    parts: list[str | Rows] = [f"## {model.name}"]
     ratios, figures = _ratios(model), _figures(model, flops)
     if len(ratios) > 1:
         parts += ["How many times as fast ggrank is: the median of the rounds' ratios, and its quartiles.",
-                  markdown_table(ratios)]  # fmt: skip
+                  ratios]  # fmt: skip
     if len(figures) > 1:
-        parts += [_legend(model), markdown_table(figures)]
+        parts += [_legend(model), figures]
     if model.points:
         parts += ["Growth: seconds for each number of passages, sequence length and number of threads.",
-                  markdown_table(_growth(model))]  # fmt: skip
+                  _growth(model)]  # fmt: skip
     if model.missing:
         parts.append("\n".join(f"- left out: {name}: {reason}" for name, reason in model.missing.items()))
     return parts
 
 
-def _ratios(model: ModelReport) -> list[list[str]]:
+def _ratios(model: ModelReport) -> Rows:
     cells = [*(cell.name for cell in model.cells), FIRST_RANKING]
     rows = [["against", "with", *cells, "memory"]]
     for peer in model.subjects:
@@ -65,12 +79,12 @@ def _legend(model: ModelReport) -> str:
     agreement = f"; agreement is with the scores of {model.reference}" if model.reference else ""
     return (
         f"Tokens a second, the median of the rounds and half of their quartile range; milliseconds for "
-        f"{TWENTY}; memory in MB{agreement}."
+        f"{TWENTY}; the most memory in MB, at the first ranking and in all{agreement}."
     )
 
 
-def _figures(model: ModelReport, flops: float) -> list[list[str]]:
-    names = [f"{cell.name}, ms" if cell.name == TWENTY else cell.name for cell in model.cells]
+def _figures(model: ModelReport, flops: float) -> Rows:
+    names = [f"{cell.name}, ms" if _is_twenty(cell) else cell.name for cell in model.cells]
     memory = ["MB then", "MB in all"]
     rows = [["", *names, f"{FIRST_RANKING}, s", *memory, "of peak", "agreement"]]
     for subject in model.subjects:
@@ -91,11 +105,15 @@ def _figures(model: ModelReport, flops: float) -> list[list[str]]:
 
 
 def _speed_text(model: ModelReport, subject: Subject, cell: Cell) -> str:
-    if cell.name == TWENTY:
+    if _is_twenty(cell):
         seconds = model.seconds(subject.name, cell.name)
         return _with_percent(spread([1000 * one for one in seconds])) if seconds else ""
     speed = model.tokens_per_second(subject.name, cell)
     return _with_percent(speed) if speed else ""
+
+
+def _is_twenty(cell: Cell) -> bool:
+    return cell.name.startswith(TWENTY)
 
 
 def _with_percent(found: Spread, *, digits: int = 0) -> str:
@@ -117,7 +135,7 @@ def _agreement_text(found: Agreement | None) -> str:
     return f"{found.measure} {found.value:.5f}, ±{found.largest_difference:.2g}" if found else ""
 
 
-def _growth(model: ModelReport) -> list[list[str]]:
+def _growth(model: ModelReport) -> Rows:
     names = list(dict.fromkeys(point.subject for point in model.points))
     rows = [["", "", *names]]
     places = list(dict.fromkeys((point.axis, point.x) for point in model.points))
@@ -128,9 +146,18 @@ def _growth(model: ModelReport) -> list[list[str]]:
     return rows
 
 
+def _made_with(key: str, value: Any) -> str:
+    """A fact with its unit."""
+    if key == "memory in MB":
+        return f"memory: {value:,} MB"
+    if key == "flops":
+        return f"peak: {value / GIGA:,.0f} GFLOPS, measured with NumPy's float32 matrix product"
+    return f"{key}: {_fact(value)}"
+
+
 def _fact(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_fact(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return " ".join(map(_fact, value))
-    return f"{value:,.0f}" if isinstance(value, float) else str(value)
+    return str(value)

@@ -9,13 +9,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ggrank import __version__
+from ggrank.cli.console import Column, echo, echo_wide_table, echo_wrapped
 from ggrank.hardware import find_processor
 
 if TYPE_CHECKING:
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
     from ggrank.benchmark.measuring import Event
     from ggrank.benchmark.models import BenchModel
     from ggrank.benchmark.subjects.available import Wish
+    from ggrank.benchmark.tables import Rows
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-PACKAGES = ("ggrank", "llama-cpp-python", "numpy", "openvino", "torch", "transformers",
+PACKAGES = ("llama-cpp-python", "numpy", "openvino", "torch", "transformers",
             "sentence-transformers", "onnxruntime", "tokenizers")  # fmt: skip
 
 
@@ -38,7 +41,8 @@ PACKAGES = ("ggrank", "llama-cpp-python", "numpy", "openvino", "torch", "transfo
     type=click.Choice(["smallest", "small", "full"]),
     default="small",
     show_default=True,
-    help="How much is measured: seconds, minutes, or most of an hour.",
+    help="How much is measured. With all peers on two cores small takes about 12 minutes and full about an "
+    "hour; smallest only proves that the benchmark works, in under a minute.",
 )
 @click.option(
     "--growth", is_flag=True, help="Instead, how time grows with passages, their length and threads."
@@ -94,7 +98,7 @@ def bench(
     from ggrank.benchmark.report import Report
     from ggrank.benchmark.saving import save
     from ggrank.benchmark.subjects.available import ENGINES, Wish
-    from ggrank.benchmark.tables import to_markdown
+    from ggrank.benchmark.tables import parts_of, to_markdown
     from ggrank.evaluation.saving import Outputs
     from ggrank.tuning import default_threads
 
@@ -102,6 +106,7 @@ def bench(
     outputs.check()
     models = [model for folder in folders for model in models_in(folder)] or bundled_models()
     wish = Wish(n_threads or default_threads(), quantizations, engines or ENGINES, _find_server(server), only)
+    _check(wish, models)
     events: list[Event | Point] = []
     made_with = _made_with(wish, size)
     interrupted = False
@@ -112,10 +117,43 @@ def bench(
     except KeyboardInterrupt:
         interrupted = True
     report = Report.of(events, made_with)
-    click.echo(to_markdown(report), nl=False)
+    if sys.stdout.isatty():
+        _echo(parts_of(report))
+    else:
+        click.echo(to_markdown(report), nl=False)
     save(report, outputs)
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _echo(parts: Sequence[str | Rows]) -> None:
+    """For a terminal: no line wider than it, and no marks of Markdown."""
+    for number, part in enumerate(parts):
+        if number:
+            echo()
+        if not isinstance(part, str):
+            head, *rows = [[cell.replace("**", "") for cell in row] for row in part]
+            columns = [Column(title, align="right" if i else "left") for i, title in enumerate(head)]
+            echo_wide_table(columns, rows)
+        elif part.startswith("#"):
+            echo(part.lstrip("# "), bold=True)
+        else:
+            for line in part.splitlines():
+                echo_wrapped(line, margin="  " if line.startswith("- ") else "")
+
+
+def _check(wish: Wish, models: list[BenchModel]) -> None:
+    """Raises UsageError where nothing has the names that were asked for."""
+    from ggrank.benchmark.subjects.available import names_of
+
+    files = sorted({name for model in models for name in model.ggufs})
+    if not set(files) & set(wish.quantizations):
+        asked = ", ".join(wish.quantizations)
+        raise click.UsageError(f"--quantization: no file is {asked}; there are: {', '.join(files)}")
+    names = sorted({name for model in models for name in names_of(model, wish)})
+    for part in wish.only:
+        if not any(part in name for name in names):
+            raise click.UsageError(f"--only: no subject has {part!r} in its name: {', '.join(names)}")
 
 
 def _events(models: list[BenchModel], wish: Wish, size: str, growth: bool) -> Iterator[Event | Point]:
@@ -166,7 +204,7 @@ def _made_with(wish: Wish, size: str) -> dict[str, Any]:
         "memory in MB": _memory_bytes() // 1_000_000,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {"ggrank": __version__} | {name: found for name in PACKAGES if (found := _version(name))},
         "llama-server": _server_version(wish.server),
         "flops": 0.0,
     }

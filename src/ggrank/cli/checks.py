@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ggrank.cli.console import count
 from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ModelChoice
 from ggrank.errors import GgrankError, ModelNotFoundError
 from ggrank.hardware import find_processor
@@ -63,6 +64,7 @@ def run_checks(choice: ModelChoice | None) -> list[Check]:
         ("processor", check_processor),
         ("llama.cpp build", check_build),
         ("openvino", check_openvino),
+        ("quantization", check_quantization),
         ("device", check_device),
         ("preflight", check_preflight),
         ("models", check_models),
@@ -102,7 +104,7 @@ def check_processor() -> Check:
 
     processor = find_processor()
     features = " ".join(processor.features) or "features unknown"
-    cores = f"{processor.n_cores} logical cores, {default_threads()} threads used"
+    cores = f"{count(processor.n_cores, 'logical core')}, {count(default_threads(), 'thread')} used"
     return Check("processor", "ok", f"{processor.name}, {cores}: {features}")
 
 
@@ -142,6 +144,14 @@ def check_openvino() -> Check:
     if verdict.ok:
         return Check("openvino", "ok", found)
     return Check("openvino", "fail", found, "pip install --force-reinstall openvino, or --engine llama.cpp")
+
+
+def check_quantization() -> Check:
+    """Which GGUF file to take for this machine."""
+    from ggrank.tuning import fastest_quantization
+
+    found = fastest_quantization() or "not measured on such a machine: ggrank bench compares files"
+    return Check("quantization", "ok", found)
 
 
 def check_device() -> Check:

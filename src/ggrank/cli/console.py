@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,7 +54,12 @@ def terminal_width() -> int:
 
 def echo(line: str = "", **style: Any) -> None:
     """One line to stdout, styled on a terminal that wants colours."""
-    click.echo(click.style(line, **style) if style and _wants_colors() else line)
+    click.echo(styled(line, **style))
+
+
+def styled(text: str, **style: Any) -> str:
+    """Text with colours for a part of a line; as it is where nobody wants them."""
+    return click.style(text, **style) if style and _wants_colors() else text
 
 
 def _wants_colors() -> bool:
@@ -92,7 +98,29 @@ def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, inde
     if any(titles):
         echo((indent + _join(columns, titles, widths)).rstrip(), bold=True)
     for row in cells:
-        echo((indent + _join(columns, row, widths, colored=_wants_colors())).rstrip())
+        echo((indent + _join(columns, row, widths, colored=True)).rstrip())
+
+
+def echo_wide_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """As `echo_table`; columns that do not fit go into tables below, each beginning with the first column."""
+    cells = [[column.title for column in columns], *rows]
+    widths = [max(display_width(row[i]) for row in cells) for i in range(len(columns))]
+    groups: list[list[int]] = [[0]]
+    for i in range(1, len(columns)):
+        if len(groups[-1]) > 1 and sum(widths[j] + 2 for j in groups[-1]) + widths[i] > terminal_width():
+            groups.append([0])
+        groups[-1].append(i)
+    for number, group in enumerate(groups):
+        if number:
+            echo()
+        echo_table([columns[i] for i in group], [[row[i] for i in group] for row in rows])
+
+
+def echo_wrapped(text: str, *, first: str = "", margin: str = "") -> None:
+    """Text on as many lines as it needs: ``first`` before it, all other lines behind a margin."""
+    wrap = textwrap.TextWrapper(terminal_width(), initial_indent=first, subsequent_indent=margin)
+    for line in wrap.wrap(one_line(text)):
+        echo(line)
 
 
 def _join(
@@ -103,7 +131,7 @@ def _join(
         cell = shorten(cell, width)
         padding = " " * (width - display_width(cell))
         if colored and column.color and cell:
-            cell = click.style(cell, fg=column.color)
+            cell = styled(cell, fg=column.color)
         parts.append(padding + cell if column.align == "right" else cell + padding)
     return "  ".join(parts)
 
@@ -112,6 +140,16 @@ def one_line(text: str) -> str:
     """Text as one line that cannot steer a terminal: white space joined, control characters gone."""
     visible = "".join(c for c in text[:4000] if c.isspace() or unicodedata.category(c)[0] != "C")
     return " ".join(visible.split())
+
+
+def count(n: int, one: str, several: str = "") -> str:
+    """A number and its noun.
+
+    Example:
+        >>> count(1, "file"), count(2_000, "file"), count(2, "query", "queries")
+        ('1 file', '2,000 files', '2 queries')
+    """
+    return f"{n:,} {one if n == 1 else several or one + 's'}"
 
 
 def display_width(text: str) -> int:

@@ -7,7 +7,7 @@ import textwrap
 import click
 
 from ggrank.cli.checks import Check, run_checks
-from ggrank.cli.console import can_print, echo, echo_json, one_line, terminal_width, wants_table
+from ggrank.cli.console import can_print, echo, echo_json, one_line, styled, terminal_width, wants_table
 from ggrank.cli.options import ModelChoice, output_option
 
 _COLORS = {"ok": "green", "note": "yellow", "fail": "red"}
@@ -49,7 +49,7 @@ def _echo(check: Check) -> None:
             f"{'→' if can_print('→') else '->'} {line}" if i == 0 else f"  {line}"
             for i, line in enumerate(wrap.wrap(one_line(check.fix)))
         ]
-    state = click.style(f"{check.state:<5}", fg=_COLORS[check.state])
+    state = styled(f"{check.state:<5}", fg=_COLORS[check.state])
     echo(f"{state} {check.name:<{margin - 7}} {lines[0]}".rstrip())
     for line in lines[1:]:
         echo(" " * margin + line)

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import click
 from ggrank import __version__
 from ggrank.cli.console import echo_json, progress, wants_table
 from ggrank.cli.eval_tables import echo_mean, echo_models, echo_set
-from ggrank.cli.options import DEFAULT_MODEL, ModelChoice, output_option
+from ggrank.cli.options import DEFAULT_MODEL, ModelChoice, engine_options, output_option
 from ggrank.hardware import find_processor
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     "--limit", type=click.IntRange(min=1), metavar="N", help="N queries of each set, always the same."
 )
 @click.option("--n-threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+@engine_options
 @click.option("--save-json", type=FILE, metavar="FILE", help="All figures.")
 @click.option("--save-markdown", type=FILE, metavar="FILE", help="Tables for a README.")
 @click.option(
@@ -70,6 +72,8 @@ def eval(
     depths: tuple[int, ...],
     limit: int | None,
     n_threads: int | None,
+    engine: str,
+    cache: str | None,
     save_json: Path | None,
     save_markdown: Path | None,
     plot: Path | None,
@@ -85,7 +89,8 @@ def eval(
     file of (query, passage) pairs (.tsv, .csv, .jsonl).
 
     nDCG@10 is the main figure; a lift is the mean difference to the embedder's, with its 95 % bootstrap
-    interval. Each JSON line holds one set. Needs pip install 'ggrank[eval]'.
+    interval. Each JSON line holds one set. With --cache the same evaluation is quick the next time, and
+    its milliseconds are not those of the models. Needs pip install 'ggrank[eval]'.
     """
     from ggrank.evaluation import evaluate
     from ggrank.evaluation.datasets import read_test_set, sample
@@ -98,11 +103,15 @@ def eval(
     outputs.check()
     tests = [sample(read_test_set(path), limit) for path in sets]
     _check_distinct([test.name for test in tests], "sets", "rename a folder or file")
+    if cache is not None:
+        click.echo("Note: with --cache the milliseconds are not those of the models.", err=True)
+    choice = ModelChoice(model, n_threads=n_threads, engine=engine, cache=cache)
+    settings = {"top_k": sorted(set(depths)), "limit": limit, "cache": cache is not None}
     report = None
     with ExitStack() as stack:
-        embedder = stack.enter_context(ModelChoice(model, n_threads=n_threads).load())
-        loaded = _load_rerankers(rerankers, n_threads, stack)
-        made_with = _made_with(embedder, loaded, {"top_k": sorted(set(depths)), "limit": limit})
+        embedder = stack.enter_context(choice.load())
+        loaded = _load_rerankers(rerankers, choice, stack)
+        made_with = _made_with(embedder, loaded, settings)
         if wants_table(as_table):
             echo_models(made_with)
         for result in evaluate(tests, embedder, loaded, depths=depths, progress=_progress):
@@ -116,11 +125,12 @@ def eval(
         echo_mean(report)
 
 
-def _load_rerankers(models: Sequence[str], n_threads: int | None, stack: ExitStack) -> dict[str, Llama]:
+def _load_rerankers(models: Sequence[str], choice: ModelChoice, stack: ExitStack) -> dict[str, Llama]:
+    """By name; loaded as ``choice`` loads the embedder."""
     models = list(dict.fromkeys(models))
     names = [Path(model).name.removesuffix(".gguf") for model in models]
     _check_distinct(names, "rerankers", "rename a file")
-    choices = [ModelChoice(model, pooling_type="rank", n_threads=n_threads) for model in models]
+    choices = [replace(choice, model=model, pooling_type="rank") for model in models]
     return {name: stack.enter_context(choice.load()) for name, choice in zip(names, choices, strict=True)}
 
 
@@ -162,6 +172,7 @@ def _model_facts(llama: Llama) -> dict[str, Any]:
         "sha256": sha256_of(path),
         "n_ctx": llama.n_ctx,
         "quantization": llama.quantization,
+        "engine": llama.engine,
     }
 
 

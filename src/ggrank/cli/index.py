@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggrank.cli.console import echo, echo_facts, echo_json, wants_table
+from ggrank.cli.console import count, echo, echo_facts, echo_json, wants_table
 from ggrank.cli.indexes import index_option, load_embedder
 from ggrank.cli.options import ModelChoice, model_options, output_option
 
@@ -127,7 +127,7 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         if progress is None or not progress.n_passages:
             return ""
         speed = progress.n_tokens / (time.perf_counter() - started)
-        return f"{progress.n_passages:,} passages, {speed:,.0f} tokens/s"
+        return f"{count(progress.n_passages, 'passage')}, {speed:,.0f} tokens/s"
 
     with click.progressbar(length=1, label="indexing", file=sys.stderr, item_show_func=facts) as bar:
 
@@ -148,10 +148,10 @@ def _echo_changes(opened: Index, changes: Changes, seconds: float) -> None:
     }
     echo(", ".join(f"{n:,} {word}" for word, n in counts.items() if n) or "There is nothing to index.")
     echo_facts(
-        f"{opened.n_files:,} files",
-        f"{len(opened):,} passages",
+        count(opened.n_files, "file"),
+        count(len(opened), "passage"),
         f"{changes.progress.n_embedded:,} embedded now",
-        f"{changes.progress.n_tokens:,} tokens",
+        count(changes.progress.n_tokens, "token"),
         f"{seconds:,.1f} s",
     )
 

@@ -6,7 +6,7 @@ Knows options, and how a model is loaded again that an index remembers.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from click.core import ParameterSource
@@ -55,4 +55,5 @@ def _load_again(made: IndexSettings, choice: ModelChoice) -> Llama:
         query_prefix=made.query_prefix,
         document_prefix=made.document_prefix,
         cache=choice.cache,
+        engine=cast(Any, choice.engine),  # one of click's choices
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggrank.cli.console import Column, echo, echo_json, echo_table, terminal_width, wants_table
+from ggrank.cli.console import Column, echo, echo_json, echo_table, styled, terminal_width, wants_table
 from ggrank.cli.options import output_option
 from ggrank.errors import ChecksumError
 
@@ -145,7 +145,7 @@ def verify(ctx: click.Context, name: str | None, as_table: bool | None) -> None:
     for record in records:
         if wants_table(as_table):
             style = {"ok": "green", "unknown": "yellow", "fail": "red"}[record["state"]]
-            echo(f"{click.style(record['state'], fg=style)}  {record['name']}  {record['detail']}")
+            echo(f"{styled(record['state'], fg=style)}  {record['name']}  {record['detail']}")
         else:
             echo_json(record)
     ctx.exit(1 if any(record["state"] == "fail" for record in records) else 0)

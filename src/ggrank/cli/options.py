@@ -77,6 +77,24 @@ class Inputs:
         return read_documents(self.texts, self.files, file_format=self.file_format)
 
 
+def engine_options(command: Command) -> Command:
+    """--engine and --cache, as the keywords ``engine`` and ``cache``."""
+    engine = click.option(
+        "--engine",
+        type=click.Choice(("auto", "llama.cpp", "openvino")),
+        default="auto",
+        show_default=True,
+        help="What computes; auto is the faster one.",
+    )
+    cache = click.option(
+        "--cache",
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        help="Keep results in this folder, and compute each only once.",
+    )
+    return engine(cache(command))
+
+
 def model_options(command: Command) -> Command:
     """--model and its kind, as the keyword ``choice``."""
 
@@ -104,19 +122,7 @@ def model_options(command: Command) -> Command:
         metavar="N",
         help="Layers on the GPU: 0 none, -1 all.",
     )
-    @click.option(
-        "--engine",
-        type=click.Choice(("auto", "llama.cpp", "openvino")),
-        default="auto",
-        show_default=True,
-        help="What computes; auto is the faster one.",
-    )
-    @click.option(
-        "--cache",
-        type=click.Path(file_okay=False),
-        metavar="DIR",
-        help="Keep results in this folder, and compute each only once.",
-    )
+    @engine_options
     @wraps(command)
     def collected(
         *,
@@ -135,7 +141,7 @@ def model_options(command: Command) -> Command:
         )
         command(choice=choice, **rest)
 
-    return cast(Command, collected)
+    return collected
 
 
 def input_options(name: str) -> Callable[[Command], Command]:

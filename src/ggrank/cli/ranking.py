@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ggrank.cli.console import Column, bar, echo_facts, echo_json, echo_table, progress
+from ggrank.cli.console import Column, bar, count, echo_facts, echo_json, echo_table, progress
 from ggrank.cli.documents import Document
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Timed:
     scale: str
     n_tokens: int
     seconds: float
+    n_steps: int
 
 
 def rank_documents(
@@ -54,8 +55,9 @@ def rank_documents(
     texts = list(dict.fromkeys(document.text for document in documents))
     found: dict[str, RankedDocument] = {}
     n_tokens = 0
+    firsts = range(0, max(len(texts), 1), STEP)
     with progress(len(texts), label="ranking", at_least=STEP) as advance:
-        for first in range(0, max(len(texts), 1), STEP):
+        for first in firsts:
             step = texts[first : first + STEP]
             part = llama.rank(query, step, threshold=threshold, score=score, truncate=truncate)
             found.update((step[ranked.index], ranked) for ranked in part)
@@ -67,7 +69,7 @@ def rank_documents(
         if document.text in found
     ]
     ranked.sort(key=lambda document: -(document.score if document.logit is None else document.logit))
-    return Timed(ranked[:top_n], part.scale, n_tokens, time.perf_counter() - started)
+    return Timed(ranked[:top_n], part.scale, n_tokens, time.perf_counter() - started, len(firsts))
 
 
 def echo_ranking_json(ranking: Timed, documents: Sequence[Document]) -> None:
@@ -126,8 +128,23 @@ def echo_footer(llama: Llama, ranking: Timed, n_documents: int) -> None:
         llama.model_path.name,
         f"{llama.mode}, {ranking.scale}",
         f"runs on {llama.device} ({llama.engine})",
-        f"{n_documents:,} document{'' if n_documents == 1 else 's'}",
-        f"{ranking.n_tokens:,} tokens",
+        count(n_documents, "document"),
+        count(ranking.n_tokens, "token"),
         f"{1000 * ranking.seconds:,.0f} ms",
         f"{n_cut} cut to {llama.n_ctx} tokens" if n_cut else "",
+        cache_fact(llama, n_steps=ranking.n_steps),
     )
+
+
+def cache_fact(llama: Llama, *, n_steps: int = 1) -> str:
+    """What the cache had: "from the cache: 18 of 20 pairs"; "" without one.
+
+    Args:
+        n_steps: of `rank_documents`; an embedding model looks for the query's vector in each, and it counts
+            once.
+    """
+    if llama.cache_counts is None:
+        return ""
+    what, repeated = ("pair", 0) if llama.mode == "rerank" else ("vector", n_steps - 1)
+    n_asked = llama.cache_counts.n_asked - repeated
+    return f"from the cache: {max(llama.cache_counts.n_found - repeated, 0):,} of {count(n_asked, what)}"

@@ -6,12 +6,14 @@ import os
 import textwrap
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ggrank.cli.console import (
+    count,
     echo,
     echo_facts,
     echo_json,
@@ -21,14 +23,20 @@ from ggrank.cli.console import (
     wants_table,
 )
 from ggrank.cli.indexes import index_option, load_embedder
-from ggrank.cli.options import DEFAULT_MODEL, ModelChoice, output_option
+from ggrank.cli.options import DEFAULT_MODEL, ModelChoice, engine_options, output_option
+from ggrank.cli.ranking import cache_fact
 
 if TYPE_CHECKING:
-    from ggrank import Index, Llama, RankedDocument, Ranking
+    from ggrank import Index, RankedDocument, Ranking
     from ggrank.types import Hybrid
 
 NO_RERANKER = "none"
 FUSIONS: dict[str, Hybrid | Literal[False]] = {"scores": "scores", "rrf": "rrf", "no": False}
+_FIRST_STAGES = {
+    "scores": "cosine and BM25, fused by scores",
+    "rrf": "cosine and BM25, fused by rank",
+    "no": "cosine",
+}
 INDENT = " " * 12
 SNIPPET_LINES = 2
 
@@ -71,6 +79,7 @@ SNIPPET_LINES = 2
     metavar="NAME|PATH",
     help="The embedder, where the index's own is not found any more.",
 )
+@engine_options
 @output_option
 def search(
     query: str,
@@ -80,6 +89,8 @@ def search(
     hybrid: str,
     reranker: str,
     model: str,
+    engine: str,
+    cache: str | None,
     as_table: bool | None,
 ) -> None:
     """Search the index that ``ggrank index`` made.
@@ -97,10 +108,12 @@ def search(
     if not query.strip():
         raise click.UsageError('The query is empty: say what to look for, as in ggrank search "a question".')
     with ExitStack() as stack:
-        embedder = stack.enter_context(load_embedder(folder, ModelChoice(model)))
+        choice = ModelChoice(model, engine=engine, cache=cache)
+        embedder = stack.enter_context(load_embedder(folder, choice))
         second = None
         if reranker != NO_RERANKER:
-            second = stack.enter_context(ModelChoice(reranker, pooling_type="rank").load())
+            choice = replace(choice, model=reranker, pooling_type="rank")
+            second = stack.enter_context(choice.load())
         opened = stack.enter_context(Index.open(folder, embedder=embedder))
         started = time.perf_counter()
         ranking = opened.search(
@@ -111,7 +124,10 @@ def search(
             click.echo("Note: there is nothing in the index.", err=True)
         if wants_table(as_table):
             _echo_results(opened, query, ranking)
-            _echo_footer(opened, ranking, seconds, models=[embedder, second])
+            found_by = f"{embedder.model_path.name}: {_FIRST_STAGES[hybrid]}"
+            ordered_by = f"{second.model_path.name}: reranked, {ranking.scale}" if second else ""
+            from_cache = [cache_fact(llama) for llama in (embedder, second) if llama]
+            _echo_footer(opened, found_by, ordered_by, seconds, from_cache)
         else:
             _echo_json(opened, query, ranking)
 
@@ -140,16 +156,11 @@ def _from_here(path: str) -> str:
     return path if relative.startswith(os.pardir) else relative
 
 
-def _echo_footer(opened: Index, ranking: Ranking, seconds: float, *, models: list[Llama | None]) -> None:
-    echo_facts(
-        *(model.model_path.name for model in models if model is not None),
-        _SCALES.get(ranking.scale, ranking.scale),
-        f"{len(opened):,} passages of {opened.n_files:,} files",
-        f"{1000 * seconds:,.0f} ms",
-    )
-
-
-_SCALES = {"fused": "cosine and BM25, fused by scores", "rrf": "cosine and BM25, fused by rank"}
+def _echo_footer(
+    opened: Index, found_by: str, ordered_by: str, seconds: float, from_cache: list[str]
+) -> None:
+    size = f"{count(len(opened), 'passage')} of {count(opened.n_files, 'file')}"
+    echo_facts(found_by, ordered_by, size, f"{1000 * seconds:,.0f} ms", *from_cache)
 
 
 def _echo_json(opened: Index, query: str, ranking: Ranking) -> None:

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from ggrank.cli.console import Column, echo, echo_facts, echo_json, echo_table, wants_table
+from ggrank.cli.console import count, echo, echo_facts, echo_json, echo_wrapped, wants_table
 from ggrank.cli.options import ModelChoice, model_options, output_option
 
 if TYPE_CHECKING:
     from ggrank.measuring import Measured, TuningReport
+    from ggrank.tuning import Remembered
 
 
 @click.command(short_help="Find the fastest settings for this machine.")
+@click.option("--show", is_flag=True, help="Only show what is remembered, of --model or of all.")
+@click.option("--forget", is_flag=True, help="Only forget it, of --model or of all.")
 @model_options
 @output_option
-def tune(choice: ModelChoice, as_table: bool | None) -> None:
+def tune(choice: ModelChoice, show: bool, forget: bool, as_table: bool | None) -> None:
     """Measure one model on this machine, and remember the settings that are fastest.
 
     \b
     ggrank tune --model bge-reranker-base
     ggrank tune --model model.gguf --engine llama.cpp
+    ggrank tune --show
+    ggrank tune --forget --model model.gguf
 
     Every later load of the same file uses them, and what is given here besides. A new llama.cpp, OpenVINO,
     processor or file is measured by calling this again; until then the built-in rules apply. Nothing that
@@ -33,11 +40,60 @@ def tune(choice: ModelChoice, as_table: bool | None) -> None:
 
     if choice.cache is not None:
         raise click.UsageError("tune measures what is computed; a --cache has no use here")
+    if show and forget:
+        raise click.UsageError("--show and --forget: one at a time")
+    if show or forget:
+        _show(_named_file(choice), as_table) if show else _forget(_named_file(choice), as_table)
+        return
     report = measure(choice.params(), on_measured=_show_progress)
     if wants_table(as_table):
         _echo_table(report)
     else:
         echo_json(asdict(report))
+
+
+def _named_file(choice: ModelChoice) -> Path | None:
+    """The file of --model, there or not; None without it, which is every file. Nothing is downloaded."""
+    from ggrank.hub import find_model
+
+    if click.get_current_context().get_parameter_source("model") is ParameterSource.DEFAULT:
+        return None
+    if choice.model.endswith(".gguf"):
+        return Path(choice.model)
+    return find_model(choice.model, filename=choice.filename, local_files_only=True).path
+
+
+def _show(model: Path | None, as_table: bool | None) -> None:
+    from ggrank.tuning import remembered
+
+    found = remembered(model)
+    if not wants_table(as_table):
+        for one in found:
+            echo_json({**asdict(one), "model": str(one.model)})
+        return
+    for one in found:
+        echo(str(one.model), bold=True)
+        echo_wrapped(_told(one), first="    ", margin="    ")
+    if not found:
+        echo("Nothing is remembered: the built-in rules apply.")
+
+
+def _told(one: Remembered) -> str:
+    from ggrank.measuring import changes
+
+    gain = "" if one.gain == 1 else f", {one.gain:.2f} times as fast as built-in"
+    outdated = "" if one.in_use else "; not used any more: the file, a build or the machine has changed"
+    return f"{changes(one.tuned)}{gain}, measured {one.when}{outdated}"
+
+
+def _forget(model: Path | None, as_table: bool | None) -> None:
+    from ggrank.tuning import forget_tuned
+
+    n = forget_tuned(model)
+    if wants_table(as_table):
+        echo(f"{count(n, 'model')} forgotten")
+    else:
+        echo_json({"forgotten": n})
 
 
 def _show_progress(measured: Measured) -> None:
@@ -47,21 +103,19 @@ def _show_progress(measured: Measured) -> None:
 
 def _echo_table(report: TuningReport) -> None:
     from ggrank.measuring import BUILT_IN
+    from ggrank.tuning import fastest_quantization
 
     default = report.default.tokens_per_second
-    columns = [
-        Column("settings", stretch=True),
-        Column("tokens/s", align="right"),
-        Column("speed", align="right"),
-        Column(""),
-    ]
-    rows = [[report.default.name, f"{default:,.0f}", "1.00", "built-in"]]
-    for one in report.tried:
-        speed = f"{one.tokens_per_second:,.0f}", f"{one.tokens_per_second / default:.2f}"
-        rows.append([one.name, *speed, one.rejected or "faster"])
-    echo_table(columns, rows)
+    echo("tokens/s  speed  settings", bold=True)
+    for one in (report.default, *report.tried):
+        verdict = "built-in" if one is report.default else one.rejected or "faster"
+        figures = f"{one.tokens_per_second:>8,.0f}  {one.tokens_per_second / default:>5.2f}  "
+        echo_wrapped(f"{one.name}: {verdict}", first=figures, margin=" " * len(figures))
     echo()
-    again = f"timed again in turns: {report.gain:.2f} times as fast as built-in" if report.gain != 1 else ""
-    kept = "" if report.chosen != BUILT_IN or not again else ", which may be noise"
-    echo(f"{again}{kept}; remembered: {report.chosen}" if again else f"remembered: {report.chosen}")
+    if report.gain != 1:
+        kept = ": not enough" if report.chosen == BUILT_IN else ""
+        echo(f"timed again in turns, the best was {report.gain:.2f} times as fast as built-in{kept}")
+    echo_wrapped(f"remembered: {report.chosen}")
+    if quantization := fastest_quantization():
+        echo_wrapped(f"the fastest file here: {quantization}")
     echo_facts(report.model, f"engine {report.settings.engine}")

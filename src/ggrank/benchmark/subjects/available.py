@@ -66,6 +66,11 @@ def subjects_for(model: BenchModel, wish: Wish) -> tuple[list[Subject], list[Lef
     return [_subject(one, model, wish) for one in wanted if not one.obstacle], missing
 
 
+def names_of(model: BenchModel, wish: Wish) -> list[str]:
+    """The names of all subjects, whether ``wish.only`` takes them or not, and whether they can run or not."""
+    return [one.name for one in _candidates(model, wish)]
+
+
 def reference_for(model: BenchModel, wish: Wish) -> Subject | None:
     """ggrank's llama.cpp on the float32 file, whose scores the others' are compared with; None without it."""
     path = model.ggufs.get("f32")
