@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"types"},
     {"records", "hardware", "inputs", "pairing", "packing", "scoring", "wordpiece", "presets", "cache"},
-    {"lexical", "documents"},
+    {"lexical", "documents", "remote"},
     {"gguf_file", "hub"},
     {"engine"},
     {"tokenizer", "heads", "preflight"},
@@ -28,11 +28,13 @@ LAYERS: list[set[str]] = [
     {"identity"},
     {"llama"},
     {"pipeline", "measuring"},
+    {"corpus"},  # below index, which takes the vectors of its Parquet files
     {"index"},
     {"__init__"},  # the public names: only what uses the API takes them from here
     {"evaluation"},  # below cli, because `ggrank eval` shows what it finds
     {"benchmark"},  # the same with `ggrank bench`; it writes its files as evaluation does
-    {"cli", "server", "integrations"},
+    {"server", "integrations", "compat"},
+    {"cli"},  # above the server, which `ggrank serve` starts
     {"__main__"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from ggrank.errors import ModelFileError as ModelFileError
     from ggrank.errors import ModelModeError as ModelModeError
     from ggrank.errors import ModelNotFoundError as ModelNotFoundError
+    from ggrank.errors import RemoteError as RemoteError
+    from ggrank.errors import RemoteInputError as RemoteInputError
     from ggrank.errors import SearchIndexError as SearchIndexError
     from ggrank.index import Index as Index
     from ggrank.llama import Llama as Llama
     from ggrank.params import LlamaParams as LlamaParams
     from ggrank.pipeline import Pipeline as Pipeline
+    from ggrank.remote import RemoteEmbedder as RemoteEmbedder
+    from ggrank.remote import RemoteReranker as RemoteReranker
     from ggrank.types import Mode as Mode
     from ggrank.types import PoolingType as PoolingType
     from ggrank.types import RankedDocument as RankedDocument
@@ -49,12 +53,15 @@ _HOMES = {
         "ModelFileError",
         "ModelModeError",
         "ModelNotFoundError",
+        "RemoteError",
+        "RemoteInputError",
         "SearchIndexError",
     ),
     "index": ("Index",),
     "llama": ("Llama",),
     "params": ("LlamaParams",),
     "pipeline": ("Pipeline",),
+    "remote": ("RemoteEmbedder", "RemoteReranker"),
     "types": ("Mode", "PoolingType", "RankedDocument", "Ranking"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -13,6 +13,8 @@ says what was expected, what was found and what to do next.
     │   ├── InputTypeError   (TypeError)          ... because it has the wrong type
     │   └── InputTooLongError                     ... because it has more tokens than n_ctx
     ├── SearchIndexError                          an index on disk that cannot be used as it is
+    ├── RemoteError                               a server could not be reached, refused, or answered nonsense
+    │   └── RemoteInputError     (InputError)     ... because of the texts or options that were sent
     └── EngineError          (RuntimeError)       the computation failed or gave NaN
         └── ClosedError                           the model was closed, or belongs to another process
 
@@ -68,6 +70,22 @@ class InputTooLongError(InputError):
 
 class SearchIndexError(GgrankError):
     """An index on disk is missing, damaged, locked, foreign, or made with another model or settings."""
+
+
+class RemoteError(GgrankError):
+    """A server could not be reached, refused, or gave an answer that cannot be used.
+
+    Attributes:
+        status: the HTTP status that it answered with; None where there was no answer.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RemoteInputError(RemoteError, InputError):
+    """The server cannot use the texts or options that were sent to it (status 400, 413 or 422)."""
 
 
 class EngineError(GgrankError, RuntimeError):

@@ -18,6 +18,7 @@ from ggrank.inputs import check_text
 from ggrank.llama import Llama
 from ggrank.pipeline.memory import Memory
 from ggrank.pipeline.stages import check_depth, check_hybrid, check_reranker, second_stage
+from ggrank.remote import RemoteEmbedder, RemoteReranker
 from ggrank.scoring import Fused, reciprocal_rank_fusion
 from ggrank.types import Hybrid, RankedDocument, Ranking
 
@@ -38,9 +39,11 @@ class Pipeline:
     """Retrieves documents, then reranks the best of them. Safe to use from several threads.
 
     Args:
-        embedder: a loaded embedding model, which ranks the documents that `add` brings by cosine; or a
-            first stage of any other kind: a `Retriever`, or a function of a query and a number.
-        reranker: a loaded reranker. Without one, the first stage's order is the result.
+        embedder: a loaded embedding model (or a `RemoteEmbedder`), which ranks the documents that `add`
+            brings by cosine; or a first stage of any other kind: a `Retriever`, or a function of a query and
+            a number.
+        reranker: a loaded reranker (or a `RemoteReranker`). Without one, the first stage's order is the
+            result.
 
     Raises:
         ModelModeError: a model that is loaded for the other job.
@@ -65,10 +68,10 @@ class Pipeline:
 
     def __init__(
         self,
-        embedder: Llama | Retriever | Callable[[str, int], Retrieved],
-        reranker: Llama | None = None,
+        embedder: Llama | RemoteEmbedder | Retriever | Callable[[str, int], Retrieved],
+        reranker: Llama | RemoteReranker | None = None,
     ) -> None:
-        self._memory = Memory(embedder) if isinstance(embedder, Llama) else None
+        self._memory = Memory(embedder) if isinstance(embedder, (Llama, RemoteEmbedder)) else None
         self._retrieve = _retrieve_function(embedder if self._memory is None else self._memory)
         self._reranker = check_reranker(reranker)
 

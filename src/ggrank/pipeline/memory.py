@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,15 +16,24 @@ from ggrank.errors import InputError, InputTypeError
 from ggrank.lexical import Bm25, LexicalHit
 from ggrank.llama import Llama
 from ggrank.pipeline.stages import LEXICAL_DEPTH, check_embedder, first_scale, fuse
+from ggrank.remote import RemoteEmbedder
 from ggrank.scoring import Fused, cosine, top_k
 from ggrank.types import Hybrid, RankedDocument, Ranking
+
+
+@dataclass(frozen=True)
+class _Count:
+    """Tokens of a text that were computed, and whether it has more."""
+
+    n_tokens: int
+    truncated: bool
 
 
 class Memory:
     """Documents and their vectors, in the order in which they came."""
 
-    def __init__(self, embedder: Llama) -> None:
-        self._embedder = check_embedder(embedder)
+    def __init__(self, embedder: Llama | RemoteEmbedder) -> None:
+        self._embedder = embedder if isinstance(embedder, RemoteEmbedder) else check_embedder(embedder)
         self._documents: list[Document] = []
         self._ids: set[str | int] = set()
         self._vectors = np.empty((0, embedder.n_embd), np.float32)
@@ -66,8 +76,7 @@ class Memory:
         else:
             fused = [Fused(i, float(cosines[i])) for i in top_k(cosines, k).tolist()]
         documents = tuple(self._found(one, float(cosines[one.position])) for one in fused)
-        n_tokens = min(self._embedder.count_tokens(prefix + query), self._embedder.n_ctx)
-        return Ranking(documents, first_scale(hybrid), n_tokens)
+        return Ranking(documents, first_scale(hybrid), self._count(prefix + query).n_tokens)
 
     def _lexical(self, query: str, k: int) -> list[LexicalHit]:
         """The lock is held. The words are indexed when they are first asked for."""
@@ -75,15 +84,20 @@ class Memory:
             self._bm25 = Bm25(document.text for document in self._documents)
         return self._bm25.search(query, k=max(k, LEXICAL_DEPTH))
 
+    def _count(self, text: str) -> _Count:
+        if isinstance(self._embedder, RemoteEmbedder):
+            return _Count(0, truncated=False)  # Only its server could tell, one more request a text.
+        n_tokens, n_ctx = self._embedder.count_tokens(text), self._embedder.n_ctx
+        return _Count(min(n_tokens, n_ctx), truncated=n_tokens > n_ctx)
+
     def _found(self, fused: Fused, cosine: float) -> RankedDocument:
         document = self._documents[fused.position]
-        n_tokens = self._embedder.count_tokens(self._embedder.document_prefix + document.text)
         return RankedDocument(
             index=fused.position,
             score=fused.score,
             logit=None,
             document=document.text,
-            truncated=n_tokens > self._embedder.n_ctx,
+            truncated=self._count(self._embedder.document_prefix + document.text).truncated,
             cosine=cosine,
             id=document.id,
             metadata=document.metadata,

@@ -16,6 +16,7 @@ from ggrank.errors import InputError, InputTypeError, ModelModeError
 from ggrank.inputs import check_top_n
 from ggrank.lexical import LexicalHit
 from ggrank.llama import Llama
+from ggrank.remote import RemoteReranker
 from ggrank.scoring import Fused, best_first, reciprocal_rank_fusion, score_fusion, top_k
 from ggrank.types import Hybrid, Mode, Ranking, Scale
 
@@ -26,7 +27,9 @@ LEXICAL_DEPTH = 1_000
 """How many passages BM25 names, at least: those that the embedder found have their scores among them."""
 
 
-def second_stage(query: str, candidates: Ranking, *, reranker: Llama | None, top_n: int | None) -> Ranking:
+def second_stage(
+    query: str, candidates: Ranking, *, reranker: Llama | RemoteReranker | None, top_n: int | None
+) -> Ranking:
     """Candidates in the reranker's order; in their own where there is none.
 
     They keep index, id, metadata and cosine. ``n_tokens`` becomes that of both stages.
@@ -100,10 +103,10 @@ def check_embedder(embedder: object) -> Llama:
     return embedder
 
 
-def check_reranker(reranker: object) -> Llama | None:
+def check_reranker(reranker: object) -> Llama | RemoteReranker | None:
     """Raises ModelModeError unless the model scores pairs, InputTypeError unless it is one."""
-    if reranker is None:
-        return None
+    if reranker is None or isinstance(reranker, RemoteReranker):
+        return reranker
     reranker = _check_model(reranker, "reranker")
     if reranker.mode is not Mode.RERANK:
         raise ModelModeError(

@@ -1,0 +1,61 @@
+"""What servers write into answers that are no success, and what a caller can do about it.
+
+Knows the shapes of error bodies; not how they came.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+HINTS = {
+    401: "Give an api_key that the server accepts.",
+    403: "Give an api_key that is allowed to do this.",
+    404: "Check base_url, model and dialect.",
+    413: "Send less at once: a smaller batch_size, or shorter texts.",
+    429: "Ask less often, or try again later.",
+    503: "Try again later.",
+}
+"""What to do next, by status."""
+
+_TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_SHOWN = 500
+
+
+def server_message(text: str) -> str:
+    """The reason in an answer that is no success: from its JSON, else its text without tags.
+
+    Example:
+        >>> server_message('{"error": "Model is overloaded", "error_type": "overloaded"}')
+        'Model is overloaded'
+        >>> server_message("<html><body><h1>502 Bad Gateway</h1></body></html>").strip()
+        '502 Bad Gateway'
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return _TAGS.sub(" ", text)
+    return _reason(found) or text
+
+
+def in_one_line(text: str) -> str:
+    """Printable characters only, no line ends, and not too long."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
+
+
+def _reason(found: object) -> str:
+    """TEI: ``{"error"}``; OpenAI, llama-server, ggrank: ``{"error": {"message"}}``; Cohere: ``{"message"}``;
+    Jina and FastAPI: ``{"detail"}``, a text or a list of ``{"loc", "msg"}``.
+    """
+    if isinstance(found, str):
+        return found
+    if isinstance(found, list):
+        return "; ".join(filter(None, map(_reason, found)))
+    if not isinstance(found, dict):
+        return ""
+    reason = next(
+        filter(None, (_reason(found.get(key)) for key in ("error", "message", "detail", "msg"))), ""
+    )
+    place = found.get("loc")
+    return f"{'.'.join(map(str, place))}: {reason}" if isinstance(place, list) and reason else reason

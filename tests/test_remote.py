@@ -1,0 +1,815 @@
+"""Remote models: the published examples of each API, what goes wrong on the way, and ggrank's own server.
+
+The first servers answer on loopback what the documentation of each API shows; the last is ours, whose answers
+must equal those of the same models in this process.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import re
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ggrank import (
+    ClosedError,
+    GgrankError,
+    InputError,
+    InputTypeError,
+    Llama,
+    LlamaParams,
+    ModelModeError,
+    Pipeline,
+    RemoteEmbedder,
+    RemoteError,
+    RemoteInputError,
+    RemoteReranker,
+)
+from ggrank.remote.dialects import EMBED, RERANK
+from ggrank.server import ServerSettings
+from ggrank.server.service import Service
+from remote_server import Answer, Told, remote_server
+from serving import EMBEDDER, RERANKER, running
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "remote.md"
+SECRET = "hf_" + "s3cr3T" * 5
+QUERY = "What is Deep Learning?"
+DOCUMENTS = ["Deep Learning is not...", "Deep learning is...", "Llamas graze."]
+
+TEI_INFO = {
+    "model_id": "BAAI/bge-reranker-large",
+    "model_sha": "fca14538aa9956a46526bd1d0d11d69e19b5a101",
+    "model_dtype": "float16",
+    "model_type": {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
+    "max_concurrent_requests": 128,
+    "max_input_length": 512,
+    "max_batch_tokens": 2048,
+    "max_client_batch_size": 2,
+    "auto_truncate": False,
+    "tokenization_workers": 4,
+    "version": "0.5.0",
+}
+LLAMA_SERVER_MODELS = {
+    "object": "list",
+    "data": [{"id": "/models/bge-reranker-base.gguf", "object": "model", "owned_by": "llamacpp"}],
+}
+COHERE = {
+    "results": [
+        {"index": 1, "relevance_score": 0.999071},
+        {"index": 0, "relevance_score": 0.32713068},
+        {"index": 2, "relevance_score": 0.1867867},
+    ],
+    "id": "07734bd2-2473-4f07-94e1-0d9f0e6843cf",
+    "meta": {"api_version": {"version": "2", "is_experimental": False}, "billed_units": {"search_units": 1}},
+}
+JINA = {
+    "model": "jina-reranker-v2-base-multilingual",
+    "usage": {"prompt_tokens": 815, "total_tokens": 815},
+    "results": [
+        {"index": 0, "relevance_score": 0.8783142566680908},
+        {"index": 2, "relevance_score": 0.7624675869941711},
+        {"index": 1, "relevance_score": 0.1},
+    ],
+}
+HUGGING_FACE = [
+    {"score": 0.83948773, "index": 1},
+    {"score": 0.00027905524, "index": 0},
+    {"score": 0.5, "index": 2},
+]
+LLAMA_SERVER = {
+    "model": "gpt-3.5-turbo",
+    "object": "list",
+    "usage": {"prompt_tokens": 10, "total_tokens": 10},
+    "results": [
+        {"index": 0, "relevance_score": -1.1070184707641602},
+        {"index": 1, "relevance_score": 6.5},
+        {"index": 2, "relevance_score": -10.25},
+    ],
+}
+OPENAI = {
+    "object": "list",
+    "data": [
+        {"object": "embedding", "embedding": [0.0, 2.0, 0.0], "index": 1},
+        {"object": "embedding", "embedding": [3.0, 0.0, 4.0], "index": 0},
+    ],
+    "model": "text-embedding-ada-002",
+    "usage": {"prompt_tokens": 8, "total_tokens": 8},
+}
+
+
+@pytest.fixture
+def server() -> Iterator[Told]:
+    with remote_server() as told:
+        yield told
+
+
+def tei_scores(body: dict[str, Any]) -> Answer:
+    """Each text's own number, worst first: whoever takes the answer's order gets it wrong."""
+    ranks = [{"index": i, "score": float(text)} for i, text in enumerate(body["texts"])]
+    return Answer(sorted(ranks, key=lambda rank: float(str(rank["score"]))))
+
+
+def reranker(server: Told, dialect: str = "tei", **options: Any) -> RemoteReranker:
+    return RemoteReranker(server.url, api_key=SECRET, dialect=dialect, **options)  # type: ignore[arg-type]
+
+
+# What each API documents
+
+
+def test_tei_is_asked_for_raw_scores_in_requests_of_the_size_that_it_allows(server: Told) -> None:
+    server.on("/info", Answer(TEI_INFO))
+    server.on("/rerank", tei_scores)
+    with RemoteReranker(server.url) as remote:
+        assert remote.rerank("q", ["3", "-1", "2", "7.5", "0"]).tolist() == [3, -1, 2, 7.5, 0]
+        assert (remote.dialect, remote.score_scale) == ("tei", "logit")
+    assert [seen.body for seen in server.asked("/rerank")] == [
+        {"query": "q", "texts": texts, "raw_scores": True, "truncate": True}
+        for texts in (["3", "-1"], ["2", "7.5"], ["0"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path", "answer", "scores", "body"),
+    [
+        ("cohere", "/v2/rerank", COHERE, [0.32713068, 0.999071, 0.1867867], {}),
+        ("cohere-v1", "/v1/rerank", COHERE, [0.32713068, 0.999071, 0.1867867], {"return_documents": False}),
+        ("jina", "/v1/rerank", JINA, [0.8783142567, 0.1, 0.762467587], {"return_documents": False}),
+    ],
+)
+def test_cohere_and_jina_give_scores_of_0_to_1_in_input_order(
+    server: Told, dialect: str, path: str, answer: Any, scores: list[float], body: dict[str, Any]
+) -> None:
+    server.on(path, Answer(answer))
+    remote = reranker(server, dialect, model="rerank-v3.5")
+    found = remote.rerank(QUERY, DOCUMENTS)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, scores, rtol=1e-6)
+    assert remote.score_scale == "probability"
+    assert [seen.body for seen in server.seen] == [
+        {"model": "rerank-v3.5", "query": QUERY, "documents": DOCUMENTS, **body}
+    ]
+    assert server.seen[0].key == f"Bearer {SECRET}"
+
+
+def test_hugging_face_is_asked_for_the_default_bge_reranker(server: Told) -> None:
+    server.on("/models/BAAI/bge-reranker-v2-m3/pipeline/text-ranking", Answer(HUGGING_FACE))
+    found = reranker(server, "huggingface").rerank("what is panda?", DOCUMENTS)
+    np.testing.assert_allclose(found, [0.00027905524, 0.83948773, 0.5], rtol=1e-6)
+    assert server.seen[0].body == {"inputs": {"query": "what is panda?", "texts": DOCUMENTS}}
+
+
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        ("bge-reranker-large", "BAAI/bge-reranker-large"),
+        ("BAAI/bge-reranker-base", "BAAI/bge-reranker-base"),
+        ("me/my reranker", "me/my%20reranker"),
+    ],
+)
+def test_a_bge_reranker_goes_by_its_short_name_too(server: Told, model: str, asked: str) -> None:
+    server.on(f"/models/{asked}/pipeline/text-ranking", Answer(HUGGING_FACE))
+    assert len(reranker(server, "huggingface", model=model).rank("q", DOCUMENTS)) == 3
+
+
+def test_llama_server_is_known_by_its_list_of_models(server: Told) -> None:
+    server.on("/v1/models", Answer(LLAMA_SERVER_MODELS))
+    server.on("/v1/reranking", Answer(LLAMA_SERVER))
+    with RemoteReranker(f"{server.url}/v1/") as remote:
+        ranking = remote.rank("q", DOCUMENTS, top_n=2, score="sigmoid")
+    assert [ranked.index for ranked in ranking] == [1, 0]
+    assert (ranking.scale, ranking.n_tokens) == ("sigmoid", 10)
+    assert (ranking[0].logit, ranking[0].document) == (6.5, DOCUMENTS[1])
+    assert ranking[0].score == pytest.approx(1 / (1 + np.exp(-6.5)))
+
+
+def test_openai_s_vectors_come_in_input_order_and_of_length_1(server: Told) -> None:
+    server.on("/v1/embeddings", Answer(OPENAI))
+    remote = RemoteEmbedder(server.url, model="text-embedding-ada-002", dialect="openai")
+    np.testing.assert_allclose(remote.embed_many(["a", "b"]), [[0.6, 0, 0.8], [0, 1, 0]], rtol=1e-6)
+    np.testing.assert_allclose(remote.embed_many(["a", "b"], normalize=False), [[3, 0, 4], [0, 2, 0]])
+    assert server.seen[0].body == {"model": "text-embedding-ada-002", "input": ["a", "b"]}
+    assert remote.n_embd == 3
+
+
+def test_openai_s_base64_is_read_too(server: Told) -> None:
+    packed = base64.b64encode(np.float32([3, 0, 4]).tobytes()).decode()
+    server.on("/v1/embeddings", Answer({"data": [{"index": 0, "embedding": packed}]}))
+    remote = RemoteEmbedder(server.url, model="m", dialect="openai")
+    np.testing.assert_allclose(remote.embed("a"), [0.6, 0, 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path"),
+    [("tei", "/embed"), ("huggingface", "/models/BAAI/bge-m3/pipeline/feature-extraction")],
+)
+def test_tei_and_hugging_face_give_a_list_of_vectors(server: Told, dialect: Any, path: str) -> None:
+    server.on(path, Answer([[1.0, 0.0], [0.0, 1.0]]))
+    remote = RemoteEmbedder(server.url, model="BAAI/bge-m3", dialect=dialect)
+    assert remote.embed_many(["a", "b"], prefix="query: ", truncate="error").shape == (2, 2)
+    assert server.seen[0].body == {"inputs": ["query: a", "query: b"], "normalize": True, "truncate": False}
+
+
+def test_llama_server_is_told_whether_to_normalise(server: Told) -> None:
+    server.on("/v1/embeddings", Answer(OPENAI))
+    remote = RemoteEmbedder(server.url, dialect="llama-server")
+    np.testing.assert_allclose(remote.embed_many(["a", "b"], normalize=False), [[3, 0, 4], [0, 2, 0]])
+    assert server.seen[0].body == {"input": ["a", "b"], "embd_normalize": -1}
+
+
+@pytest.mark.parametrize(
+    ("url", "dialect"),
+    [
+        ("https://api.cohere.com", "cohere"),
+        ("https://api.cohere.ai/v1", "cohere"),
+        ("https://api.jina.ai/v1", "jina"),
+        ("https://router.huggingface.co", "huggingface"),
+    ],
+)
+def test_a_hosted_service_is_known_by_its_address_without_asking(url: str, dialect: str) -> None:
+    remote = RemoteReranker(url, connect_timeout=0.001, retries=0)
+    assert (remote.dialect, remote.model) == (dialect, "BAAI/bge-reranker-v2-m3")
+    with RemoteEmbedder(url, model="m", connect_timeout=0.001, retries=0) as embedder:
+        assert embedder.dialect == ("huggingface" if dialect == "huggingface" else "openai")
+
+
+# Finding the dialect
+
+
+def test_the_dialect_is_asked_for_once_however_many_threads_begin(server: Told) -> None:
+    server.on("/info", Answer(TEI_INFO))
+    server.on("/rerank", tei_scores)
+    with RemoteReranker(server.url) as remote, ThreadPoolExecutor(8) as pool:
+        lists = [[str(i), str(-i), "0.5"] for i in range(24)]
+        found = list(pool.map(lambda texts: remote.rerank("q", texts).tolist(), lists))
+    assert found == [[i, -i, 0.5] for i in range(24)]
+    assert len(server.asked("/info")) == len(server.asked("/v1/models")) == 1
+
+
+@pytest.mark.parametrize("info", [{}, {"model_id": "x"}, ["a list"], "text", None])
+def test_a_server_that_says_nothing_of_itself_is_a_clear_error(server: Told, info: Any) -> None:
+    server.on("/v1/models", Answer(info))
+    server.on("/info", Answer(info))
+    with pytest.raises(
+        RemoteError, match=r"does not say which dialect.*name the dialect: one of 'ggrank', 'tei'"
+    ):
+        RemoteReranker(server.url).rerank("q", ["a"])
+
+
+def test_an_openai_server_is_enough_to_embed_and_not_to_rerank(server: Told) -> None:
+    server.on("/v1/models", Answer({"object": "list", "data": [{"id": "m", "owned_by": "me"}]}))
+    with pytest.raises(RemoteError, match="dialect='jina'"):
+        RemoteReranker(server.url).rerank("q", ["a"])
+    assert RemoteEmbedder(server.url, model="m").dialect == "openai"
+    with pytest.raises(InputError, match="pass model="):
+        RemoteEmbedder(server.url).embed("a")
+
+
+def test_a_server_that_was_down_is_asked_again_by_the_next_call(server: Told) -> None:
+    server.on("/rerank", tei_scores)
+    server.on("/v1/models", Answer("down", status=500), Answer("down", status=500))
+    remote = RemoteReranker(server.url, retries=0)
+    with pytest.raises(RemoteError):
+        remote.rerank("q", ["1"])
+    server.on("/info", Answer(TEI_INFO))
+    assert remote.rerank("q", ["1"]).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_type"),
+    [(RemoteReranker, {"embedding": {"pooling": "cls"}}), (RemoteEmbedder, TEI_INFO["model_type"])],
+)
+def test_a_server_with_a_model_for_the_other_job_is_refused(
+    server: Told, kind: Any, model_type: object
+) -> None:
+    server.on("/info", Answer({**TEI_INFO, "model_type": model_type}))
+    with pytest.raises(ModelModeError, match="BAAI/bge-reranker-large is served as"):
+        kind(server.url).rank("q", ["a"])
+
+
+# Scores that do not fit
+
+GOOD = [{"index": 0, "score": 1.0}, {"index": 1, "score": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (GOOD[:1], "no score for document \\[1\\]"),
+        ([], "no score for document \\[0, 1\\]"),
+        ([*GOOD, {"index": 2, "score": 1.0}], "for document 2, but only 2"),
+        ([*GOOD, {"index": 1, "score": 1.0}], "document 1 two scores"),
+        ([GOOD[0], {"index": -1, "score": 1.0}], "for document -1"),
+        ([GOOD[0], {"index": True, "score": 1.0}], "without a position"),
+        ([GOOD[0], {"index": "1", "score": 1.0}], "without a position"),
+        ([GOOD[0], {"score": 1.0}], "without a position"),
+        ([GOOD[0], 1.0], "without a position"),
+        ([GOOD[0], {"index": 1, "score": None}], "finite number"),
+        ([GOOD[0], {"index": 1, "score": "0.5"}], "finite number"),
+        ([GOOD[0], {"index": 1, "score": True}], "finite number"),
+        ([GOOD[0], {"index": 1}], "finite number"),
+        ([GOOD[0], {"index": 1, "score": float("nan")}], "finite number"),
+        ([GOOD[0], {"index": 1, "score": float("inf")}], "finite number"),
+        ([GOOD[0], {"index": 1, "score": 1e39}], "finite number"),
+        ({"results": GOOD}, "should hold a list"),
+        (None, "should hold a list"),
+        (b"[[[", "something else than JSON"),
+        (b"[" * 100_000, "something else than JSON"),
+        (b"\xff\xfe\x00", "something else than JSON"),
+        (b"<html><body>It works!</body></html>", "something else than JSON"),
+        (b"", "something else than JSON: nothing"),
+    ],
+)
+def test_scores_that_are_missing_extra_or_no_numbers_raise(server: Told, answer: Any, says: str) -> None:
+    server.on("/rerank", Answer(answer))
+    with pytest.raises(RemoteError, match=says):
+        reranker(server).rerank("q", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ([[1.0, 2.0]], "1 vectors for the 2 texts"),
+        ([[1.0, 2.0]] * 3, "3 vectors for the 2 texts"),
+        ([[1.0, 2.0], [1.0]], "different widths"),
+        ([[1.0, 2.0], []], "should be a list of numbers"),
+        ([[1.0, 2.0], None], "should be a list of numbers"),
+        ([[1.0, 2.0], [1.0, None]], "finite number"),
+        ([[1.0, 2.0], [1.0, float("nan")]], "finite number"),
+        ([[1.0, 2.0], [[1.0], [2.0]]], "finite number"),
+        ([[1.0, 2.0], "AAAA"], "base64"),
+        ([[1.0, 2.0], "%%%"], "base64"),
+        ([[1.0, 2.0], base64.b64encode(np.float32([1, np.nan]).tobytes()).decode()], "finite numbers"),
+    ],
+)
+def test_vectors_that_are_missing_extra_or_no_numbers_raise(server: Told, answer: Any, says: str) -> None:
+    server.on("/embed", Answer(answer))
+    with pytest.raises(RemoteError, match=says):
+        RemoteEmbedder(server.url, dialect="tei").embed_many(["a", "b"])
+
+
+def test_vectors_of_another_width_in_a_later_request_raise(server: Told) -> None:
+    server.on("/embed", Answer([[1.0, 2.0]]), Answer([[1.0]]))
+    with pytest.raises(RemoteError, match="2 numbers, then of 1"):
+        RemoteEmbedder(server.url, dialect="tei", batch_size=1).embed_many(["a", "b"])
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    scores=st.lists(st.floats(-1e6, 1e6, width=32), max_size=40),
+    batch_size=st.integers(1, 12),
+    threshold=st.none() | st.floats(-10, 10, width=32),
+    top_n=st.none() | st.integers(1, 50),
+)
+def test_whatever_the_batches_scores_keep_their_places(
+    server: Told, scores: list[float], batch_size: int, threshold: float | None, top_n: int | None
+) -> None:
+    server.on("/rerank", tei_scores)
+    with reranker(server, batch_size=batch_size) as remote:
+        texts = [str(score) for score in scores]
+        assert remote.rerank("q", iter(texts)).tolist() == scores
+        ranking = remote.rank("q", texts, threshold=threshold, top_n=top_n)
+    best = sorted(range(len(scores)), key=lambda i: -scores[i])
+    kept = [i for i in best if threshold is None or scores[i] >= threshold][:top_n]
+    assert [(one.index, one.score, one.logit, one.document) for one in ranking] == [
+        (i, scores[i], scores[i], texts[i]) for i in kept
+    ]
+    assert all(len(seen.body["texts"]) <= batch_size for seen in server.seen)
+    server.seen.clear()
+
+
+# What goes wrong on the way
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"error": "Model is overloaded", "error_type": "overloaded"}, "Model is overloaded"),
+        ({"error": {"message": "too large to process", "type": "server_error"}}, "too large to process"),
+        ({"message": "invalid api token"}, "invalid api token"),
+        ({"detail": "Unauthenticated"}, "Unauthenticated"),
+        ({"detail": [{"loc": ["body", "query"], "msg": "field required"}]}, "body.query: field required"),
+        ("<html><head><style>x{}</style></head><h1>Oh\nno</h1></html>", ": Oh no."),
+        ({"strange": 1}, "strange"),
+        ("", "no reason given"),
+        ("\x1b[31mred\x07", "red"),
+        ("x" * 10_000, "x" * 400),
+    ],
+)
+def test_an_error_keeps_the_server_s_message_and_status(server: Told, body: Any, says: str) -> None:
+    server.on("/rerank", Answer(body, status=500))
+    with pytest.raises(RemoteError) as error:
+        reranker(server).rerank("q", ["a"])
+    assert says in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 700
+    assert error.value.status == 500
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_the_server_finds_wrong_with_the_texts_is_an_input_error(server: Told, status: int) -> None:
+    server.on("/rerank", Answer({"error": "`inputs` must have less than 512 tokens"}, status=status))
+    with pytest.raises(InputError, match="less than 512 tokens") as error:
+        reranker(server).rerank("q", ["a"])
+    assert isinstance(error.value, RemoteInputError)
+    assert error.value.status == status
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_busy_server_is_asked_again(server: Told, status: int) -> None:
+    busy = Answer({"error": "busy"}, status=status, headers={"Retry-After": "0"})
+    server.on("/rerank", busy, busy, tei_scores)
+    assert reranker(server).rerank("q", ["1"]).tolist() == [1]
+    assert len(server.seen) == 3
+
+
+def test_a_server_that_stays_busy_is_asked_a_bounded_number_of_times(server: Told) -> None:
+    server.on("/rerank", Answer({"error": "busy"}, status=429, headers={"Retry-After": "0"}))
+    with pytest.raises(RemoteError, match="answered 429: busy"):
+        reranker(server, retries=2).rerank("q", ["1"])
+    assert len(server.seen) == 3
+
+
+def test_a_pause_may_be_a_date(server: Told) -> None:
+    past = format_datetime(datetime.now(timezone.utc) - timedelta(hours=1), usegmt=True)
+    server.on("/rerank", Answer({}, status=503, headers={"Retry-After": past}), tei_scores)
+    assert reranker(server).rerank("q", ["1"]).tolist() == [1]
+
+
+def test_a_pause_that_is_too_long_is_not_waited_for(server: Told) -> None:
+    server.on("/rerank", Answer({"error": "quota"}, status=429, headers={"Retry-After": "3600"}))
+    with pytest.raises(RemoteError, match=r"quota.*a pause of 3600 s"):
+        reranker(server).rerank("q", ["1"])
+    assert len(server.seen) == 1
+
+
+def test_a_busy_server_without_a_pause_is_asked_again_too(server: Told) -> None:
+    server.on("/rerank", Answer("busy", status=503, headers={"Retry-After": "soon"}), tei_scores)
+    assert reranker(server).rerank("q", ["1"]).tolist() == [1]
+
+
+def test_an_answer_that_is_cut_off_is_asked_for_again(server: Told) -> None:
+    server.on("/rerank", Answer(GOOD, promised=500), tei_scores)
+    assert reranker(server).rerank("q", ["1"]).tolist() == [1]
+
+
+def test_an_answer_that_is_always_cut_off_is_an_error(server: Told) -> None:
+    server.on("/rerank", Answer(GOOD, promised=500))
+    with pytest.raises(RemoteError, match="gave no answer") as error:
+        reranker(server, retries=0).rerank("q", ["1"])
+    assert error.value.status is None
+
+
+def test_a_server_that_computes_for_ever_is_left(server: Told) -> None:
+    never = threading.Event()
+    server.on("/rerank", Answer(GOOD, after=never))
+    try:
+        with pytest.raises(RemoteError, match=r"said nothing for 0.2 s.*read_timeout"):
+            reranker(server, read_timeout=0.2).rerank("q", ["1", "2"])
+        assert len(server.seen) == 1
+    finally:
+        never.set()
+
+
+def test_a_server_that_is_not_there_is_an_error() -> None:
+    with socket.socket() as taken:  # bound and not listening: nobody else gets the port
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(RemoteError, match="Check base_url"):
+            RemoteReranker(address, retries=0).rerank("q", ["1"])
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_never_followed(server: Told, status: int) -> None:
+    with remote_server() as other:
+        other.on("/rerank", tei_scores)
+        target = other.url.replace("127.0.0.1", "user:word@localhost") + "/rerank?token=1"
+        server.on("/rerank", Answer(status=status, body="", headers={"Location": target}))
+        with pytest.raises(RemoteError, match="it has moved to http://localhost:") as error:
+            reranker(server).rerank("q", ["1"])
+        assert other.seen == []
+    assert "word" not in str(error.value)
+    assert "token=1" not in str(error.value)
+
+
+# The key
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer({"error": f"bad key {SECRET}"}, status=401),
+        Answer(f"Bearer {SECRET}", status=500),
+        Answer(f"not JSON {SECRET}"),
+        Answer([{"index": 0, "score": "x"}]),
+        Answer(GOOD, promised=500),
+    ],
+)
+def test_the_key_is_nowhere_to_be_seen(
+    server: Told, answer: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.on("/rerank", Answer("busy", status=503, headers={"Retry-After": "0"}), answer)
+    remote = reranker(server, retries=1)
+    with pytest.raises(RemoteError) as error:
+        remote.rerank("q", ["1"])
+    assert server.seen[-1].key == f"Bearer {SECRET}"
+    shown = "".join(traceback.format_exception(error.value))
+    for text in (shown, str(error.value), repr(error.value), repr(remote), caplog.text, repr(vars(remote))):
+        assert SECRET not in text
+    chain = [error.value.__cause__, error.value.__context__]
+    assert chain == [None, None]
+
+
+@pytest.mark.parametrize("key", [f"{SECRET}\nX: y", f"{SECRET}ü", f"{SECRET} x", "", " ", 7])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(key: Any) -> None:
+    with pytest.raises(InputError) as error:
+        RemoteReranker("http://localhost", api_key=key)
+    assert SECRET not in str(error.value)
+
+
+def test_a_key_from_a_file_may_end_with_a_line_end(server: Told) -> None:
+    server.on("/rerank", tei_scores)
+    RemoteReranker(server.url, api_key=f"{SECRET}\n", dialect="tei").rerank("q", ["1"])
+    assert server.seen[0].key == f"Bearer {SECRET}"
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"base_url": SECRET}, "http:// or https://"),
+        ({"base_url": "ftp://x"}, "http:// or https://"),
+        ({"base_url": "http://"}, "http:// or https://"),
+        ({"base_url": "http://[::1"}, "http:// or https://"),
+        ({"base_url": "http://x:99999"}, "http:// or https://"),
+        ({"base_url": f"https://me:{SECRET}@host"}, "without user"),
+        ({"base_url": f"https://host?key={SECRET}"}, "without user"),
+        ({"base_url": 5}, "must be a string"),
+        ({"dialect": "esperanto"}, "dialect must be one of 'auto', 'ggrank'"),
+        ({"model": ""}, "model must be"),
+        ({"model": 3}, "model must be"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": True}, "batch_size"),
+        ({"retries": -1}, "retries"),
+        ({"connect_timeout": 0}, "connect_timeout"),
+        ({"read_timeout": float("nan")}, "read_timeout"),
+        ({"read_timeout": None}, "read_timeout"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_refused(options: Any, says: str) -> None:
+    for kind in (RemoteReranker, RemoteEmbedder):
+        with pytest.raises(InputError, match=says) as error:
+            kind(**{"base_url": "http://localhost", **options})
+        assert SECRET not in str(error.value)
+
+
+def test_texts_are_checked_as_a_llama_checks_them(server: Told) -> None:
+    server.on("/rerank", tei_scores)
+    remote = reranker(server)
+    for documents in ("one string", ["1", 2], 5):
+        with pytest.raises(InputTypeError):
+            remote.rerank("q", documents)  # type: ignore[arg-type]
+    with pytest.raises(InputTypeError):
+        remote.rerank(None, ["1"])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="top_n"):
+        remote.rank("q", ["1"], top_n=0)
+    with pytest.raises(InputError, match="threshold"):
+        remote.rank("q", ["1"], threshold=float("nan"))
+    with pytest.raises(InputError, match="truncate"):
+        remote.rerank("q", ["1"], truncate="middle")  # type: ignore[arg-type]
+    assert remote.rerank("q", []).shape == (0,)
+    assert remote.score_pairs([]).shape == (0,)
+
+
+def test_pairs_of_one_query_go_together_and_come_back_in_their_places(server: Told) -> None:
+    server.on("/rerank", tei_scores)
+    scores = reranker(server).score_pairs([("a", "1"), ("b", "2"), ("a", "3")])
+    assert scores.tolist() == [1, 2, 3]
+    assert [seen.body["query"] for seen in server.seen] == ["a", "b"]
+
+
+def test_a_score_or_a_cut_that_cannot_be_had_is_refused(server: Told) -> None:
+    server.on("/v2/rerank", Answer(COHERE))
+    server.on("/rerank", tei_scores)
+    cohere, tei = reranker(server, "cohere"), reranker(server, "tei")
+    for remote, score in ((cohere, "logit"), (cohere, "cosine"), (tei, "cosine")):
+        with pytest.raises(ModelModeError, match=f"score='{score}'"):
+            remote.rank("q", DOCUMENTS, score=score)  # type: ignore[arg-type]
+    for remote, truncate in ((cohere, "error"), (cohere, "chunk"), (tei, "chunk")):
+        with pytest.raises(ModelModeError, match=f"truncate='{truncate}'"):
+            remote.rank("q", DOCUMENTS, truncate=truncate)  # type: ignore[arg-type]
+    assert server.seen == []
+    ranking = cohere.rank("q", DOCUMENTS, score="sigmoid")
+    assert (ranking.scale, ranking[0].logit) == ("probability", None)
+    assert ranking[0].score == pytest.approx(0.999071)
+
+
+def test_a_closed_object_says_so(server: Told) -> None:
+    with reranker(server) as remote:
+        pass
+    remote.close()
+    with pytest.raises(ClosedError):
+        remote.rerank("q", ["1"])
+
+
+def test_nothing_is_asked_before_the_first_call(server: Told) -> None:
+    RemoteReranker(server.url).close()
+    RemoteEmbedder(server.url).close()
+    assert server.seen == []
+
+
+def test_without_httpx_the_error_names_the_extra() -> None:
+    code = (
+        "import sys; sys.modules['httpx'] = None\n"
+        "from ggrank import GgrankError, RemoteReranker\n"
+        "try: RemoteReranker('http://localhost')\n"
+        "except GgrankError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'ggrank[remote]'" in done.stdout
+
+
+def test_every_dialect_can_be_named() -> None:
+    for dialect in RERANK:
+        assert dialect in repr(RemoteReranker("http://localhost", dialect=dialect))  # type: ignore[arg-type]
+    for dialect in EMBED:
+        assert dialect in repr(RemoteEmbedder("http://localhost", dialect=dialect))  # type: ignore[arg-type]
+
+
+# Our own server, and the same models here
+
+TEXTS = [
+    "Llamas live in the Andes.",
+    "",
+    "Paris is a city in France.",
+    "Llamas live in the Andes.",
+    "naïve 日本語 🦙 \ud800",
+    "word " * 600,
+]
+
+
+def same(name: str) -> LlamaParams:
+    """What both sides load. With flash attention, results differ a little with what is computed together."""
+    return LlamaParams(name, engine="llama.cpp", n_threads=1, flash_attn=False)
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[str]:
+    settings = ServerSettings(api_key=SECRET)
+    service = Service(settings)
+    service.load([same(EMBEDDER), same(RERANKER)])
+    with running(service, settings) as client:
+        yield str(client.base_url)
+
+
+@pytest.fixture(scope="module")
+def local_reranker() -> Iterator[Llama]:
+    with Llama.load(same(RERANKER)) as llama:
+        yield llama
+
+
+@pytest.fixture(scope="module")
+def local_embedder() -> Iterator[Llama]:
+    with Llama.load(same(EMBEDDER)) as llama:
+        yield llama
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("dialect", ["auto", "ggrank", "tei", "llama-server"])
+def test_our_server_gives_the_scores_of_the_same_model_here(
+    ours: str, local_reranker: Llama, dialect: Any, batch_size: int | None
+) -> None:
+    query = "Where do llamas live?"
+    with RemoteReranker(ours, api_key=SECRET, dialect=dialect, batch_size=batch_size) as remote:
+        np.testing.assert_allclose(
+            remote.rerank(query, TEXTS), local_reranker.rerank(query, TEXTS), rtol=0, atol=1e-4
+        )
+        assert (remote.score_scale, remote.mode) == (local_reranker.score_scale, local_reranker.mode)
+
+
+@pytest.mark.parametrize("dialect", ["cohere", "cohere-v1", "jina"])
+def test_our_server_gives_its_sigmoid_in_the_dialects_that_have_no_logits(
+    ours: str, local_reranker: Llama, dialect: Any
+) -> None:
+    expected = local_reranker.rank("llamas", TEXTS, score="sigmoid")
+    with RemoteReranker(ours, api_key=SECRET, dialect=dialect) as remote:
+        found = remote.rank("llamas", TEXTS)
+    assert found.scale == "probability"
+    np.testing.assert_allclose([one.score for one in found], [one.score for one in expected], atol=1e-4)
+
+
+@pytest.mark.parametrize(("score", "truncate"), [("auto", "end"), ("sigmoid", "end"), ("logit", "chunk")])
+def test_our_server_gives_the_ranking_of_the_same_model_here(
+    ours: str, local_reranker: Llama, score: Any, truncate: Any
+) -> None:
+    options: Any = {"score": score, "truncate": truncate, "top_n": 5, "threshold": -20.0}
+    expected = local_reranker.rank("Where do llamas live?", TEXTS, **options)
+    with RemoteReranker(ours, api_key=SECRET, model=RERANKER) as remote:
+        found = remote.rank("Where do llamas live?", TEXTS, **options)
+    assert (found.scale, found.n_tokens, len(found)) == (expected.scale, expected.n_tokens, len(expected))
+    for one, other in zip(found, expected, strict=True):
+        assert (one.index, one.document, one.truncated) == (other.index, other.document, other.truncated)
+        assert (one.score, one.logit) == pytest.approx((other.score, other.logit), abs=1e-4)
+
+
+def test_our_server_scores_pairs_as_the_same_model_does_here(ours: str, local_reranker: Llama) -> None:
+    pairs = [("llamas", TEXTS[0]), ("Paris", TEXTS[2]), ("llamas", TEXTS[2]), ("", "")]
+    with RemoteReranker(ours, api_key=SECRET) as remote:
+        np.testing.assert_allclose(
+            remote.score_pairs(pairs), local_reranker.score_pairs(pairs), rtol=0, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    ("dialect", "normalize"), [("auto", True), ("auto", False), ("tei", False), ("llama-server", True)]
+)
+def test_our_server_gives_the_vectors_of_the_same_model_here(
+    ours: str, local_embedder: Llama, dialect: Any, normalize: bool
+) -> None:
+    options: Any = {"prefix": "about: ", "normalize": normalize}
+    with RemoteEmbedder(ours, api_key=SECRET, dialect=dialect) as remote:
+        found = remote.embed_many((text for text in TEXTS), **options)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, local_embedder.embed_many(TEXTS, **options), rtol=0, atol=1e-4)
+        assert remote.embed("a").shape == (remote.n_embd,) == (local_embedder.n_embd,)
+        assert remote.embed_many([]).shape == (0, local_embedder.n_embd)
+
+
+def test_our_server_s_embedder_ranks_as_the_same_model_does_here(ours: str, local_embedder: Llama) -> None:
+    expected = local_embedder.rank("Where do llamas live?", TEXTS)
+    with RemoteEmbedder(ours, api_key=SECRET) as remote:
+        found = remote.rank("Where do llamas live?", TEXTS)
+        assert len(remote.rank("a query", [])) == 0
+    assert (found.scale, found.n_tokens) == (expected.scale, expected.n_tokens)
+    for one, other in zip(found, expected, strict=True):
+        assert (one.index, one.logit, one.truncated) == (other.index, None, other.truncated)
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+
+
+def test_what_a_llama_refuses_our_server_refuses_with_an_error_of_the_same_family(ours: str) -> None:
+    with RemoteReranker(ours, api_key=SECRET) as remote:
+        with pytest.raises(InputError, match="tokens"):
+            remote.rerank("q", TEXTS, truncate="error")
+        assert remote.rerank("q", TEXTS).shape == (len(TEXTS),)
+    with pytest.raises(InputError, match=f"no model 'bge' for this; it has '{RERANKER}'"):
+        RemoteReranker(ours, api_key=SECRET, model="bge").rerank("q", ["a"])
+    with pytest.raises(InputError, match=f"it has '{RERANKER}'"):
+        RemoteReranker(ours, api_key=SECRET, model=EMBEDDER).rerank("q", ["a"])
+    with pytest.raises(RemoteError) as error:
+        RemoteReranker(ours, api_key="wrong").rerank("q", ["a"])
+    assert error.value.status == 401
+
+
+def test_a_pipeline_takes_remote_models(ours: str, local_embedder: Llama, local_reranker: Llama) -> None:
+    with RemoteEmbedder(ours, api_key=SECRET) as embedder, RemoteReranker(ours, api_key=SECRET) as rerank:
+        here, there = Pipeline(local_embedder, local_reranker), Pipeline(embedder, rerank)
+        for pipeline in (here, there):
+            pipeline.add(TEXTS[:4], ids=range(4))
+            pipeline.add(["The Louvre is in Paris."])
+        for hybrid in (False, "scores"):
+            expected = here.search("museums in Paris", hybrid=hybrid)  # type: ignore[arg-type]
+            found = there.search("museums in Paris", hybrid=hybrid)  # type: ignore[arg-type]
+            assert [(one.index, one.id) for one in found] == [(one.index, one.id) for one in expected]
+            for one, other in zip(found, expected, strict=True):
+                assert (one.score, one.cosine) == pytest.approx((other.score, other.cosine), abs=1e-4)
+        assert Pipeline(embedder).search("anything").documents == ()
+
+
+def test_a_pipeline_refuses_a_remote_model_in_the_other_one_s_place(ours: str) -> None:
+    with pytest.raises(GgrankError, match="first stage"):
+        Pipeline(RemoteReranker(ours))  # type: ignore[arg-type]
+    with pytest.raises(GgrankError, match="reranker"):
+        Pipeline(RemoteEmbedder(ours, api_key=SECRET), RemoteEmbedder(ours))  # type: ignore[arg-type]
+
+
+def test_what_the_page_in_docs_shows_runs(ours: str, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    for code in blocks:
+        exec(code.replace("http://127.0.0.1:8080", ours).replace('"secret"', repr(SECRET)), {})
+    assert re.fullmatch(r"ggrank logit \S+ The office pays\.\n", capsys.readouterr().out)
+
+
+def test_the_page_in_docs_names_every_dialect_and_how_many_texts_it_takes() -> None:
+    rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| `")]
+    for dialect in (*RERANK.values(), *EMBED.values()):
+        row = next(line for line in rows if f"`{dialect.name}`" in line)
+        assert f"`{dialect.path}`" in row or "pipeline" in row
+        assert re.search(rf"\b{dialect.batch_size:,} \|", row)
