@@ -1,0 +1,94 @@
+"""The model that an adapter holds: loaded once, shared by its copies, loaded again where a pickle arrives.
+
+Frameworks copy their components, send them to other processes and call them from several threads; a loaded
+`Llama` belongs to one process and is large. Knows models and their names; not which framework asks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import Any, TypeAlias, cast
+
+from ggrank import Llama, RemoteEmbedder, RemoteReranker
+from ggrank.errors import InputError, InputTypeError
+
+ModelLike: TypeAlias = str | os.PathLike[str] | Llama | RemoteReranker | RemoteEmbedder
+"""What an adapter takes as its model: a name or path for `Llama.load`, or one that is loaded or remote."""
+
+Options: TypeAlias = Mapping[str, Any] | None
+"""What an adapter takes as its ``model_kwargs``: options of `Llama.load`, such as ``{"n_ctx": 1024}``."""
+
+BUNDLED_EMBEDDER = "all-minilm-l6-v2"
+BUNDLED_RERANKER = "ggrank-reranker-mini"
+
+
+class HeldModel:
+    """What an adapter was given as its model; loaded once, however many threads ask.
+
+    A copy, deep or not, shares the loaded model. A pickle carries the name and the options.
+
+    Raises:
+        InputError: options beside a model that is loaded already, or a token among them;
+            `InputTypeError` for what is no model.
+
+    Example:
+        >>> held = HeldModel("all-minilm-l6-v2", {"n_ctx": 128})
+        >>> with held.load() as llama:
+        ...     llama.n_ctx, llama is held.load()
+        (128, True)
+    """
+
+    def __init__(self, model: ModelLike, options: Options = None) -> None:
+        self._by_name = isinstance(model, (str, os.PathLike))
+        if not self._by_name and not hasattr(model, "rank"):
+            found = type(model).__name__
+            raise InputTypeError(f"model must be a preset's name, a path or a loaded Llama; found {found}")
+        if options and not self._by_name:
+            raise InputError("model_kwargs go with a model's name or path; this model is loaded already")
+        if "token" in (options or {}):
+            raise InputError("a token among model_kwargs would be saved with them; set HF_TOKEN instead")
+        self._model = model
+        self.options = dict(options or {})
+        self._loaded = None if self._by_name else model
+        self._lock = Lock()
+
+    @property
+    def name(self) -> str:
+        """The name or path; of a loaded model its file, of a remote one what it says of itself."""
+        return str(getattr(self._model, "model_path", self._model))
+
+    def load(self) -> Llama:
+        """The model; one on a server has the same methods. Raises what `Llama.load` raises."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = Llama.load(cast(str, self._model), **self.options)
+            return cast(Llama, self._loaded)
+
+    def query_vector(self, text: str) -> list[float]:
+        """The vector of a query, of length 1, with the model's own prefix."""
+        model = self.load()
+        vector: list[float] = model.embed(text, prefix=model.query_prefix).tolist()
+        return vector
+
+    def document_vectors(self, texts: Sequence[str]) -> list[list[float]]:
+        """The vectors of documents, as those of queries are made."""
+        model = self.load()
+        vectors: list[list[float]] = model.embed_many(texts, prefix=model.document_prefix).tolist()
+        return vectors
+
+    def check_portable(self) -> None:
+        """Raises InputTypeError unless the model was given by name: only that can be saved or sent."""
+        if not self._by_name:
+            raise InputTypeError(
+                f"what holds a loaded {type(self._model).__name__} can be neither saved nor sent to another "
+                "process; give it the model's name or path, and options as model_kwargs"
+            )
+
+    def __deepcopy__(self, memo: dict[int, object]) -> HeldModel:
+        return self
+
+    def __reduce__(self) -> tuple[type[HeldModel], tuple[ModelLike, dict[str, Any]]]:
+        self.check_portable()
+        return HeldModel, (self._model, self.options)
