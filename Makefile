@@ -23,12 +23,13 @@ SET_UP := @$(PYTHON) scripts/setup_env.py
 
 BENCH_MODELS := build/benchmark-models
 
-.PHONY: help demo test parity bench lint check-stock-build lock clean
+.PHONY: help demo test integrations parity bench lint check-stock-build lock clean
 .NOTPARALLEL: # two setups at once would get in each other's way
 
 help:
 	@echo "make demo               rank real text with the bundled model"
 	@echo "make test               the tests"
+	@echo "make integrations       the tests of the adapters, with the frameworks that they are for"
 	@echo "make parity             the tests that recompute with torch and the original models"
 	@echo "make bench              speed and memory beside llama-server, torch and ONNX Runtime; BENCH=\"--size full\""
 	@echo "make lint               ruff and mypy"
@@ -43,6 +44,10 @@ demo:
 test:
 	$(SET_UP) .venv test
 	.venv/$(BIN)/python -m pytest
+
+integrations:
+	$(SET_UP) .venv-integrations integrations
+	.venv-integrations/$(BIN)/python -m pytest -m integration
 
 parity:
 	$(SET_UP) .venv-parity parity
@@ -68,5 +73,5 @@ lock:
 	.venv/$(BIN)/python scripts/lock_requirements.py
 
 clean:
-	rm -rf .venv .venv-parity .venv-bench build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-integrations .venv-parity .venv-bench build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

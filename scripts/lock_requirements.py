@@ -16,7 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SETS = {"run": [], "test": ["test", "lint"], "parity": ["parity"], "bench": ["bench"]}
+SETS = {
+    "run": [],
+    "test": ["test", "lint"],
+    "integrations": ["integrations"],
+    "parity": ["parity"],
+    "bench": ["bench"],
+}
 ALONE = ("llama-cpp-python", "torch")
 ONLY_WITH_CUDA = re.compile(r"^((?:cuda|nvidia)-[\w-]+|triton)==", re.MULTILINE)
 
@@ -24,7 +30,7 @@ ONLY_WITH_CUDA = re.compile(r"^((?:cuda|nvidia)-[\w-]+|triton)==", re.MULTILINE)
 def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         everything = Path(scratch) / "everything.txt"
-        compile_set(["test", "lint", "parity", "bench"], everything, [])
+        compile_set(sorted({group for groups in SETS.values() for group in groups}), everything, [])
         left_out = {*ALONE, *ONLY_WITH_CUDA.findall(everything.read_text("utf-8"))}
         constraint = ["--constraint", str(everything)]
         for name, groups in SETS.items():

@@ -1,8 +1,9 @@
 """Makes an environment for ggrank: ``python scripts/setup_env.py VENV SET``.
 
 VENV is a folder such as ``.venv``. SET names a lock under ``requirements/``: ``run`` (what ggrank
-needs), ``test`` (and what its tests and linters need), ``parity`` (and torch with the original
-models) or ``bench`` (and the libraries that it is measured beside). ``make`` calls this before every
+needs), ``test`` (and what its tests and linters need), ``integrations`` (and the frameworks that it has
+adapters for), ``parity`` (and torch with the original models) or ``bench`` (and the libraries that it is
+measured beside). ``make`` calls this before every
 command, so the usual answer is "nothing to do", given in a tenth of a second and without pip.
 
 A stamp in the environment says what it holds. It is removed before anything changes and written
@@ -33,7 +34,13 @@ import llama_wheel
 import toolchain
 from llama_wheel import ROOT, SetupError
 
-INCLUDED = {"run": {"run"}, "test": {"run", "test"}, "parity": {"run", "parity"}, "bench": {"run", "bench"}}
+INCLUDED = {
+    "run": {"run"},
+    "test": {"run", "test"},
+    "integrations": {"run", "integrations"},
+    "parity": {"run", "parity"},
+    "bench": {"run", "bench"},
+}
 """The sets that an environment holds once it was made for one of them."""
 
 CHOICES = ("CMAKE_ARGS", "CC", "CXX", "LLAMA_CPP_PIP_ARGS", "LLAMA_CPP_WHEEL")
