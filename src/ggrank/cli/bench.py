@@ -41,8 +41,8 @@ PACKAGES = ("llama-cpp-python", "numpy", "openvino", "torch", "transformers",
     type=click.Choice(["smallest", "small", "full"]),
     default="small",
     show_default=True,
-    help="How much is measured. With all peers on two cores small takes about 12 minutes and full about an "
-    "hour; smallest only proves that the benchmark works, in under a minute.",
+    help="How much is measured. With all peers on two cores small takes about three quarters of an hour and "
+    "full about two hours; smallest only proves that the benchmark works, in under a minute.",
 )
 @click.option(
     "--growth", is_flag=True, help="Instead, how time grows with passages, their length and threads."
