@@ -163,7 +163,7 @@ def _draw_bars(
     axes.bar_label(bars, [text(value) for value in values.values()], padding=3, fontsize=_SMALL)
     axes.set_yticks(range(len(names)), [_plain(name) for name in names])
     axes.invert_yaxis()
-    axes.margins(x=0.2)
+    axes.margins(x=0.3)
     axes.set_title(title, fontsize=10)
     axes.tick_params(labelsize=_SMALL)
 
