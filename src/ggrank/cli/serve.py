@@ -1,0 +1,265 @@
+"""``ggrank serve``: embedders and rerankers over HTTP, in the dialects that others speak."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import socket
+import threading
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ModelChoice
+from ggrank.errors import GgrankWarning, InputError
+from ggrank.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from ggrank import LlamaParams
+    from ggrank.server.service import Service
+
+NEEDS = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
+
+
+@click.command(short_help="Serve models over HTTP, in every rerank dialect.")
+@click.option(
+    "--embedder",
+    "embedders",
+    multiple=True,
+    default=(DEFAULT_MODEL,),
+    show_default=True,
+    metavar="NAME|PATH|REPO",
+    help="Repeatable; the first is the default.",
+)
+@click.option(
+    "--reranker",
+    "rerankers",
+    multiple=True,
+    default=(BUNDLED_RERANKER,),
+    show_default=True,
+    metavar="NAME|PATH|REPO",
+    help="Repeatable; the first is the default.",
+)
+@click.option("--n-ctx", type=click.IntRange(min=1), metavar="N", help="Longest text or pair in tokens.")
+@click.option("--n-threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each model.")
+@click.option(
+    "--engine",
+    type=click.Choice(("auto", "llama.cpp", "openvino")),
+    default="auto",
+    show_default=True,
+    help="What computes; auto is the faster one.",
+)
+@click.option("--host", default=ServerSettings.host, show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=ServerSettings.port,
+    show_default=True,
+    help="0: the system chooses one.",
+)
+@click.option(
+    "--api-key",
+    envvar="GGRANK_API_KEY",
+    metavar="KEY",
+    show_envvar=True,
+    help="What callers must send as 'Authorization: Bearer KEY'. Here other users of the machine see it.",
+)
+@click.option(
+    "--api-key-file", type=click.Path(dir_okay=False), metavar="FILE", help="A file that holds the key."
+)
+@click.option(
+    "--cors",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Let web pages of this origin ask, such as https://example.com; * is any. Repeatable.",
+)
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(min=1),
+    default=ServerSettings.max_bytes,
+    show_default=True,
+    metavar="N",
+    help="Bytes of a request's body.",
+)
+@click.option(
+    "--max-documents",
+    type=click.IntRange(min=1),
+    default=ServerSettings.max_documents,
+    show_default=True,
+    metavar="N",
+    help="Documents or texts of a request.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    default=ServerSettings.max_tokens,
+    show_default=True,
+    metavar="N",
+    help="Tokens computed for a request.",
+)
+@click.option(
+    "--max-queue",
+    type=click.IntRange(1, 4096),
+    default=ServerSettings.max_queue,
+    show_default=True,
+    metavar="N",
+    help="Requests at work or waiting.",
+)
+@click.option(
+    "--max-queue-tokens",
+    type=click.IntRange(min=1),
+    default=ServerSettings.max_queue_tokens,
+    show_default=True,
+    metavar="N",
+    help="Tokens waiting for one model.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True, max=86400),
+    default=ServerSettings.timeout,
+    show_default=True,
+    metavar="SECONDS",
+    help="What one request may take.",
+)
+@click.option(
+    "--access-log/--no-access-log", default=True, show_default=True, help="A line for each request."
+)
+def serve(
+    embedders: tuple[str, ...],
+    rerankers: tuple[str, ...],
+    n_ctx: int | None,
+    n_threads: int | None,
+    engine: str,
+    api_key: str | None,
+    api_key_file: str | None,
+    access_log: bool,
+    **limits: Any,
+) -> None:
+    """Serve models over HTTP until Ctrl-C or SIGTERM; requests that are in then still get their answers.
+
+    \b
+    ggrank serve
+    ggrank serve --reranker bge-reranker-v2-m3 --port 9000
+
+    A page to try it is at http://127.0.0.1:8080, and what it answers at /docs. Needs
+    pip install 'ggrank[server]'.
+    """
+    _check_extra()
+    key = _read_key(Path(api_key_file)) if api_key_file else api_key
+    if key == "":
+        raise click.BadParameter("an empty key lets nobody in; leave it out to let everybody in")
+    settings = ServerSettings(api_key=key, **limits)
+    if key is None and not _is_loopback(settings.host):
+        warnings.warn(
+            f"anybody who reaches {settings.host} may ask; set --api-key-file or GGRANK_API_KEY",
+            GgrankWarning,
+            stacklevel=1,
+        )
+    kinds = [(name, None) for name in embedders] + [(name, "rank") for name in rerankers]
+    models = [
+        ModelChoice(name, pooling_type=kind, n_ctx=n_ctx, n_threads=n_threads, engine=engine).params()
+        for name, kind in kinds
+    ]
+    _run(models, settings, access_log=access_log)
+
+
+def _run(models: Sequence[LlamaParams], settings: ServerSettings, *, access_log: bool) -> None:
+    """Listens at once, loads in a thread, says when it is ready, and ends when it is told to."""
+    import uvicorn
+
+    from ggrank.server import create_app
+    from ggrank.server.service import Service
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("ggrank.server").setLevel(logging.INFO)
+    service = Service(settings)
+    config = uvicorn.Config(
+        create_app(service, settings, access_log=access_log),
+        log_config=None,
+        access_log=False,  # uvicorn's lines hold query strings
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.timeout) + 1,
+    )
+    server = uvicorn.Server(config)
+    _end_well(server)
+    failures: list[BaseException] = []
+    with _listen(settings) as listener:
+        address = _url(settings.host, listener.getsockname()[1])
+        arguments = (service, models, server, address, failures)
+        threading.Thread(target=_load, args=arguments, name="ggrank-load", daemon=True).start()
+        server.run(sockets=[listener])
+    if failures:
+        raise failures[0]
+
+
+def _load(
+    service: Service,
+    models: Sequence[LlamaParams],
+    server: uvicorn.Server,
+    address: str,
+    failures: list[BaseException],
+) -> None:
+    try:
+        service.load(models)
+        names = ", ".join(served.name for served in service.models())
+        click.echo(f"ggrank listens on {address} with {names}")
+    except BaseException as error:
+        failures.append(error)
+        server.should_exit = True
+
+
+def _end_well(server: uvicorn.Server) -> None:
+    """Both signals end the server, and the command with 0: uvicorn raises them once more at its end."""
+
+    def stop(number: int, frame: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _listen(settings: ServerSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"cannot listen on {_url(settings.host, settings.port)}: {reason}; choose another --host or "
+            "--port (0: the system chooses one)"
+        ) from error
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read_key(path: Path) -> str:
+    try:
+        key = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the API key cannot be read ({error})") from error
+    if not key:
+        raise InputError(f"{path} is empty; it should hold the API key in its first line")
+    return key
+
+
+def _check_extra() -> None:
+    missing = [name for name in NEEDS if find_spec(name) is None]
+    if missing:
+        raise InputError(f"ggrank serve needs {', '.join(missing)}: pip install 'ggrank[server]'")

@@ -1,0 +1,187 @@
+"""``/tokenize`` and ``/detokenize``, in llama-server's words and TEI's, and TEI's ``/decode``.
+
+Knows the shapes; which token is special it learns from the service, by asking with and without them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, PlainValidator, Tag
+
+from ggrank.server.dialects import tei
+from ggrank.server.dialects.llama_server import ERRORS
+from ggrank.server.dialects.options import (
+    AS_OTHERS,
+    AS_TEI,
+    Body,
+    Served,
+    Text,
+    TokenIds,
+    check_token_ids,
+    tei_if,
+    wrong,
+)
+from ggrank.server.errors import TooLargeError
+from ggrank.server.service import Service
+
+router = APIRouter(tags=["tokens"])
+
+_MODEL = "The name of a served model; the default reranker for any other, else the default embedder."
+
+
+class TokenizeRequest(Body):
+    """One text, in llama-server's words."""
+
+    content: Text = Field(examples=["What is the capital of France ?"])
+    model: str | None = Field(default=None, description=_MODEL)
+    add_special: bool = Field(default=False, description="Add the special tokens of a single text.")
+    with_pieces: bool = Field(default=False, description="Send each token's text as well.")
+
+
+class Piece(BaseModel):
+    """A token and its text."""
+
+    id: int = Field(examples=[7592])
+    piece: str = Field(
+        description="Its text; bytes that are no character become U+FFFD. Empty for special tokens.",
+        examples=["hello"],
+    )
+
+
+class Tokenized(BaseModel):
+    """The text's token ids, or with `with_pieces` objects."""
+
+    tokens: list[int] | list[Piece] = Field(examples=[[7592, 2088]])
+
+
+def _texts(value: object) -> list[str]:
+    texts = [value] if isinstance(value, str) else value
+    if isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts):
+        return texts
+    raise wrong("must be a string or a list of at least one string")
+
+
+class TeiTokenizeRequest(Body):
+    """Texts, in TEI's words."""
+
+    inputs: Annotated[
+        list[str],
+        PlainValidator(_texts, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)]),
+    ] = Field(examples=["What is Deep Learning?"])
+    model: str | None = Field(default=None, description=_MODEL)
+    add_special_tokens: bool = Field(default=True, description="Add the special tokens of a single text.")
+
+
+class TeiToken(BaseModel):
+    """One token."""
+
+    id: int = Field(examples=[7592])
+    text: str = Field(description="Its text; empty for special tokens.", examples=["hello"])
+    special: bool = Field(examples=[False])
+    start: int | None = Field(default=None, description="Not known here.")
+    stop: int | None = Field(default=None, description="Not known here.")
+
+
+AnyTokenizeRequest = Annotated[
+    Annotated[TokenizeRequest, Tag(AS_OTHERS)] | Annotated[TeiTokenizeRequest, Tag(AS_TEI)], tei_if("inputs")
+]
+
+
+@router.post("/tokenize", responses=ERRORS.documented())
+async def tokenize(request: AnyTokenizeRequest, service: Served) -> Tokenized | list[list[TeiToken]]:
+    """Token ids of texts, not cut: `content` as llama-server, `inputs` as TEI.
+
+    The text of a special token, such as `[SEP]`, is plain text: no request can smuggle one in.
+    """
+    if isinstance(request, TeiTokenizeRequest):
+        return await _tei_tokens(request, service)
+    [tokens] = await service.tokenize([request.content], model=request.model, add_special=request.add_special)
+    if not request.with_pieces:
+        return Tokenized(tokens=tokens)
+    pieces = await _pieces(service, [tokens], request.model)
+    return Tokenized(tokens=[Piece(id=token, piece=pieces[token]) for token in tokens])
+
+
+async def _tei_tokens(request: TeiTokenizeRequest, service: Service) -> list[list[TeiToken]]:
+    lists = await service.tokenize(
+        request.inputs, model=request.model, add_special=request.add_special_tokens
+    )
+    [framed] = await service.tokenize([""], model=request.model)
+    [bare] = await service.tokenize([""], model=request.model, add_special=False)
+    special = set(framed) - set(bare)
+    pieces = await _pieces(service, lists, request.model)
+    return [
+        [
+            TeiToken(id=token, text=pieces[token].removeprefix(" "), special=token in special)
+            for token in tokens
+        ]
+        for tokens in lists
+    ]
+
+
+async def _pieces(service: Service, lists: list[list[int]], model: str | None) -> dict[int, str]:
+    """The text of each token that occurs."""
+    tokens = {token for tokens in lists for token in tokens}
+    return {token: await service.detokenize([token], model=model) for token in sorted(tokens)}
+
+
+class DetokenizeRequest(Body):
+    """Token ids, in llama-server's words."""
+
+    tokens: Annotated[list[int], PlainValidator(check_token_ids, json_schema_input_type=TokenIds)] = Field(
+        examples=[[7592, 2088]]
+    )
+    model: str | None = Field(default=None, description=_MODEL)
+
+
+class Detokenized(BaseModel):
+    """The text of the tokens."""
+
+    content: str = Field(examples=["hello world"])
+
+
+def _id_lists(value: object) -> list[list[int]]:
+    if isinstance(value, list) and value and type(value[0]) is int:
+        return [check_token_ids(value)]
+    if isinstance(value, list) and value:
+        return [check_token_ids(item) for item in value]
+    raise wrong("must be a list of at least one token id, or a list of such lists")
+
+
+class DecodeRequest(Body):
+    """Token ids, in TEI's words."""
+
+    ids: Annotated[
+        list[list[int]],
+        PlainValidator(
+            _id_lists, json_schema_input_type=TokenIds | Annotated[list[TokenIds], Field(min_length=1)]
+        ),
+    ] = Field(examples=[[7592, 2088]])
+    model: str | None = Field(default=None, description=_MODEL)
+
+
+AnyDetokenizeRequest = Annotated[
+    Annotated[DetokenizeRequest, Tag(AS_OTHERS)] | Annotated[DecodeRequest, Tag(AS_TEI)], tei_if("ids")
+]
+
+
+@router.post("/detokenize", responses=ERRORS.documented())
+async def detokenize(request: AnyDetokenizeRequest, service: Served) -> Detokenized | list[str]:
+    """The text of token ids, special tokens left out: `tokens` as llama-server, `ids` as TEI's `/decode`."""
+    if isinstance(request, DecodeRequest):
+        return await decode(request, service)
+    return Detokenized(content=await service.detokenize(request.tokens, model=request.model))
+
+
+@router.post("/decode", responses=tei.ERRORS.documented())
+async def decode(request: DecodeRequest, service: Served) -> list[str]:
+    """The texts of token ids as TEI gives them: no special tokens, no space in front."""
+    most = service.settings.max_documents
+    if len(request.ids) > most:
+        raise TooLargeError(
+            f"ids: {len(request.ids):,} lists in one request, {most:,} at most; send fewer at a time"
+        )
+    texts = [await service.detokenize(ids, model=request.model) for ids in request.ids]
+    return [text.removeprefix(" ") for text in texts]

@@ -1,0 +1,132 @@
+"""Who may ask, and how much at once: the API key, the size of a body, callers that have gone.
+
+Knows headers and bytes; neither what a body means nor models. Plain ASGI, outside of FastAPI, so that nothing
+is read or parsed for a caller that may not ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from contextlib import suppress
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ggrank.server.answers import BODY, answer
+
+OPEN_PATHS = frozenset({"/", "/health"})
+"""What needs no key: the page holds nothing, and whoever watches over the process has none."""
+
+DRAIN_SECONDS = 5.0
+"""How long the rest of a body that is too large is still read, so that its sender sees the answer."""
+
+
+class ApiKeyGate:
+    """Answers 401 unless the request brings the key as ``Authorization: Bearer``."""
+
+    def __init__(self, app: ASGIApp, *, api_key: str) -> None:
+        self._app = app
+        self._expected = api_key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._is_let_in(scope):
+            await self._app(scope, receive, send)
+            return
+        message = "the key is missing or wrong; send it as 'Authorization: Bearer KEY'"
+        refusal = answer(scope, 401, message, headers={"WWW-Authenticate": "Bearer"})
+        await refusal(scope, receive, send)
+
+    def _is_let_in(self, scope: Scope) -> bool:
+        found = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        kind, _, key = found.partition(b" ")
+        return kind.lower() == b"bearer" and hmac.compare_digest(key.strip(), self._expected)
+
+
+class BodyGate:
+    """Reads a request's body, refuses one that is too large (413) or does not come (408), and ends the work
+    for a caller that has gone.
+
+    The body is read before the route runs, so that from then on the connection can tell of its end.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout: float) -> None:
+        self._app = app
+        self._max_bytes, self._timeout = max_bytes, timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = bytearray()
+        try:
+            refusal = await asyncio.wait_for(self._read(scope, receive, body), self._timeout)
+        except (TimeoutError, asyncio.TimeoutError):
+            refusal = (408, f"the body was not there after {self._timeout:g} s")
+        except ConnectionResetError:
+            return
+        if refusal is None:
+            scope[BODY] = bytes(body)
+            await self._run(scope, receive, send)
+        else:
+            await answer(scope, *refusal)(scope, receive, send)
+
+    async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
+        is_too_large = length.isascii() and length.isdigit() and int(length[:20]) > self._max_bytes
+        while not is_too_large:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionResetError
+            body += message.get("body", b"")
+            is_too_large = len(body) > self._max_bytes
+            if not message.get("more_body", False) and not is_too_large:
+                return None
+        body.clear()
+        if "expect" not in headers:  # Else the sender waits for leave, and gets the answer instead.
+            await _drain(receive)
+        return (
+            413,
+            f"the body has more than {self._max_bytes:,} bytes, the server's --max-bytes; send less at once",
+        )
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone = asyncio.Event()
+        unread = [scope[BODY]]
+
+        async def replay() -> Message:
+            if unread:
+                return {"type": "http.request", "body": unread.pop(), "more_body": False}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+            work.cancel()
+
+        work = asyncio.ensure_future(self._app(scope, replay, send))
+        watcher = asyncio.ensure_future(watch())
+        try:
+            await work
+        except asyncio.CancelledError:
+            work.cancel()
+            if not gone.is_set():
+                raise
+        finally:
+            watcher.cancel()
+
+
+async def _drain(receive: Receive) -> None:
+    async def read() -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                return
+
+    with suppress(TimeoutError, asyncio.TimeoutError):
+        await asyncio.wait_for(read(), DRAIN_SECONDS)

@@ -1,0 +1,262 @@
+"""`Service`: the models by name, and what can be asked of them from an event loop.
+
+Knows models and texts; no HTTP and no dialect. Whatever takes time runs in threads: texts become tokens in
+one thread a request, and each model computes in one of its own (`ggrank.server.worker`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from ggrank.errors import InputError, ModelModeError
+from ggrank.loading import load_model
+from ggrank.params import LlamaParams
+from ggrank.server.errors import NotReadyError, OverloadedError, TooLargeError, TooLongError
+from ggrank.server.served import Embedded as Embedded
+from ggrank.server.served import Reranked as Reranked
+from ggrank.server.served import ServedModel as ServedModel
+from ggrank.server.served import served_model
+from ggrank.server.settings import ServerSettings
+from ggrank.server.shared import SharedLlama
+from ggrank.server.worker import CURRENT, Request
+from ggrank.types import Mode, PoolingType, ScoreScale, Truncate
+
+T = TypeVar("T")
+
+MOST_RETRY_SECONDS = 60
+"""A caller is never told to wait longer than this."""
+
+N_PROBES = 4
+"""Health checks that may wait at the same time, should a model hang."""
+
+
+class Service:
+    """The models of one server.
+
+    Not ready until `load` has ended; until then, and after `close`, every question raises `NotReadyError`.
+
+    Every question may raise `OverloadedError`, `TooLargeError` (413), `InputError`, `ModelModeError` and
+    `EngineError`. A name that is not served means the default model: clients of other servers insist on
+    sending the names of those. When the caller's task is cancelled, what waits for it is dropped.
+
+    Example:
+        >>> import asyncio
+        >>> service = Service()
+        >>> service.load([LlamaParams("all-minilm-l6-v2")])
+        >>> embedded = asyncio.run(service.embed(["a text"]))
+        >>> embedded.model.name, embedded.vectors.shape, embedded.n_tokens
+        ('all-minilm-l6-v2', (1, 384), 4)
+        >>> service.close()
+    """
+
+    def __init__(self, settings: ServerSettings | None = None) -> None:
+        self.settings = settings or ServerSettings()
+        self.is_ready = False
+        self.on_added: Callable[[str, SharedLlama], None] = lambda name, llama: None
+        self._llamas: dict[str, SharedLlama] = {}
+        self._models: dict[str, ServedModel] = {}
+        self._n_requests = 0
+        self._lock = threading.Lock()
+        # A thread for each request that may be in, and for the health check.
+        n_threads = self.settings.max_queue + N_PROBES
+        self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="ggrank-request")
+
+    def load(self, models: Sequence[LlamaParams]) -> None:
+        """Loads and warms the models; the first of each kind is that kind's default.
+
+        Raises:
+            GgrankError: what `Llama.load` raises; two models of one name; a model without pooling.
+        """
+        for params in models:
+            self.add(_name(params), SharedLlama(load_model(params)))
+        for llama in self._llamas.values():
+            llama.rank("warm", ["up"])
+        self.is_ready = True
+
+    def add(self, name: str, llama: SharedLlama) -> None:
+        """Serves a loaded model; the service closes it."""
+        if name in self._llamas:
+            raise InputError(f"two models are named {name!r}; give each file a name of its own")
+        if llama.pooling_type is PoolingType.NONE:
+            raise ModelModeError(f"{name} does not pool, so a text has no one vector; it cannot be served")
+        self._llamas[name] = llama
+        self._models[name] = served_model(name, llama)
+        self.on_added(name, llama)
+
+    def models(self) -> tuple[ServedModel, ...]:
+        """All models, in the order in which they were given."""
+        return tuple(self._models.values())
+
+    def llamas(self) -> dict[str, SharedLlama]:
+        """The loaded models by name: for metrics and the health check."""
+        return dict(self._llamas)
+
+    @property
+    def n_requests(self) -> int:
+        """Requests that are at work or wait."""
+        return self._n_requests
+
+    async def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        model: str | None = None,
+        top_n: int | None = None,
+        threshold: float | None = None,
+        score: ScoreScale = "auto",
+        truncate: Truncate = "end",
+    ) -> Reranked:
+        """Documents in order, best first; arguments as for `Llama.rank`.
+
+        Args:
+            model: a reranker's name, or an embedder's, which ranks by cosine; anything else is the default
+                reranker, or the default embedder where no reranker is served.
+        """
+        name = self._choose(model, Mode.RERANK, Mode.EMBEDDING)
+        self._check_number(documents, "documents")
+        llama = self._llamas[name]
+        if truncate == "chunk" and llama.mode is Mode.EMBEDDING:
+            raise InputError(f"truncate 'chunk' is for rerankers; {name} is an embedding model")
+        if top_n is not None and top_n > len(documents):
+            top_n = max(1, len(documents))  # Python's own tools refuse numbers of more than 63 bits.
+        ranking = await self._ask(
+            llama,
+            lambda: llama.rank(
+                query, documents, top_n=top_n, threshold=threshold, score=score, truncate=truncate
+            ),
+        )
+        return Reranked(self._models[name], ranking)
+
+    async def embed(
+        self,
+        texts: Sequence[str | Sequence[int]],
+        *,
+        model: str | None = None,
+        normalize: bool = True,
+        truncate: Truncate = "end",
+        prefix: str = "",
+    ) -> Embedded:
+        """A vector for each text; arguments as for `Llama.embed`.
+
+        Args:
+            texts: strings, or lists of the model's own token ids without special tokens.
+        """
+        name = self._choose(model, Mode.EMBEDDING)
+        self._check_number(texts, "texts")
+        llama = self._llamas[name]
+        found = await self._ask(
+            llama, lambda: llama.vectors(texts, prefix=prefix, normalize=normalize, truncate=truncate)
+        )
+        return Embedded(self._models[name], found.values, found.n_tokens, found.truncated)
+
+    async def tokenize(
+        self, texts: Sequence[str], *, model: str | None = None, add_special: bool = True
+    ) -> list[list[int]]:
+        """Token ids of each text, not cut; by default with the special tokens of a single text."""
+        llama = self._llamas[self._choose(model, Mode.RERANK, Mode.EMBEDDING)]
+        self._check_number(texts, "texts")
+        tokens_of = llama.framed if add_special else llama.tokenize
+        return await self._ask(llama, lambda: [tokens_of(text).tolist() for text in texts])
+
+    async def detokenize(self, tokens: Sequence[int], *, model: str | None = None) -> str:
+        """The text of token ids, special tokens left out."""
+        [text] = await self.detokenize_many([tokens], model=model)
+        return text
+
+    async def detokenize_many(self, lists: Sequence[Sequence[int]], *, model: str | None = None) -> list[str]:
+        """The text of each list of token ids, special tokens left out."""
+        llama = self._llamas[self._choose(model, Mode.RERANK, Mode.EMBEDDING)]
+        most = self.settings.max_tokens
+        if sum(map(len, lists)) > most:
+            raise TooLargeError(
+                f"more than {most:,} tokens in one request (--max-tokens); send fewer at a time"
+            )
+        return await self._ask(llama, lambda: [llama.detokenize(tokens) for tokens in lists])
+
+    async def probe(self, name: str) -> bool:
+        """Whether a model computes finite values now; comes before everything that waits."""
+        llama = self._llamas[name]
+        request = Request(is_urgent=True)
+        ranking = await self._in_thread(request, lambda: llama.rank("Is it well?", ["It is."]))
+        return bool(np.isfinite(ranking[0].score))
+
+    def close(self) -> None:
+        """Frees the models; whoever still waits gets an error. Twice is fine."""
+        self.is_ready = False
+        for llama in self._llamas.values():
+            llama.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _choose(self, model: str | None, *modes: Mode) -> str:
+        """The model of that name if it does one of the jobs, else the first that does the first of them."""
+        if not self.is_ready:
+            raise NotReadyError("the models are not ready; ask again in a few seconds, or ask /health")
+        if model in self._models and self._models[model].mode in modes:
+            return model
+        for mode in modes:
+            for name, served in self._models.items():
+                if served.mode is mode:
+                    return name
+        kind = "reranker" if modes[0] is Mode.RERANK else "embedder"
+        raise ModelModeError(f"no {kind} is served here; start the server with --{kind}")
+
+    def _check_number(self, texts: Sequence[object], name: str) -> None:
+        most = self.settings.max_documents
+        if len(texts) > most:
+            raise TooLargeError(
+                f"{name}: {len(texts):,} in one request, {most:,} at most; send fewer at a time, or start "
+                "the server with a larger --max-documents"
+            )
+
+    async def _ask(self, llama: SharedLlama, call: Callable[[], T]) -> T:
+        self._admit(llama)
+        return await self._in_thread(Request(max_tokens=self.settings.max_tokens), call)
+
+    def _admit(self, llama: SharedLlama) -> None:
+        waiting, most = llama.worker.n_waiting_tokens, self.settings.max_queue_tokens
+        if self._n_requests < self.settings.max_queue and waiting < most:
+            return
+        seconds = min(MOST_RETRY_SECONDS, 1 + int(waiting / llama.worker.tokens_per_second))
+        raise OverloadedError(
+            f"{self._n_requests} requests with {waiting:,} tokens are waiting, as many as may (--max-queue, "
+            f"--max-queue-tokens); ask again in {seconds} s",
+            retry_after=seconds,
+        )
+
+    async def _in_thread(self, request: Request, call: Callable[[], T]) -> T:
+        context = copy_context()
+        context.run(CURRENT.set, request)
+        try:
+            future = self._pool.submit(context.run, call)
+        except RuntimeError:
+            raise NotReadyError("the server is stopping; ask another, or again in a few seconds") from None
+        with self._lock:
+            self._n_requests += 1
+        future.add_done_callback(self._count_down)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), self.settings.timeout)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise TooLongError(
+                f"the request was not done after {self.settings.timeout:g} s; send less, or ask again later"
+            ) from None
+        finally:
+            request.cancel()  # Nothing waits for it any more, however this ended.
+
+    def _count_down(self, future: Future[T]) -> None:
+        with self._lock:
+            self._n_requests -= 1
+
+
+def _name(params: LlamaParams) -> str:
+    """A file's own name without its ending; a preset's or a repo's as it was given."""
+    given = str(params.model)
+    return Path(given).name.removesuffix(".gguf") if given.endswith(".gguf") else given

@@ -1,0 +1,122 @@
+"""`SharedLlama`: a `Llama` whose micro-batches are filled by all who use it at the same time.
+
+Knows which steps of `Llama` a server does otherwise; no HTTP. Everything here waits: call it in threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggrank.errors import InputError
+from ggrank.inputs import check_text, check_truncate
+from ggrank.llama import Llama
+from ggrank.loading import LoadedModel
+from ggrank.pairing import single_sequence
+from ggrank.scoring import l2_normalize
+from ggrank.server.worker import Worker
+from ggrank.types import Mode, TokenIds, Truncate
+
+_ONE_PROCESSOR = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors of texts in input order, shape (n, n_embd), their tokens, and which texts were cut."""
+
+    values: NDArray[np.float32]
+    n_tokens: int
+    truncated: list[bool]
+
+
+class SharedLlama(Llama):
+    """A loaded model with a worker; everything that `Llama` computes goes through it.
+
+    Example:
+        >>> from ggrank.loading import load_model
+        >>> from ggrank.params import LlamaParams
+        >>> with SharedLlama(load_model(LlamaParams("all-minilm-l6-v2"))) as llama:
+        ...     llama.embed("a text").shape
+        (384,)
+    """
+
+    def __init__(self, model: LoadedModel) -> None:
+        super().__init__(model)
+        self.worker = Worker(model.engine, model.settings, name=model.file.path.stem, turns=_ONE_PROCESSOR)
+
+    def vectors(
+        self, texts: Sequence[str | Sequence[int]], *, prefix: str, normalize: bool, truncate: Truncate
+    ) -> Vectors:
+        """As `embed_many`, with tokens counted; a text may be a list of token ids.
+
+        Raises:
+            InputError: an id is not in the vocabulary; strings and lists of ids together.
+        """
+        if all(isinstance(text, str) for text in texts):
+            strings = [check_text(text, f"text {i}") for i, text in enumerate(texts)]
+            results = self._vectors(strings, prefix=prefix, truncate=truncate)
+            found = Vectors(results.values, results.n_tokens, results.truncated)
+        else:
+            found = self._vectors_of_ids(texts, truncate)
+        return Vectors(l2_normalize(found.values), found.n_tokens, found.truncated) if normalize else found
+
+    def framed(self, text: str) -> TokenIds:
+        """Token ids of a text between its special tokens, not cut."""
+        frame = self._frame
+        return np.concatenate([_ids(frame.head), self.tokenize(text), _ids(frame.tail)])
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out.
+
+        Raises:
+            InputError: an id is not in the vocabulary.
+        """
+        return self._engine.detokenize(self._checked(tokens, "tokens"))
+
+    def close(self) -> None:
+        """Ends the worker and frees the model; twice is fine."""
+        self.worker.close()
+        super().close()
+
+    def _compute(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
+        return self.worker.compute(sequences)
+
+    def _vectors_of_ids(self, texts: Sequence[str | Sequence[int]], truncate: Truncate) -> Vectors:
+        self._require(Mode.EMBEDDING)
+        check_truncate(truncate, allow_chunk=False)
+        sequences = [
+            single_sequence(
+                self._checked(text, f"text {i}"),
+                self._frame,
+                n_ctx=self.n_ctx,
+                name=f"text {i}",
+                truncate=truncate,
+            )
+            for i, text in enumerate(texts)
+        ]
+        values = self._run(sequences)
+        n_tokens = sum(len(sequence.tokens) for sequence in sequences)
+        return Vectors(values, n_tokens, [sequence.truncated for sequence in sequences])
+
+    def _checked(self, tokens: Sequence[int] | str, name: str) -> TokenIds:
+        if isinstance(tokens, str):
+            raise InputError(f"{name} is a string among lists of token ids; send one or the other")
+        # A list of Python's numbers may hold one that no array can.
+        if not all(0 <= token < self._n_vocab for token in tokens):
+            raise InputError(
+                f"{name} must hold token ids of {self.model_path.stem}, 0 to {self._n_vocab - 1}"
+            )
+        return _ids(tokens)
+
+    @cached_property
+    def _n_vocab(self) -> int:
+        return len(self._model.file.strings("tokenizer.ggml.tokens"))
+
+
+def _ids(tokens: Sequence[int]) -> TokenIds:
+    return np.array(tokens, dtype=np.int32)

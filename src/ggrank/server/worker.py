@@ -1,0 +1,265 @@
+"""One thread a model that computes for everybody who waits: requests in flight share micro-batches.
+
+Knows token sequences, who asked for them and an engine; no texts, scores or HTTP.
+
+A micro-batch is planned over what all requests wait for, and the next one to be computed is always one that
+holds a sequence of whoever has waited longest for a turn. So a thousand documents fill what others leave
+free, and hold up nobody: a newcomer's turn comes after one micro-batch for each request that came before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggrank.errors import ClosedError, EngineError, GgrankError
+from ggrank.packing import plan_micro_batches
+from ggrank.server.errors import TooLargeError
+from ggrank.types import Engine, EngineSettings, TokenIds
+
+PLAN_TOKENS = 32_768
+"""Tokens that are planned at once, of all requests together: planning stays under a few milliseconds."""
+
+NEVER = -1
+"""The turn of what must come first."""
+
+log = logging.getLogger("ggrank.server")
+
+
+class Request:
+    """One caller's request: what it may cost, and whether it is still wanted.
+
+    Args:
+        max_tokens: tokens that may be computed for it; None: any number.
+        is_urgent: it is computed before all others; for the health check.
+    """
+
+    def __init__(self, *, max_tokens: int | None = None, is_urgent: bool = False) -> None:
+        self.is_urgent = is_urgent
+        self._max_tokens = max_tokens
+        self._n_tokens = 0
+        self._lock = threading.Lock()
+        self._is_cancelled = False
+        self._results: Future[NDArray[np.float32]] | None = None
+
+    def cancel(self) -> None:
+        """Drops what waits for it; whoever waits in its name gets `concurrent.futures.CancelledError`."""
+        with self._lock:
+            self._is_cancelled = True
+            if self._results is not None:
+                self._results.cancel()
+
+    def expect(self, n_tokens: int) -> Future[NDArray[np.float32]]:
+        """A place for the results of its next sequences.
+
+        Raises:
+            TooLargeError: with them it would have more tokens than it may.
+        """
+        self._n_tokens += n_tokens
+        if self._max_tokens is not None and self._n_tokens > self._max_tokens:
+            raise TooLargeError(
+                f"the request has more than {self._max_tokens:,} tokens, as many as one request may have; "
+                "send fewer or shorter texts at a time, or start the server with a larger --max-tokens"
+            )
+        with self._lock:
+            self._results = Future()
+            if self._is_cancelled:
+                self._results.cancel()
+            return self._results
+
+
+CURRENT: ContextVar[Request | None] = ContextVar("ggrank_request", default=None)
+"""The request in whose name a thread computes."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What one micro-batch was: for metrics."""
+
+    n_requests: int
+    n_sequences: int
+    n_tokens: int
+    fill: float
+    seconds: float
+
+
+class _Job:
+    """The sequences that one request waits for."""
+
+    def __init__(self, sequences: Sequence[TokenIds], *, n_outputs: int, request: Request) -> None:
+        self.sequences = sequences
+        self.lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+        self.is_urgent = request.is_urgent
+        self.turn = NEVER
+        self.results = request.expect(int(self.lengths.sum()))
+        self._out = np.empty((len(sequences), n_outputs), dtype=np.float32)
+        self._order = np.argsort(-self.lengths, kind="stable")
+        self._waits = np.ones(len(sequences), dtype=np.bool_)
+
+    @property
+    def n_waiting_tokens(self) -> int:
+        return int(self.lengths[self._waits].sum())
+
+    def next(self, n_tokens: int) -> list[int]:
+        """The longest sequences that wait, up to a number of tokens; at least one."""
+        waiting = self._order[self._waits[self._order]]
+        n_fit = int(np.searchsorted(np.cumsum(self.lengths[waiting]), n_tokens, side="right"))
+        return [int(i) for i in waiting[: max(1, n_fit)]]
+
+    def put(self, indices: list[int], values: NDArray[np.float32]) -> None:
+        """Takes results; with the last one whoever waits has them."""
+        self._out[indices] = values
+        self._waits[indices] = False
+        if not self._waits.any() and self.results.set_running_or_notify_cancel():
+            self.results.set_result(self._out)
+
+    def fail(self, error: GgrankError) -> None:
+        if not self.results.done() and self.results.set_running_or_notify_cancel():
+            self.results.set_exception(error)
+
+
+_Part = tuple[_Job, int]
+"""A sequence: whose it is, and its place there."""
+
+
+class Worker:
+    """The thread of one engine.
+
+    Args:
+        turns: held while a micro-batch is computed; shared by the workers of one processor, because threads
+            of two models on the same cores slow each other down by more than half.
+    """
+
+    def __init__(self, engine: Engine, settings: EngineSettings, *, name: str, turns: threading.Lock) -> None:
+        self.on_computed: Callable[[Computed], None] = lambda computed: None
+        self.tokens_per_second = 1000.0
+        self._engine = engine
+        self._settings = settings
+        self._turns = turns
+        self._changed = threading.Condition()
+        self._jobs: list[_Job] = []
+        self._planned: list[list[_Part]] = []
+        self._clock = 0
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._work, name=f"ggrank-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def n_waiting_tokens(self) -> int:
+        """Tokens of all requests that wait to be computed."""
+        with self._changed:
+            return sum(job.n_waiting_tokens for job in self._jobs if not job.results.done())
+
+    def compute(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
+        """Waits until they are computed: shape (n, n_outputs), float32, in input order.
+
+        Raises:
+            ClosedError: the worker was closed, or has died.
+            EngineError: a micro-batch with one of them failed.
+            TooLargeError: the request has more tokens than it may.
+            concurrent.futures.CancelledError: the request is not wanted any more.
+        """
+        if not sequences:
+            return np.empty((0, self._engine.n_outputs), dtype=np.float32)
+        request = CURRENT.get() or Request()
+        job = _Job(sequences, n_outputs=self._engine.n_outputs, request=request)
+        with self._changed:
+            if self._is_closed:
+                raise ClosedError("the model was closed; the server is stopping")
+            job.turn = NEVER if job.is_urgent else self._tick()
+            self._jobs.append(job)
+            self._planned = []  # What is planned was planned without it.
+            self._changed.notify()
+        return job.results.result()
+
+    def close(self) -> None:
+        """Ends after the micro-batch that is computed now; whoever still waits gets `ClosedError`."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            while (batch := self._wait_for_batch()) is not None:
+                if batch:
+                    self._compute(batch)
+        finally:
+            with self._changed:
+                self._is_closed = True
+                for job in self._jobs:
+                    job.fail(ClosedError("the model was closed before it came to this request"))
+                self._jobs = []
+
+    def _wait_for_batch(self) -> list[_Part] | None:
+        """The next micro-batch, empty where nobody wants it any more; None at the end."""
+        with self._changed:
+            self._forget_done()
+            while not self._jobs and not self._is_closed:
+                self._changed.wait()
+                self._forget_done()
+            if self._is_closed:
+                return None
+            self._planned = self._planned or self._plan()
+            batch = min(self._planned, key=lambda batch: min(job.turn for job, _ in batch))
+            self._planned.remove(batch)
+            turn = self._tick()
+            for job, _ in batch:
+                job.turn = turn
+            return [(job, i) for job, i in batch if not job.results.done()]
+
+    def _forget_done(self) -> None:
+        self._jobs = [job for job in self._jobs if not job.results.done()]
+
+    def _tick(self) -> int:
+        self._clock += 1
+        return self._clock
+
+    def _plan(self) -> list[list[_Part]]:
+        """Micro-batches over the next sequences of everybody who waits."""
+        share = max(self._settings.n_ubatch, PLAN_TOKENS // len(self._jobs))
+        parts = [(job, i) for job in self._jobs for i in job.next(share)]
+        batches = plan_micro_batches(
+            [int(job.lengths[i]) for job, i in parts],
+            max_tokens=self._settings.n_ubatch,
+            max_sequences=self._settings.n_seq_max,
+            attention=self._engine.attention,
+            n_embd=self._engine.n_embd,
+        )
+        return [[parts[i] for i in batch.indices] for batch in batches]
+
+    def _compute(self, batch: list[_Part]) -> None:
+        jobs = {id(job): job for job, _ in batch}
+        started = time.perf_counter()
+        try:
+            with self._turns:
+                values = self._engine.run([job.sequences[i] for job, i in batch])
+        except Exception as error:
+            log.error("a micro-batch failed: %s", _told(error))
+            for job in jobs.values():
+                job.fail(EngineError(_told(error)))
+            return
+        seconds = time.perf_counter() - started
+        for job in jobs.values():
+            rows = [row for row, (owner, _) in enumerate(batch) if owner is job]
+            job.put([batch[row][1] for row in rows], values[rows])
+        self._account(batch, n_requests=len(jobs), seconds=seconds)
+
+    def _account(self, batch: list[_Part], *, n_requests: int, seconds: float) -> None:
+        n_tokens = sum(int(job.lengths[i]) for job, i in batch)
+        self.tokens_per_second += (n_tokens / max(seconds, 1e-6) - self.tokens_per_second) / 10
+        fill = n_tokens / self._settings.n_ubatch
+        self.on_computed(Computed(n_requests, len(batch), n_tokens, fill, seconds))
+
+
+def _told(error: Exception) -> str:
+    """What the engine says; of what is no error of ggrank's only the kind, for it may hold anything."""
+    return str(error) if isinstance(error, GgrankError) else f"the engine failed with {type(error).__name__}"

@@ -1,0 +1,164 @@
+"""OpenAI's own Python client against this server: embeddings in all their forms, and models."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Iterator
+
+import numpy as np
+import openai
+import pytest
+from numpy.typing import NDArray
+
+from ggrank import Llama
+from ggrank.server.service import Service
+from serving import EMBEDDER, LONG, RERANKER, running, service_of
+
+TEXTS = ["The food was delicious and the waiter was kind.", "Llamas graze on the Altiplano.", ""]
+
+
+@pytest.fixture(scope="module")
+def service() -> Service:
+    return service_of(EMBEDDER, RERANKER)
+
+
+@pytest.fixture(scope="module")
+def url(service: Service) -> Iterator[str]:
+    with running(service) as client:
+        yield f"{client.base_url}/v1"
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key="none", base_url=url, timeout=LONG, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def llama(service: Service) -> Llama:
+    return service.llamas()[EMBEDDER]
+
+
+@pytest.fixture(scope="module")
+def vectors(llama: Llama) -> NDArray[np.float32]:
+    return llama.embed_many(TEXTS)
+
+
+def test_vectors_are_the_model_s(client: openai.OpenAI, vectors: NDArray[np.float32]) -> None:
+    answer = client.embeddings.create(model="text-embedding-3-small", input=TEXTS)
+    assert [item.index for item in answer.data] == [0, 1, 2]
+    np.testing.assert_allclose([item.embedding for item in answer.data], vectors, atol=1e-4)
+    assert answer.model == EMBEDDER
+
+
+def test_one_text_is_a_list_of_one(client: openai.OpenAI) -> None:
+    one = client.embeddings.create(model="any", input=TEXTS[0], encoding_format="float")
+    many = client.embeddings.create(model="any", input=[TEXTS[0]], encoding_format="float")
+    assert one.data == many.data
+
+
+def test_floats_are_the_numbers_that_base64_holds(client: openai.OpenAI) -> None:
+    # The client asks for base64 unless told otherwise, and decodes it; told so, it does not.
+    floats = client.embeddings.create(model="any", input=TEXTS, encoding_format="float")
+    decoded = client.embeddings.create(model="any", input=TEXTS)
+    packed = client.embeddings.create(model="any", input=TEXTS, encoding_format="base64")
+    for exact, by_client, packet in zip(floats.data, decoded.data, packed.data, strict=True):
+        assert exact.embedding == by_client.embedding
+        assert isinstance(packet.embedding, str)
+        by_hand = np.frombuffer(base64.b64decode(packet.embedding), dtype="<f4")
+        assert exact.embedding == by_hand.tolist()
+
+
+def test_usage_counts_the_tokens_that_were_computed(client: openai.OpenAI, llama: Llama) -> None:
+    n_tokens = sum(map(llama.count_tokens, TEXTS))
+    usage = client.embeddings.create(model="any", input=TEXTS).usage
+    assert (usage.prompt_tokens, usage.total_tokens) == (n_tokens, n_tokens)
+
+
+def test_tokens_are_the_text_that_they_came_from(client: openai.OpenAI, llama: Llama) -> None:
+    tokens = [llama.tokenize(text).tolist() for text in TEXTS[:2]]
+    texts = client.embeddings.create(model="any", input=TEXTS[:2])
+    lists = client.embeddings.create(model="any", input=tokens)
+    alone = client.embeddings.create(model="any", input=tokens[0])
+    for text, ids in zip(texts.data, lists.data, strict=True):
+        assert ids.embedding == pytest.approx(text.embedding, abs=1e-4)
+    assert alone.data[0].embedding == pytest.approx(texts.data[0].embedding, abs=1e-4)
+
+
+def test_dimensions_cut_a_vector_and_give_it_length_one_again(
+    client: openai.OpenAI, vectors: NDArray[np.float32]
+) -> None:
+    answer = client.embeddings.create(model="any", input=TEXTS, dimensions=64)
+    cut = vectors[:, :64] / np.linalg.norm(vectors[:, :64], axis=1, keepdims=True)
+    np.testing.assert_allclose([item.embedding for item in answer.data], cut, atol=1e-4)
+
+
+def test_more_dimensions_than_there_are_are_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="dimensions must be at most the model's 384"):
+        client.embeddings.create(model="any", input="a", dimensions=385)
+
+
+def test_a_text_that_was_cut_is_marked(client: openai.OpenAI) -> None:
+    answer = client.embeddings.create(model="any", input=["short", "long " * 600])
+    assert [item.model_extra for item in answer.data] == [{"truncated": False}, {"truncated": True}]
+
+
+def test_truncate_false_refuses_a_text_that_is_too_long(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="text 1"):
+        client.embeddings.create(model="any", input=["short", "long " * 600], extra_body={"truncate": False})
+
+
+def test_normalize_false_gives_the_model_s_own_lengths(client: openai.OpenAI, llama: Llama) -> None:
+    raw = llama.embed(TEXTS[0], normalize=False)
+    for name in ("normalize", "normalized"):  # ggrank's word and Jina's
+        answer = client.embeddings.create(model="any", input=TEXTS[0], extra_body={name: False})
+        np.testing.assert_allclose(answer.data[0].embedding, raw, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"input": []}, "input"),
+        ({"input": [[]]}, "input"),
+        ({"input": [1.5]}, "input"),
+        ({"input": [-1]}, "input"),
+        ({"input": ["a", None]}, "input"),
+        ({"input": "a", "dimensions": 0}, "dimensions"),
+        ({"input": "a", "encoding_format": "int8"}, "encoding_format"),
+        ({"input": "a", "truncate": "middle"}, "truncate"),
+    ],
+)
+def test_a_bad_request_names_its_field(client: openai.OpenAI, wrong: dict[str, object], field: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.post("/embeddings", body=wrong, cast_to=object)
+    assert caught.value.param == field
+    assert caught.value.type == "invalid_request_error"
+
+
+def test_a_token_that_the_model_does_not_have_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="0 to 30521"):
+        client.embeddings.create(model="any", input=[2**31 - 1])
+
+
+def test_a_reranker_s_name_means_the_embedder(client: openai.OpenAI) -> None:
+    assert client.embeddings.create(model=RERANKER, input="a").model == EMBEDDER
+
+
+def test_models_are_listed_and_found_by_name(client: openai.OpenAI) -> None:
+    listed = list(client.models.list())
+    assert [model.id for model in listed] == [EMBEDDER, RERANKER]
+    assert client.models.retrieve(RERANKER) == listed[1]
+    assert listed[1].model_extra is not None
+    assert listed[1].model_extra["meta"]["mode"] == "rerank"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt/none")
+
+
+def test_the_async_client_gets_the_same(client: openai.OpenAI, url: str) -> None:
+    async def ask() -> list[float]:
+        async with openai.AsyncOpenAI(api_key="none", base_url=url, timeout=LONG) as asking:
+            return (await asking.embeddings.create(model="any", input=TEXTS[0])).data[0].embedding
+
+    alone = client.embeddings.create(model="any", input=TEXTS[0]).data[0].embedding
+    assert asyncio.run(ask()) == pytest.approx(alone, abs=1e-4)

@@ -1,0 +1,451 @@
+"""What the server promises whatever the dialect: scores, limits, health, errors, numbers and silence."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import tiny_models
+from ggrank import EngineError, Llama, LlamaParams
+from ggrank.server import ServerSettings, health
+from ggrank.server.service import Service
+from serving import EMBEDDER, LONG, RERANKER, flaky_service, running, service_of, wait_until
+
+QUERY = "Which animals live in the Andes?"
+DOCUMENTS = [
+    "Llamas and alpacas graze on the high plains of Peru and Bolivia.",
+    "A spreadsheet is a program for tables of numbers.",
+    "The condor is the largest bird of the mountains of South America. " * 5,
+    "Bread keeps best in a paper bag.",
+]
+SECRET = "xyzzy-the-secret-words"
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    settings = ServerSettings(max_bytes=200_000, max_documents=300, max_tokens=20_000)
+    with running(service_of(EMBEDDER, RERANKER, settings=settings)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Llama]:
+    with Llama.load(RERANKER, engine="llama.cpp", n_threads=1) as llama:
+        yield llama
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reranker of whole floats: with llama.cpp what is quantized moves a little with its company."""
+    return tiny_models.write("bert-reranker", tmp_path_factory.mktemp("models"))
+
+
+def scores(answer: httpx.Response) -> list[float]:
+    assert answer.status_code == 200, answer.text
+    found = {result["index"]: result["relevance_score"] for result in answer.json()["results"]}
+    return [found[i] for i in range(len(found))]
+
+
+def numbers(client: httpx.Client) -> dict[tuple[str, ...], float]:
+    """Every sample of /metrics by its name and its labels' values."""
+    text = client.get("/metrics").text
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+
+
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [("whole", "llama.cpp"), (RERANKER, "llama.cpp"), (RERANKER, "openvino")],
+)
+def test_many_callers_at_once_get_the_scores_that_each_would_get_alone(
+    model: str, engine: Any, whole: Path
+) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    params = LlamaParams(whole if model == "whole" else model, engine=engine, n_threads=1)
+    most = 0.06 if (model, engine) == (RERANKER, "llama.cpp") else 1e-4
+    asked = [(f"{QUERY} {i}", DOCUMENTS[: 1 + i % 4] * (1 + i % 3)) for i in range(40)]
+    with Llama.load(params) as llama:
+        alone = [llama.rerank(query, documents) for query, documents in asked]
+    service, flaky = flaky_service(params=params)
+    with running(service) as client, ThreadPoolExecutor(10) as pool:
+
+        def ask(question: tuple[str, list[str]]) -> list[float]:
+            query, documents = question
+            return scores(client.post("/rerank", json={"query": query, "documents": documents}))
+
+        flaky.may_run.clear()  # so that all of them wait together
+        found = [pool.submit(ask, question) for question in asked]
+        wait_until(lambda: service.n_requests == 10)
+        flaky.may_run.set()
+        for together, expected in zip(found, alone, strict=True):
+            np.testing.assert_allclose(together.result(), expected, rtol=0, atol=most)
+        numbers_of = numbers(client)
+    shared = numbers_of[("ggrank_micro_batch_requests_sum", RERANKER)]
+    # A model of 64 numbers a token pays so much for strangers that it computes each sequence alone.
+    assert model == "whole" or shared > numbers_of[("ggrank_micro_batch_requests_count", RERANKER)]
+
+
+def test_one_document_that_is_too_long_is_cut_and_marked_and_spoils_nothing(
+    client: httpx.Client, alone: Llama
+) -> None:
+    documents = [DOCUMENTS[0], "mountain " * 5000, DOCUMENTS[1]]
+    answer = client.post("/rerank", json={"query": QUERY, "documents": documents})
+    np.testing.assert_allclose(scores(answer), alone.rerank(QUERY, documents), atol=0.03)
+    cut = {result["index"]: result["truncated"] for result in answer.json()["results"]}
+    assert cut == {0: False, 1: True, 2: False}
+
+
+BODIES = {
+    "no JSON": (b"{'query': 1}", "body"),
+    "half of it": (b'{"query": "a", "documents": ["b"', "body"),
+    "nothing": (b"", "body"),
+    "a list": (b'["a"]', "body"),
+    "a number": (b"1", "body"),
+    "no UTF-8": (b'{"query": "\xff\xfe\xfa", "documents": ["b"]}', "body"),
+    "a thousand brackets": (b"[" * 100_000, "body"),
+    "nesting in a field": (b'{"query": "a", "documents": ' + b"[" * 5000 + b"]" * 5000 + b"}", ""),
+    "no query": (b'{"documents": ["b"]}', "query"),
+    "no documents": (b'{"query": "a"}', "documents"),
+    "a query that is a number": (b'{"query": 1, "documents": ["b"]}', "query"),
+    "a query that is NaN": (b'{"query": NaN, "documents": ["b"]}', "query"),
+    "documents that are a string": (b'{"query": "a", "documents": "b"}', "documents"),
+    "a document that is null": (b'{"query": "a", "documents": ["b", null]}', "documents"),
+    "top_n of 0": (b'{"query": "a", "documents": ["b"], "top_n": 0}', "top_n"),
+    "top_n that is a word": (b'{"query": "a", "documents": ["b"], "top_n": "all"}', "top_n"),
+    "more digits than Python reads": (
+        b'{"query": "a", "documents": ["b"], "top_n": ' + b"9" * 5000 + b"}",
+        "body",
+    ),
+    "a threshold that is NaN": (b'{"query": "a", "documents": ["b"], "threshold": NaN}', "threshold"),
+}
+
+
+@pytest.mark.parametrize(("body", "field"), BODIES.values(), ids=BODIES.keys())
+def test_bad_input_is_400_or_422_and_names_the_field(client: httpx.Client, body: bytes, field: str) -> None:
+    for path in ("/rerank", "/v1/rerank", "/v2/rerank", "/v1/reranking"):
+        answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (400, 422), (path, answer.text)
+        assert field in answer.text
+
+
+def test_a_body_of_another_content_type_is_bad_input(client: httpx.Client) -> None:
+    body = json.dumps({"query": QUERY, "documents": DOCUMENTS})
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        answer = client.post("/rerank", content=body, headers={"Content-Type": kind})
+        assert answer.status_code in (400, 422)
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '"\\u0000"', '"a\\u0000b"', '""', '"\\udfff\\ud800 x"'])
+def test_texts_that_no_file_could_hold_are_ranked_or_refused(client: httpx.Client, text: str) -> None:
+    for body in (f'{{"query": {text}, "documents": ["b"]}}', f'{{"query": "a", "documents": [{text}]}}'):
+        answer = client.post("/rerank", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (200, 400, 422)
+
+
+def test_huge_numbers_are_taken_or_refused(client: httpx.Client) -> None:
+    body = f'{{"query": "a", "documents": ["b"], "top_n": {10**40}}}'
+    answer = client.post("/rerank", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (200, 400, 422)
+
+
+def test_a_body_of_more_bytes_than_the_limit_is_413_with_the_limit(client: httpx.Client) -> None:
+    body = json.dumps({"query": QUERY, "documents": ["x" * 300_000]}).encode()
+    answer = client.post("/rerank", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, "200,000" in answer.text) == (413, True)
+
+
+def test_a_body_in_chunks_without_a_length_is_413_with_the_limit(client: httpx.Client) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(300):
+            yield b"x" * 10_000
+
+    answer = client.post("/rerank", content=chunks(), headers={"Content-Type": "application/json"})
+    assert "content-length" not in answer.request.headers
+    assert (answer.status_code, "200,000" in answer.text) == (413, True)
+
+
+def test_a_length_that_is_a_lie_does_not_bring_the_server_down(client: httpx.Client) -> None:
+    for length in ("9" * 30, "-1", "abc"):
+        with connected(client) as raw:
+            raw.sendall(f"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+            assert b" 4" in raw.recv(100)[:12]
+    assert client.get("/health").status_code == 200
+
+
+def test_more_documents_than_the_limit_are_413_with_the_limit(client: httpx.Client) -> None:
+    answer = client.post("/rerank", json={"query": QUERY, "documents": ["x"] * 301})
+    assert (answer.status_code, "300" in answer.text) == (413, True)
+    answer = client.post("/v1/embeddings", json={"input": ["x"] * 301, "model": "m"})
+    assert (answer.status_code, "300" in answer.text) == (413, True)
+
+
+def test_more_tokens_than_the_limit_are_413_with_the_limit(client: httpx.Client) -> None:
+    long = " ".join(f"word{i}" for i in range(15_000))
+    body = {"query": QUERY, "documents": [long], "truncate": "chunk"}
+    answer = client.post("/rerank", json=body)
+    assert (answer.status_code, "20,000" in answer.text) == (413, True), answer.text
+
+
+def test_a_path_that_is_not_there_and_a_wrong_method_are_told(client: httpx.Client) -> None:
+    assert client.get("/nothing").status_code == 404
+    answer = client.get("/v2/rerank")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_an_unknown_model_name_means_the_default_and_the_answer_says_which(client: httpx.Client) -> None:
+    body = {"query": QUERY, "documents": DOCUMENTS, "model": "rerank-v3.5"}
+    assert client.post("/v1/rerank", json=body).json()["model"] == RERANKER
+    embedded = client.post("/v1/embeddings", json={"input": "a", "model": "text-embedding-3-small"})
+    assert embedded.json()["model"] == EMBEDDER
+
+
+def test_metrics_tell_of_requests_tokens_and_micro_batches(client: httpx.Client) -> None:
+    before = numbers(client)
+    used = client.post("/rerank", json={"query": QUERY, "documents": DOCUMENTS}).json()["usage"][
+        "total_tokens"
+    ]
+    client.post("/rerank", json={"query": QUERY})
+    client.get("/nothing")
+    after = numbers(client)
+
+    def rise(*key: str) -> float:
+        return after[key] - before.get(key, 0.0)
+
+    assert rise("ggrank_requests_total", "POST", "/rerank", "200") == 1
+    assert rise("ggrank_requests_total", "POST", "/rerank", "400") == 1
+    assert rise("ggrank_requests_total", "GET", "unknown", "404") == 1
+    assert rise("ggrank_request_seconds_count", "/rerank") == 2
+    assert rise("ggrank_tokens_total", RERANKER) == used
+    assert rise("ggrank_sequences_total", RERANKER) == len(DOCUMENTS)
+    assert rise("ggrank_micro_batch_fill_count", RERANKER) >= 1
+    assert after[("ggrank_queue_requests",)] == 0
+    assert after[("ggrank_queue_tokens", RERANKER)] == 0
+
+
+def test_openapi_names_every_path_and_no_error_shape_that_nobody_answers_with(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    assert {"/rerank", "/v2/rerank", "/v1/embeddings", "/health", "/metrics"} <= set(document["paths"])
+    assert "HTTPValidationError" not in json.dumps(document)
+
+
+def test_the_docs_load_nothing_from_anywhere_else(client: httpx.Client) -> None:
+    page = client.get("/docs").text
+    assert "http://" not in page
+    assert "https://" not in page
+    assert '"validatorUrl": null' in page
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(loaded) >= 2
+    for address in loaded:
+        assert client.get(address).status_code == 200, address
+
+
+# What waits, what goes away, what fails: on an engine that the test can stop and spoil.
+
+
+@pytest.fixture
+def settings() -> ServerSettings:
+    return ServerSettings(max_queue=2, timeout=LONG)
+
+
+def connected(client: httpx.Client) -> socket.socket:
+    return socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=LONG)
+
+
+def sent(client: httpx.Client, body: dict[str, Any], path: str = "/rerank") -> socket.socket:
+    """A connection on which a request has been sent, and nothing read."""
+    connection, content = connected(client), json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    )
+    connection.sendall(head.encode() + b"\r\n\r\n" + content)
+    return connection
+
+
+def test_more_requests_than_may_wait_are_429_with_retry_after(settings: ServerSettings) -> None:
+    service, engine = flaky_service(settings)
+    with running(service) as client:
+        engine.may_run.clear()
+        with ThreadPoolExecutor(2) as pool:
+            body = {"query": QUERY, "documents": DOCUMENTS}
+            waiting = [pool.submit(client.post, "/rerank", json=body) for _ in range(2)]
+            wait_until(lambda: service.n_requests == 2)
+            refused = client.post("/rerank", json=body)
+            engine.may_run.set()
+            assert [found.result().status_code for found in waiting] == [200, 200]
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        wait_until(lambda: service.n_requests == 0)
+        assert client.post("/rerank", json=body).status_code == 200
+
+
+def test_while_too_many_tokens_wait_a_request_is_429() -> None:
+    service, engine = flaky_service(ServerSettings(max_queue_tokens=100))
+    with running(service) as client, ThreadPoolExecutor(1) as pool:
+        engine.may_run.clear()
+        first = pool.submit(client.post, "/rerank", json={"query": QUERY, "documents": DOCUMENTS})
+        worker = service.llamas()[RERANKER].worker
+        wait_until(lambda: worker.n_waiting_tokens > 100)
+        assert client.post("/rerank", json={"query": "a", "documents": ["b"]}).status_code == 429
+        engine.may_run.set()
+        assert first.result().status_code == 200
+
+
+def test_a_caller_that_goes_away_stops_costing(settings: ServerSettings) -> None:
+    service, engine = flaky_service(settings)
+    with running(service) as client:
+        engine.may_run.clear()
+        documents = [f"{text} {i}" for i in range(200) for text in DOCUMENTS]
+        connection = sent(client, {"query": QUERY, "documents": documents})
+        assert engine.entered.wait(LONG)
+        connection.close()
+        wait_until(lambda: service.n_requests == 0)
+        engine.may_run.set()
+        assert client.post("/rerank", json={"query": QUERY, "documents": ["b"]}).status_code == 200
+        assert len(engine.batches) <= 2
+        assert numbers(client)[("ggrank_requests_total", "POST", "/rerank", "499")] == 1
+
+
+def test_a_request_that_takes_longer_than_it_may_is_503() -> None:
+    service, engine = flaky_service(ServerSettings(timeout=0.2))
+    with running(service) as client:
+        engine.may_run.clear()
+        answer = client.post("/rerank", json={"query": QUERY, "documents": DOCUMENTS})
+        engine.may_run.set()
+        assert (answer.status_code, "0.2 s" in answer.text) == (503, True)
+
+
+def test_a_body_that_does_not_come_is_408() -> None:
+    service, _ = flaky_service(ServerSettings(timeout=0.2))
+    with running(service) as client, connected(client) as raw:
+        raw.sendall(b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert raw.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+def test_what_the_engine_says_is_503_and_the_next_request_is_answered(settings: ServerSettings) -> None:
+    service, engine = flaky_service(settings)
+
+    def fail(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        raise EngineError("llama.cpp failed with status -3 on 40 tokens: no memory")
+
+    with running(service) as client:
+        body = {"query": QUERY, "documents": DOCUMENTS}
+        engine.spoil = fail
+        answer = client.post("/rerank", json=body)
+        assert (answer.status_code, "status -3 on 40 tokens" in answer.text) == (503, True)
+        engine.spoil = lambda values: values
+        assert client.post("/rerank", json=body).status_code == 200
+
+
+def test_health_is_503_when_scores_are_not_finite_and_200_when_they_are_again(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "FRESH_SECONDS", 0.0)
+    service, engine = flaky_service(settings)
+    with running(service) as client:
+        assert client.get("/health").status_code == 200
+        engine.spoil = lambda values: values * np.nan
+        sick = client.get("/health")
+        assert (sick.status_code, sick.json()["status"]) == (503, "failing")
+        assert "finite" in sick.json()["models"][RERANKER]
+        engine.spoil = lambda values: values
+        assert client.get("/health").status_code == 200
+
+
+def test_health_computes_once_for_all_who_ask_in_a_few_seconds(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "FRESH_SECONDS", 3600.0)
+    service, engine = flaky_service(settings)
+    with running(service) as client, ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: client.get("/health").status_code, range(20)))
+    assert (set(found), len(engine.batches)) == ({200}, 1)
+
+
+def test_health_answers_while_the_queue_is_full(settings: ServerSettings) -> None:
+    service, engine = flaky_service(settings)
+    with running(service) as client, ThreadPoolExecutor(3) as pool:
+        engine.may_run.clear()
+        body = {"query": QUERY, "documents": [f"{text} {i}" for i in range(50) for text in DOCUMENTS]}
+        waiting = [pool.submit(client.post, "/rerank", json=body) for _ in range(2)]
+        wait_until(lambda: service.n_requests == 2)
+        well = pool.submit(client.get, "/health")
+        wait_until(lambda: service.n_requests == 3)
+        engine.may_run.set()
+        assert well.result().status_code == 200
+        assert {found.result().status_code for found in waiting} == {200}
+
+
+def test_before_the_models_are_loaded_everything_that_needs_one_is_503() -> None:
+    service = Service()
+    with running(service) as client:
+        assert (client.get("/health").status_code, client.get("/health").json()["status"]) == (503, "loading")
+        answer = client.post("/rerank", json={"query": QUERY, "documents": DOCUMENTS})
+        assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
+
+
+def test_stopping_lets_what_is_in_finish(settings: ServerSettings) -> None:
+    service, engine = flaky_service(settings)
+    with ThreadPoolExecutor(2) as pool:
+        with running(service) as client:
+            engine.may_run.clear()
+            body = {"query": QUERY, "documents": DOCUMENTS}
+            waiting = pool.submit(httpx.post, f"{client.base_url}/rerank", json=body, timeout=LONG)
+            assert engine.entered.wait(LONG)
+            threading.Timer(0.2, engine.may_run.set).start()
+        assert waiting.result().status_code == 200
+
+
+def test_no_text_of_a_request_is_ever_logged(
+    settings: ServerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    service, engine = flaky_service(settings)
+
+    def fail(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        raise KeyError(SECRET)
+
+    caplog.set_level(logging.DEBUG)
+    with running(service, access_log=True) as client:
+        for body in (
+            {"query": SECRET, "documents": [SECRET]},
+            {"query": SECRET, "documents": SECRET},
+            {SECRET: SECRET},
+            {"query": SECRET, "documents": [SECRET] * 3000},
+        ):
+            client.post(f"/rerank?q={SECRET}", json=body, headers={"X-Text": SECRET})
+        client.post(f"/{SECRET}", content=SECRET)
+        client.request(SECRET.upper(), "/rerank")
+        engine.spoil = fail
+        failed = client.post("/rerank", json={"query": SECRET, "documents": [SECRET]})
+        with connected(client) as raw:
+            raw.sendall(f"{SECRET} is no HTTP\r\n\r\n".encode())
+            raw.recv(1000)
+    assert failed.status_code == 503
+    ours = [record.getMessage() for record in caplog.records if not record.name.startswith("http")]
+    assert any("POST /rerank 200" in line for line in ours)
+    assert [line for line in ours if SECRET in line.lower()] == []
+
+
+def test_a_bug_is_500_without_its_words_and_the_server_goes_on(
+    settings: ServerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    service, _ = flaky_service(settings)
+    with running(service) as client:
+        service.models = lambda: {}[SECRET]  # type: ignore[method-assign]
+        answer = client.get("/v1/models")
+        assert (answer.status_code, SECRET in answer.text) == (500, False)
+        assert client.post("/v2/rerank", json={"query": "a", "documents": ["b"]}).status_code in (200, 500)
+    assert any("KeyError" in record.getMessage() for record in caplog.records)
+    assert not any(SECRET in record.getMessage() for record in caplog.records)

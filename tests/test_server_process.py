@@ -1,0 +1,161 @@
+"""``ggrank serve`` as a process: how it starts, what it prints, whom it lets in, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from command_line import ENVIRONMENT
+from ggrank.server import ServerSettings
+from ggrank.server.service import Service
+from serving import EMBEDDER, LONG, RERANKER, address_in, process, running, service_of, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM for one process")
+
+BODY = {"query": "fruit", "documents": ["a car", "an apple"]}
+SECRET = "xyzzy-the-secret-words"
+
+
+def test_it_says_where_it_listens_with_which_models_and_is_ready_then() -> None:
+    with process() as (_, line):
+        assert line.endswith(f"with {EMBEDDER}, {RERANKER}")
+        address = address_in(line)
+        assert address.startswith("http://127.0.0.1:")
+        assert httpx.get(f"{address}/health", timeout=LONG).status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_it_answers_what_is_in_and_exits_with_0(number: signal.Signals) -> None:
+    with process() as (child, line), ThreadPoolExecutor(1) as pool:
+        address = address_in(line)
+        body = {"query": "fruit", "documents": [f"{i} " + "word " * (i % 200) for i in range(100)]}
+        answer = pool.submit(httpx.post, f"{address}/rerank", json=body, timeout=LONG)
+        wait_until(lambda: "ggrank_queue_requests 1.0" in httpx.get(f"{address}/metrics", timeout=LONG).text)
+        child.send_signal(number)
+        assert answer.result().status_code == 200
+        assert child.wait(LONG) == 0
+
+
+def test_killed_it_comes_back_on_the_same_port() -> None:
+    with process() as (child, line):
+        address = address_in(line)
+        with httpx.Client(base_url=address, timeout=LONG) as client:
+            assert client.post("/rerank", json=BODY).status_code == 200
+            child.kill()
+            child.wait(LONG)
+            with process("--port", address.rpartition(":")[2]) as (_, line):
+                assert address_in(line) == address
+                assert httpx.post(f"{address}/rerank", json=BODY, timeout=LONG).status_code == 200
+
+
+def test_the_log_tells_of_requests_and_never_of_their_texts() -> None:
+    with process() as (child, line):
+        address = address_in(line)
+        bodies = ({"query": SECRET, "documents": [SECRET]}, {"query": SECRET}, {SECRET: SECRET})
+        for body in bodies:
+            httpx.post(f"{address}/rerank?q={SECRET}", json=body, timeout=LONG)
+        httpx.get(f"{address}/{SECRET}", timeout=LONG)
+        child.send_signal(signal.SIGTERM)
+        out, error = child.communicate(timeout=LONG)
+    assert "POST /rerank 200" in error
+    assert "POST /rerank 400" in error
+    assert SECRET not in out + error
+
+
+def failing(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ggrank", "serve", *args]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=LONG, env={**ENVIRONMENT, **variables}
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_port_that_is_taken_is_one_clear_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = failing("--port", str(taken.getsockname()[1]))
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "choose another --host or --port" in done.stderr
+
+
+def test_a_model_that_is_not_there_is_one_clear_line() -> None:
+    done = failing("--port", "0", "--reranker", "no/such/file.gguf")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no/such/file.gguf" in done.stderr.splitlines()[-1]
+
+
+def test_a_host_that_others_reach_without_a_key_is_warned_of() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that it ends at once
+        port = str(taken.getsockname()[1])
+        open_to_all = failing("--host", "0.0.0.0", "--port", port, "--reranker", "no/such/file.gguf")
+        with_key = failing("--host", "0.0.0.0", "--port", port, "--reranker", "x.gguf", "--api-key", "k")
+        local = failing("--port", port)
+    assert "anybody who reaches 0.0.0.0 may ask" in open_to_all.stderr
+    assert "anybody" not in with_key.stderr + local.stderr
+
+
+def test_a_missing_extra_is_one_clear_line() -> None:
+    code = "import sys; sys.modules['fastapi'] = None; from ggrank.cli import main; main(['serve'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "pip install 'ggrank[server]'" in done.stderr
+
+
+def test_help_needs_no_extra() -> None:
+    code = "import sys; sys.modules['fastapi'] = None; from ggrank.cli import main; main(['serve', '--help'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG)
+    assert (done.returncode, "--max-documents" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("way", ["option", "environment", "file"])
+def test_with_a_key_everything_but_health_and_the_page_asks_for_it(way: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sesame\n")
+    args = {"option": ["--api-key", "sesame"], "file": ["--api-key-file", str(tmp_path / "key")]}.get(way, [])
+    variables = {"GGRANK_API_KEY": "sesame"} if way == "environment" else {}
+    with process(*args, **variables) as (child, line):
+        with httpx.Client(base_url=address_in(line), timeout=LONG) as client:
+            assert client.get("/health").status_code == 200
+            assert client.get("/").status_code != 401
+            for path in ("/docs", "/openapi.json", "/metrics", "/v1/models", "/nothing", "/docs-assets/x"):
+                assert client.get(path).status_code == 401, path
+            for key in ("Bearer", "Bearer sesam", "Bearer sesame1", "sesame", "Basic sesame", "Bearer \xe9"):
+                headers = {"Authorization": key.encode("latin-1")}
+                answer = client.post("/rerank", json=BODY, headers=headers)  # type: ignore[arg-type]
+                assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+            for key in ("Bearer sesame", "bearer sesame"):
+                assert client.post("/rerank", json=BODY, headers={"Authorization": key}).status_code == 200
+        child.send_signal(signal.SIGTERM)
+        out, error = child.communicate(timeout=LONG)
+    assert "sesame" not in out + error
+
+
+def test_an_empty_key_is_refused() -> None:
+    assert failing("--api-key", "").returncode == 2
+
+
+def test_only_origins_that_were_named_may_ask_from_a_web_page() -> None:
+    origin = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
+    asked = {**origin, "Access-Control-Request-Headers": "authorization,content-type"}
+    with running(Service()) as client:
+        assert "access-control-allow-origin" not in client.options("/rerank", headers=asked).headers
+    settings = ServerSettings(cors_origins=("https://example.com",), api_key="k")
+    with running(service_of(RERANKER), settings) as client:
+        allowed = client.options("/rerank", headers=asked)
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (
+            200,
+            origin["Origin"],
+        )
+        refused = client.post("/rerank", json=BODY, headers={"Origin": "https://example.com"})
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (
+            401,
+            origin["Origin"],
+        )
+        other = client.options("/rerank", headers={**asked, "Origin": "https://other.com"})
+        assert "access-control-allow-origin" not in other.headers
