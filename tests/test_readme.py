@@ -33,6 +33,8 @@ def workplace(tmp_path: Path) -> Path:
     (tmp_path / "handbook.txt").write_text("Travel is paid by the office.\nLunch is at noon.\n", "utf-8")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "travel.md").write_text("# Travel\n\nIt is paid by the office.\n", "utf-8")
+    (tmp_path / "corpus.jsonl").write_text('{"text": "Travel is paid by the office."}\n', "utf-8")
+    (tmp_path / "pairs.jsonl").write_text('{"query": "who pays?", "document": "The office."}\n', "utf-8")
     (tmp_path / "pairs.tsv").write_text("who pays for travel?\tTravel is paid by the office.\n", "utf-8")
     return tmp_path
 
