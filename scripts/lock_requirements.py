@@ -18,11 +18,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SETS = {
     "run": [],
-    "test": ["test", "lint"],
-    "integrations": ["integrations"],
-    "parity": ["parity"],
-    "bench": ["bench"],
+    "server": ["--extra=server"],  # for the Dockerfile
+    "test": ["--group=test", "--group=lint"],
+    "integrations": ["--group=integrations"],
+    "parity": ["--group=parity"],
+    "bench": ["--group=bench"],
 }
+"""What each lock holds beside ggrank's own dependencies, as uv's options."""
+
 ALONE = ("llama-cpp-python", "torch")
 ONLY_WITH_CUDA = re.compile(r"^((?:cuda|nvidia)-[\w-]+|triton)==", re.MULTILINE)
 
@@ -30,20 +33,19 @@ ONLY_WITH_CUDA = re.compile(r"^((?:cuda|nvidia)-[\w-]+|triton)==", re.MULTILINE)
 def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         everything = Path(scratch) / "everything.txt"
-        compile_set(sorted({group for groups in SETS.values() for group in groups}), everything, [])
+        compile_set(sorted({option for options in SETS.values() for option in options}), everything, [])
         left_out = {*ALONE, *ONLY_WITH_CUDA.findall(everything.read_text("utf-8"))}
         constraint = ["--constraint", str(everything)]
-        for name, groups in SETS.items():
+        for name, chosen in SETS.items():
             omitted = [f"--no-emit-package={package}" for package in sorted(left_out)]
             hashes = ["--generate-hashes", "--custom-compile-command=make lock"]
-            compile_set(groups, ROOT / "requirements" / f"{name}.lock", [*constraint, *hashes, *omitted])
+            compile_set(chosen, ROOT / "requirements" / f"{name}.lock", [*constraint, *hashes, *omitted])
         for package in ALONE:
             write_alone(package, everything.read_text("utf-8"))
     return 0
 
 
-def compile_set(groups: Sequence[str], output: Path, options: Sequence[str]) -> None:
-    chosen = [f"--group={group}" for group in groups]
+def compile_set(chosen: Sequence[str], output: Path, options: Sequence[str]) -> None:
     uv_compile(["pyproject.toml", *chosen, *options, "--output-file", str(output), "--upgrade"])
 
 

@@ -80,7 +80,9 @@ def running(
 ) -> Iterator[httpx.Client]:
     """A client of the application, which listens on a port that the system chose."""
     app = create_app(service, settings or service.settings, access_log=access_log)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, http="h11", loop="asyncio")
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
