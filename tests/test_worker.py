@@ -61,7 +61,7 @@ def tokens(*ids: int) -> TokenIds:
 
 @contextmanager
 def working(engine: Adder) -> Iterator[Worker]:
-    worker = Worker(engine, LIMITS, name="test", turns=threading.Lock())  # type: ignore[arg-type]
+    worker = Worker(engine, LIMITS, name="test")  # type: ignore[arg-type]
     try:
         yield worker
     finally:

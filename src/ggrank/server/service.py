@@ -7,6 +7,7 @@ one thread a request, and each model computes in one of its own (`ggrank.server.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,9 @@ T = TypeVar("T")
 
 MOST_RETRY_SECONDS = 60
 """A caller is never told to wait longer than this."""
+
+MOST_SCORE = 3e38
+"""No float32 is larger, and a threshold beyond it could not be compared with one."""
 
 N_PROBES = 4
 """Health checks that may wait at the same time, should a model hang."""
@@ -128,6 +132,8 @@ class Service:
             raise InputError(f"truncate 'chunk' is for rerankers; {name} is an embedding model")
         if top_n is not None and top_n > len(documents):
             top_n = max(1, len(documents))  # Python's own tools refuse numbers of more than 63 bits.
+        if threshold is not None and abs(threshold) > MOST_SCORE:
+            threshold = math.copysign(MOST_SCORE, threshold)
         ranking = await self._ask(
             llama,
             lambda: llama.rank(

@@ -5,7 +5,6 @@ Knows which steps of `Llama` a server does otherwise; no HTTP. Everything here w
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,8 +20,6 @@ from ggrank.pairing import single_sequence
 from ggrank.scoring import l2_normalize
 from ggrank.server.worker import Worker
 from ggrank.types import Mode, TokenIds, Truncate
-
-_ONE_PROCESSOR = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class SharedLlama(Llama):
 
     def __init__(self, model: LoadedModel) -> None:
         super().__init__(model)
-        self.worker = Worker(model.engine, model.settings, name=model.file.path.stem, turns=_ONE_PROCESSOR)
+        self.worker = Worker(model.engine, model.settings, name=model.file.path.stem)
 
     def vectors(
         self, texts: Sequence[str | Sequence[int]], *, prefix: str, normalize: bool, truncate: Truncate

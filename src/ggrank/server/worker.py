@@ -131,19 +131,13 @@ _Part = tuple[_Job, int]
 
 
 class Worker:
-    """The thread of one engine.
+    """The thread of one engine."""
 
-    Args:
-        turns: held while a micro-batch is computed; shared by the workers of one processor, because threads
-            of two models on the same cores slow each other down by more than half.
-    """
-
-    def __init__(self, engine: Engine, settings: EngineSettings, *, name: str, turns: threading.Lock) -> None:
+    def __init__(self, engine: Engine, settings: EngineSettings, *, name: str) -> None:
         self.on_computed: Callable[[Computed], None] = lambda computed: None
         self.tokens_per_second = 1000.0
         self._engine = engine
         self._settings = settings
-        self._turns = turns
         self._changed = threading.Condition()
         self._jobs: list[_Job] = []
         self._planned: list[list[_Part]] = []
@@ -240,8 +234,7 @@ class Worker:
         jobs = {id(job): job for job, _ in batch}
         started = time.perf_counter()
         try:
-            with self._turns:
-                values = self._engine.run([job.sequences[i] for job, i in batch])
+            values = self._engine.run([job.sequences[i] for job, i in batch])
         except Exception as error:
             log.error("a micro-batch failed: %s", _told(error))
             for job in jobs.values():

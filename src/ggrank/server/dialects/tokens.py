@@ -123,8 +123,9 @@ async def _tei_tokens(request: TeiTokenizeRequest, service: Service) -> list[lis
 
 async def _pieces(service: Service, lists: list[list[int]], model: str | None) -> dict[int, str]:
     """The text of each token that occurs."""
-    tokens = {token for tokens in lists for token in tokens}
-    return {token: await service.detokenize([token], model=model) for token in sorted(tokens)}
+    tokens = sorted({token for tokens in lists for token in tokens})
+    pieces = await service.detokenize_many([[token] for token in tokens], model=model)
+    return dict(zip(tokens, pieces, strict=True))
 
 
 class DetokenizeRequest(Body):
@@ -183,5 +184,5 @@ async def decode(request: DecodeRequest, service: Served) -> list[str]:
         raise TooLargeError(
             f"ids: {len(request.ids):,} lists in one request, {most:,} at most; send fewer at a time"
         )
-    texts = [await service.detokenize(ids, model=request.model) for ids in request.ids]
+    texts = await service.detokenize_many(request.ids, model=request.model)
     return [text.removeprefix(" ") for text in texts]
