@@ -30,7 +30,22 @@ def example(name: str, *args: str | Path) -> str:
 
 
 def test_there_is_a_test_for_every_example() -> None:
-    assert NAMES == ["embedding_search", "embeddings", "reranker", "search_folder", "two_stage"]
+    assert NAMES == [
+        "chroma_search",
+        "compat",
+        "corpus_embed",
+        "embedding_search",
+        "embeddings",
+        "haystack_reranker",
+        "langchain_reranker",
+        "llama_index_reranker",
+        "ray_embed",
+        "remote",
+        "reranker",
+        "search_folder",
+        "server_clients",
+        "two_stage",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,10 +95,33 @@ def test_reranker_shows_cosines_and_the_bundled_reranker_s_logits() -> None:
     assert first > 0 > second
 
 
+def test_remote_puts_the_answer_first_by_cosine_and_by_logit() -> None:
+    cosines, logits = example("remote").split("\n\n")[1:]
+    assert cosines.startswith("all-minilm-l6-v2 (cosine), dialect ggrank")
+    assert logits.startswith("ggrank-reranker-mini (logit), dialect ggrank")
+    for ranking in (cosines, logits):
+        assert "Cooked rice keeps" in ranking.splitlines()[1]
+
+
 def test_two_stage_puts_the_answer_first() -> None:
     retrieved, reranked = example("two_stage").split("\n\n")[1:]
     assert "4 of 8" in retrieved
     assert "Cooked rice keeps three" in reranked.splitlines()[1]
+
+
+def test_server_clients_shows_one_ranking_in_two_dialects_and_vectors() -> None:
+    lines = [line.split(maxsplit=2) for line in example("server_clients").splitlines()]
+    assert [line[0] for line in lines] == ["plain", "plain", "cohere", "cohere", "openai"]
+    assert [line[2] for line in lines[:2]] == [line[2] for line in lines[2:4]]
+    assert lines[0][2] == "Berlin has 3.7 million inhabitants."
+    assert lines[4][1:] == ["3", "vectors of 384 numbers"]
+
+
+def test_corpus_embed_goes_on_with_a_job_and_scores_the_answer_best() -> None:
+    job, table = example("corpus_embed").split("\n\n")
+    assert job.splitlines() == ["embedded 3 rows into 2 parts", "again: 3 rows were there already"]
+    scored = {line.split(maxsplit=1)[1]: float(line.split()[0]) for line in table.splitlines()[1:]}
+    assert max(scored, key=lambda text: scored[text]).startswith("Bees dance")
 
 
 @pytest.mark.parametrize("name", RERANKING)

@@ -44,6 +44,8 @@ class Preset:
         n_ctx: longest sequence in tokens, where it is not simply the file's own.
         query_prefix: what the model wants before a query.
         document_prefix: what the model wants before a document.
+        least_dimensions: how short its vectors may be cut (Matryoshka), after a layer norm over all of them;
+            None where they may not.
         bundled: True when the file travels inside the package.
 
     Example:
@@ -65,6 +67,7 @@ class Preset:
     n_ctx: int | None = None
     query_prefix: str = ""
     document_prefix: str = ""
+    least_dimensions: int | None = None
     bundled: bool = False
 
     @property

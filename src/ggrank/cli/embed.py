@@ -1,97 +1,217 @@
-"""``ggrank embed``: texts to vectors, as JSON lines or one .npy file."""
+"""``ggrank embed``: texts to vectors, as JSON lines or one .npy file; files of rows to rows with vectors.
+
+A few texts are embedded here; a job over files is `ggrank.corpus`'s.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from ggrank.cli.console import Column, echo_facts, echo_json, echo_table, progress, wants_table
-from ggrank.cli.documents import Document
-from ggrank.cli.options import Inputs, ModelChoice, input_options, model_options, output_option
+from ggrank.cli.corpus import JobChoice, Rows, check_output, column_of, job_options, job_params, run_job
+from ggrank.cli.documents import Document, read_documents
+from ggrank.cli.options import ModelChoice, output_option
 from ggrank.cli.ranking import STEP
+from ggrank.cli.ray import model_or_ray_options
 from ggrank.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from ggrank import Llama
+    from ggrank.corpus import VectorForm
+    from ggrank.corpus.sources import Kind
+    from ggrank.corpus.vectors import VectorDtype
     from ggrank.types import Truncate
+
+FileFormat = Literal["auto", "text", "jsonl", "csv", "parquet"]
 
 
 @click.command(short_help="Turn texts into vectors.")
-@input_options("TEXTS")
+@click.argument("texts", nargs=-1, metavar="[TEXTS]...")
 @click.option(
-    "--output", "-o", type=click.Path(dir_okay=False), metavar="FILE.npy", help="One array, a row a text."
+    "--file",
+    "-f",
+    "files",
+    multiple=True,
+    type=Rows(),
+    metavar="FILE",
+    help="JSONL, CSV, Parquet, a folder or a pattern of them; or a text a line; - is stdin. Repeatable.",
 )
-@click.option("--prefix", default="", help='Set before each text, such as "search_document: ".')
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["auto", "text", "jsonl", "csv", "parquet"]),
+    default="auto",
+    show_default=True,
+    help="Of files and stdin; auto goes by the suffix, or by the first line.",
+)
+@click.option(
+    "--text-column",
+    "text_columns",
+    multiple=True,
+    metavar="NAME",
+    help="Of rows; text, with title before it where there is one. Repeatable: joined by a space.",
+)
+@click.option(
+    "--prefix",
+    help='Set before each text, such as "search_document: "; nothing, and the model\'s own in a job.',
+)
 @click.option("--normalize/--no-normalize", default=True, show_default=True, help="Vectors of length 1.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "int8", "binary"]),
+    default="float32",
+    show_default=True,
+    help="What numbers are kept as; int8 and binary (signs, 8 a byte) keep the direction.",
+)
+@click.option(
+    "--dimensions",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep the first N, of models that were trained for it (Matryoshka).",
+)
 @click.option(
     "--truncate",
     type=click.Choice(["end", "error"]),
     default="end",
     show_default=True,
-    help="Texts longer than n_ctx: cut the end, or refuse.",
+    help="Texts longer than n_ctx: cut the end, or refuse (not in a job, which marks them).",
 )
-@model_options
+@job_options
+@model_or_ray_options
 @output_option
 def embed(
-    inputs: Inputs,
-    output: str | None,
-    prefix: str,
+    texts: tuple[str, ...],
+    files: tuple[str, ...],
+    file_format: FileFormat,
+    text_columns: tuple[str, ...],
+    prefix: str | None,
     normalize: bool,
+    dtype: VectorDtype,
+    dimensions: int | None,
     truncate: Truncate,
+    to: JobChoice,
     choice: ModelChoice,
     as_table: bool | None,
 ) -> None:
-    """Turn TEXTS into vectors, one each, in the order of the input.
+    """Turn TEXTS into vectors, one each, in the order of the input; or the rows of files, as a job.
 
     \b
     ggrank embed "a text" "another" > vectors.jsonl
     ggrank embed --file documents.txt --output vectors.npy
+    ggrank embed --file corpus.jsonl --output corpus.parquet
+    ggrank embed --file corpus/ --output vectors/ --dtype int8      again after a stop: goes on
 
-    Each JSON line holds index (from 0, in the input), id and embedding.
+    Each JSON line of TEXTS holds index (from 0, in the input), id and embedding. Rows of a job keep
+    their order and their other columns; embedding and embedding_truncated are new. Bad rows go to
+    OUTPUT.bad.jsonl. The last line on stdout sums a job up, as JSON.
     """
+    from ggrank.corpus import EmbedStep, VectorForm
+
+    if to.output is not None:
+        check_output(to.output)
+    form = VectorForm(dtype=dtype, dimensions=dimensions, normalize=normalize)
+    if not _is_job(texts, files, file_format, to, has_columns=bool(text_columns)):
+        _embed_texts(texts, files, file_format, to.output, prefix or "", form, truncate, choice, as_table)
+        return
+    _check_job(texts, truncate, as_table)
+    step = EmbedStep(job_params(choice), text_columns, prefix, form, column_of(to, "embedding"))
+    kind: Kind | None = None if file_format == "auto" else file_format
+    run_job(files, to, step, kind=kind, otherwise="text")
+
+
+def _is_job(
+    texts: tuple[str, ...],
+    files: tuple[str, ...],
+    file_format: FileFormat,
+    to: JobChoice,
+    *,
+    has_columns: bool,
+) -> bool:
+    """Whether rows of files are meant, and not a few texts."""
+    from ggrank.corpus.sources import find_sources, kind_of
+
+    if to.was_asked_for or has_columns or file_format in ("csv", "parquet"):
+        return True
+    kinds = {kind_of(file) for file in files}
+    if to.output is None:
+        return bool(kinds & {"csv", "parquet"})
+    if not to.output.endswith(".npy"):
+        return not texts or bool(files)
+    if kinds - {None} or file_format == "jsonl":
+        return True
+    try:
+        return any(find_sources([file], otherwise="text")[0].kind != "text" for file in files if file != "-")
+    except InputError:  # such as a folder of text files
+        return False
+
+
+def _check_job(texts: tuple[str, ...], truncate: Truncate, as_table: bool | None) -> None:
+    if texts:
+        raise click.UsageError("A job reads files of rows: leave out the TEXTS, or put them into a file.")
+    if truncate == "error":
+        raise click.UsageError("A job cuts long texts and marks them; --truncate error is for TEXTS.")
+    if as_table:
+        raise click.UsageError("A job has no table; leave out --table.")
+
+
+def _embed_texts(
+    texts: tuple[str, ...],
+    files: tuple[str, ...],
+    file_format: FileFormat,
+    output: str | None,
+    prefix: str,
+    form: VectorForm,
+    truncate: Truncate,
+    choice: ModelChoice,
+    as_table: bool | None,
+) -> None:
+    """A few texts, all of them in memory."""
     if output is not None and not output.endswith(".npy"):
         raise click.BadParameter(f"{output} does not end in .npy", param_hint="'--output'")
-    documents = inputs.read()
+    documents = read_documents(texts, files, file_format=file_format)  # type: ignore[arg-type]  # a job has others
     with choice.load() as llama:
-        parts = _embed_in_steps(llama, documents, prefix=prefix, normalize=normalize, truncate=truncate)
+        form.check(llama.model_path.name, llama.n_embd)
+        parts = _embed_in_steps(llama, documents, prefix=prefix, form=form, truncate=truncate)
         if output is not None:
-            _write_npy(Path(output), list(parts), llama.n_embd)
-            click.echo(f"{output}: {len(documents):,} x {llama.n_embd} float32", err=True)
+            width = form.width(llama.n_embd)
+            array = _write_npy(Path(output), [form.apply(_none(llama)), *parts])
+            click.echo(f"{output}: {len(documents):,} x {width} {array}", err=True)
         elif wants_table(as_table):
             _echo_table(documents, [vector for part in parts for vector in part])
             runs_on = f"runs on {llama.device} ({llama.engine})"
-            echo_facts(llama.model_path.name, runs_on, f"{llama.n_embd} numbers a text")
+            echo_facts(llama.model_path.name, runs_on, f"{form.width(llama.n_embd)} numbers a text")
         else:
             _echo_json(documents, parts)
 
 
 def _embed_in_steps(
-    llama: Llama, documents: Sequence[Document], *, prefix: str, normalize: bool, truncate: Truncate
-) -> Iterator[NDArray[np.float32]]:
-    """Vectors of `STEP` documents at a time, shape (up to STEP, n_embd)."""
+    llama: Llama, documents: Sequence[Document], *, prefix: str, form: VectorForm, truncate: Truncate
+) -> Iterator[NDArray[Any]]:
+    """Vectors of `STEP` documents at a time, shape (up to STEP, the form's width)."""
     with progress(len(documents), label="embedding", at_least=STEP) as advance:
         for first in range(0, len(documents), STEP):
             texts = [document.text for document in documents[first : first + STEP]]
-            yield llama.embed_many(texts, prefix=prefix, normalize=normalize, truncate=truncate)
+            yield form.apply(llama.embed_many(texts, prefix=prefix, normalize=False, truncate=truncate))
             advance(len(texts))
 
 
-def _echo_json(documents: Sequence[Document], parts: Iterator[NDArray[np.float32]]) -> None:
+def _echo_json(documents: Sequence[Document], parts: Iterator[NDArray[Any]]) -> None:
     vectors = (vector for part in parts for vector in part)
     for index, (document, vector) in enumerate(zip(documents, vectors, strict=True)):
         # Nine significant digits are enough to give back the same float32.
-        embedding = [float(f"{value:.9g}") for value in vector.tolist()]
+        whole = vector.dtype.kind != "f"
+        embedding = [value if whole else float(f"{value:.9g}") for value in vector.tolist()]
         echo_json({"index": index, "id": document.id, "embedding": embedding})
 
 
-def _echo_table(documents: Sequence[Document], vectors: Sequence[NDArray[np.float32]]) -> None:
+def _echo_table(documents: Sequence[Document], vectors: Sequence[NDArray[Any]]) -> None:
     has_ids = any(document.id is not None for document in documents)
     columns = [
         Column("id" if has_ids else "index", align="left" if has_ids else "right"),
@@ -102,18 +222,25 @@ def _echo_table(documents: Sequence[Document], vectors: Sequence[NDArray[np.floa
         [
             document.name(index),
             document.text,
-            " ".join(f"{value:+.3f}" for value in vector[:3]) + " ...",
+            " ".join(f"{value:+.3f}" if vector.dtype.kind == "f" else str(value) for value in vector[:3])
+            + " ...",
         ]
         for index, (document, vector) in enumerate(zip(documents, vectors, strict=True))
     ]
     echo_table(columns, rows)
 
 
-def _write_npy(path: Path, parts: Sequence[NDArray[np.float32]], n_embd: int) -> None:
-    """Writes beside ``path`` and renames, so that the file is there whole or not at all."""
+def _none(llama: Llama) -> NDArray[Any]:
     import numpy as np
 
-    array = np.concatenate([np.empty((0, n_embd), dtype=np.float32), *parts])
+    return np.empty((0, llama.n_embd), dtype=np.float32)
+
+
+def _write_npy(path: Path, parts: Sequence[NDArray[Any]]) -> str:
+    """Writes beside ``path`` and renames: the file is there whole or not at all. Returns the dtype."""
+    import numpy as np
+
+    array = np.concatenate(parts)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
@@ -123,3 +250,4 @@ def _write_npy(path: Path, parts: Sequence[NDArray[np.float32]], n_embd: int) ->
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         part.unlink(missing_ok=True)
+    return array.dtype.name

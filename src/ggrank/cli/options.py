@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -22,6 +22,8 @@ DEFAULT_MODEL = "all-minilm-l6-v2"
 BUNDLED_RERANKER = "ggrank-reranker-mini"
 
 POOLING_TYPES = ("none", "mean", "cls", "last", "rank")
+
+ENGINES = ("auto", "llama.cpp", "openvino")
 
 Command = Callable[..., None]
 
@@ -77,14 +79,14 @@ class Inputs:
         return read_documents(self.texts, self.files, file_format=self.file_format)
 
 
-def engine_options(command: Command) -> Command:
-    """--engine and --cache, as the keywords ``engine`` and ``cache``."""
+def engine_options(command: Command, *, on_ray: bool = False) -> Command:
+    """--engine and --cache, as the keywords ``engine`` and ``cache``; ``on_ray`` adds the engine "ray"."""
     engine = click.option(
         "--engine",
-        type=click.Choice(("auto", "llama.cpp", "openvino")),
+        type=click.Choice((*ENGINES, "ray") if on_ray else ENGINES),
         default="auto",
         show_default=True,
-        help="What computes; auto is the faster one.",
+        help="What computes; auto is the faster one" + ("; ray: auto, in workers on Ray." if on_ray else "."),
     )
     cache = click.option(
         "--cache",
@@ -95,8 +97,8 @@ def engine_options(command: Command) -> Command:
     return engine(cache(command))
 
 
-def model_options(command: Command) -> Command:
-    """--model and its kind, as the keyword ``choice``."""
+def model_options(command: Command, *, on_ray: bool = False) -> Command:
+    """--model and its kind, as the keyword ``choice``; ``on_ray`` as in `engine_options`."""
 
     @click.option(
         "--model",
@@ -122,7 +124,7 @@ def model_options(command: Command) -> Command:
         metavar="N",
         help="Layers on the GPU: 0 none, -1 all.",
     )
-    @engine_options
+    @partial(engine_options, on_ray=on_ray)
     @wraps(command)
     def collected(
         *,

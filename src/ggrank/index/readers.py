@@ -12,11 +12,11 @@ import logging
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ggrank.documents import read_record
 from ggrank.errors import InputError
@@ -52,6 +52,8 @@ class Part:
         id: of a JSONL record.
         n_bytes: of the file, read up to its end; 0 where it was read as a whole.
         problem: why a record could not be read.
+        vector: of the whole text, where the file has one (Parquet of ``ggrank embed``).
+        origin: what the vector was made with.
     """
 
     text: str
@@ -60,6 +62,8 @@ class Part:
     id: str | int | None = None
     n_bytes: int = 0
     problem: str = ""
+    vector: Sequence[float] | None = None
+    origin: Mapping[str, Any] | None = None
 
 
 def read_parts(path: Path) -> Iterator[Part]:
@@ -224,6 +228,39 @@ def _read_jsonl(path: Path) -> Iterator[Part]:
             is_first = False
 
 
+def _read_parquet(path: Path) -> Iterator[Part]:
+    """A part for each row, with its vector where ``ggrank embed`` made one; see docs/corpus.md."""
+    from ggrank.corpus.parquet import find_vectors, read_rows, schema_of
+    from ggrank.corpus.rows import Place
+    from ggrank.corpus.sources import Source, with_facts
+    from ggrank.corpus.steps import text_of
+
+    source = with_facts(Source(str(path), "parquet"))
+    schema = schema_of([source])
+    origin = find_vectors(schema)
+    columns = tuple(origin["text_columns"]) if origin else ()
+    missing = [name for name in columns or ("text",) if name not in schema.names]
+    if missing:
+        raise InputError(f"no column {missing[0]!r}; its columns are: {', '.join(schema.names)}")
+    vector = origin["column"] if origin else ""
+    for row in read_rows(source, Place(), columns=(*(columns or ("text", "title")), "id", "_id", vector)):
+        place, n_bytes = f"row {row.line}", row.after.offset
+        name = row.values.get("id", row.values.get("_id"))
+        try:
+            text = text_of(row.values, columns)
+        except InputError as error:
+            yield Part("", place=place, n_bytes=n_bytes, problem=f"{place}: {error}")
+            continue
+        yield Part(
+            text,
+            place=place,
+            id=name if name is None or isinstance(name, (str, int)) else str(name),
+            n_bytes=n_bytes,
+            vector=row.values.get(vector),
+            origin=origin,
+        )
+
+
 _READERS: dict[str, Callable[[Path], Iterator[Part]]] = {
     ".txt": _read_text,
     ".text": _read_text,
@@ -237,4 +274,5 @@ _READERS: dict[str, Callable[[Path], Iterator[Part]]] = {
     ".jsonl": _read_jsonl,
     ".jsonl.gz": _read_jsonl,
     ".ndjson": _read_jsonl,
+    ".parquet": _read_parquet,
 }

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from ggrank.errors import InputError, SearchIndexError
 from ggrank.hub.checksums import Expected, check
@@ -150,6 +151,27 @@ def check_same(made: IndexSettings, embedder: Llama, wanted: Wanted, *, folder: 
                 f"{folder} was made with {_WORDS.get(field.name, field.name)} {before!r}, now it is "
                 f"{after!r}: use the same again, or make the index anew with: {command(folder, '--rebuild')}"
             )
+
+
+def foreign_vector(made: IndexSettings, origin: Mapping[str, Any]) -> str:
+    """Why an index cannot take the vectors of a file, "" where it can.
+
+    Args:
+        origin: what they were made with, as ``ggrank embed`` wrote it.
+    """
+    model = Path(made.model).name
+    if origin.get("model_sha256") != made.model_sha256:
+        return (
+            f"its vectors were made with {origin.get('model')}, the index with {model}: give it an index of "
+            "its own, or leave out the column of vectors"
+        )
+    wanted = {"pooling_type": made.pooling_type, "prefix": made.document_prefix, "dimensions": None}
+    for name, value in wanted.items():
+        if origin.get(name) != value:
+            return f"its vectors were made with {name} {origin.get(name)!r}, an index has {value!r}"
+    if origin.get("dtype") not in ("float32", "float16"):
+        return f"its vectors are {origin.get('dtype')}; an index takes float32 and float16"
+    return ""
 
 
 _WORDS = {"model_sha256": "the model"}

@@ -16,15 +16,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ggrank.errors import InputError
 from ggrank.hub.checksums import sha256_of
 from ggrank.index.chunking import cut
 from ggrank.index.files import FoundFiles, Skipped, find_files
 from ggrank.index.readers import Part, read_parts
+from ggrank.index.settings import foreign_vector
 from ggrank.index.store import NewPassage, Store, StoredFile
 from ggrank.inputs import check_text
 from ggrank.llama import Llama
+from ggrank.scoring import l2_normalize
 
 BATCH = 128
 """Passages that are embedded and committed together: a few seconds' work on a slow machine."""
@@ -106,6 +109,7 @@ class _Waiting:
     run: _Run
     passage: NewPassage
     n_tokens: int
+    vector: NDArray[np.float32] | None = None
 
 
 class Update:
@@ -195,7 +199,22 @@ class Update:
                 place=check_text(part.place[:PLACE_CHARACTERS], run.path) or f"line {line}",
                 record=_storable(part.id),
             )
-            yield _Waiting(run, new, passage.n_tokens)
+            # A vector that came along is that of the whole text.
+            known = self._known_vector(part) if passage.text == text else None
+            yield _Waiting(run, new, passage.n_tokens, known)
+
+    def _known_vector(self, part: Part) -> NDArray[np.float32] | None:
+        """A part's vector of length 1, where one came along.
+
+        Raises:
+            InputError: it was made with another model, or is not what an index keeps.
+        """
+        if part.vector is None or part.origin is None:
+            return None
+        problem = foreign_vector(self._store.settings, part.origin)
+        if problem:
+            raise InputError(problem)
+        return l2_normalize(np.array(part.vector, np.float32))
 
     def _count(self, text: str) -> int:
         return len(self._embedder.tokenize(text))
@@ -218,8 +237,11 @@ class Update:
         packed = self._store.vectors.empty(len(new))
         same = [self._store.row_with(one.passage.key) for one in new]
         known = [i for i, row in enumerate(same) if row is not None]
-        other = [i for i, row in enumerate(same) if row is None]
+        brought = {i: one.vector for i, one in enumerate(new) if one.vector is not None and same[i] is None}
+        other = [i for i, row in enumerate(same) if row is None and i not in brought]
         packed[known] = self._store.vectors.read(np.array([same[i] for i in known], np.int64))
+        if brought:
+            packed[list(brought)] = self._store.vectors.pack(np.stack(list(brought.values())))
         vectors = self._embedder.embed_many(
             [new[i].passage.text for i in other], prefix=self._embedder.document_prefix
         )

@@ -1,0 +1,51 @@
+"""Embed a file of rows as a job that can be stopped, then score pairs of them.
+
+    examples/run.sh corpus_embed
+
+What `ggrank embed --file passages.jsonl --output vectors/` and `ggrank score pairs.jsonl` do, from Python.
+Needs no extra; for Parquet `pip install 'ggrank[corpus]'`, and leave `format` out.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from ggrank import LlamaParams
+from ggrank.corpus import EmbedStep, Job, ScoreStep, VectorForm, find_sources, run
+
+PASSAGES = [
+    "Bees dance to tell each other where flowers are.",
+    "Cars rust where salt is strewn on the roads.",
+    "Llamas graze on the Altiplano.",
+]
+QUERY = "how do bees talk?"
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        source = write(folder / "passages.jsonl", [{"id": i, "text": t} for i, t in enumerate(PASSAGES)])
+
+        step = EmbedStep(LlamaParams("all-minilm-l6-v2"), form=VectorForm(dtype="int8"))
+        job = Job(step, find_sources([str(source)]), folder / "vectors", format="jsonl", part_rows=2)
+        print(f"embedded {run(job).rows} rows into {len(list((folder / 'vectors').glob('part-*')))} parts")
+        print(f"again: {run(job).resumed_rows} rows were there already")
+
+        pairs = write(folder / "pairs.jsonl", [{"query": QUERY, "document": text} for text in PASSAGES])
+        scoring = ScoreStep(LlamaParams("ggrank-reranker-mini"), score="sigmoid")
+        run(Job(scoring, find_sources([str(pairs)]), folder / "scored.jsonl"))
+        print(f"\n{QUERY}")
+        for line in (folder / "scored.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            print(f"{row['score']:.3f}  {row['document']}")
+
+
+if __name__ == "__main__":
+    main()

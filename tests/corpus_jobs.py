@@ -1,0 +1,82 @@
+"""Rows for jobs, and jobs in processes of their own that can be stopped, for the tests of `ggrank.corpus`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from command_line import ENVIRONMENT
+
+WORDS = [
+    "the",
+    "llama",
+    "grazes",
+    "on",
+    "a",
+    "high",
+    "cold",
+    "plain",
+    "and",
+    "looks",
+    "down",
+    "at",
+    "a",
+    "town",
+]
+
+
+def text(i: int) -> str:
+    """A text of 3 to 16 words, each text another."""
+    return f"{i} " + " ".join(WORDS[: 3 + i * 7 % 12])
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any] | bytes]) -> Path:
+    """Rows as JSON lines; bytes are a line as it is."""
+    lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def start(*args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+    """``ggrank`` in a process of its own, which Ctrl-C reaches even where the tests' shell turned it off."""
+
+    def restore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "ggrank", *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**ENVIRONMENT, "GGRANK_CACHE_DIR": os.environ["GGRANK_CACHE_DIR"]},
+        preexec_fn=restore,
+        **options,
+    )
+
+
+def n_parts(folder: Path) -> int:
+    """Parts that are done."""
+    log = folder / "_parts.log"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def wait_for_parts(child: subprocess.Popen[bytes], folder: Path, n: int) -> None:
+    """Returns when so many parts are done, or when nothing more comes."""
+    deadline = time.monotonic() + 1200
+    while n_parts(folder) < n and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a folder but its lock (and what SQLite keeps beside it), by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith("_lock")}

@@ -1,0 +1,397 @@
+"""Jobs over files of rows: what is read, what is written, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import tiny_models
+from corpus_jobs import read_jsonl, text, write_jsonl
+from ggrank import InputError, Llama, LlamaParams, ModelModeError
+from ggrank.corpus import EmbedStep, Job, Progress, ScoreStep, Summary, VectorForm, find_sources, run
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+EMBEDDER, RERANKER = "all-minilm-l6-v2", "ggrank-reranker-mini"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> LlamaParams:
+    """An embedder so small that thousands of texts are nothing."""
+    model = tiny_models.write("bert-mean", tmp_path_factory.mktemp("models"))
+    return LlamaParams(model, engine="llama.cpp", n_threads=1)
+
+
+def embed(source: Path | str, output: Path, params: LlamaParams | str = EMBEDDER, **options: Any) -> Summary:
+    """A job that embeds; options are those of the step or of the job."""
+    names = {"text_columns", "prefix", "form", "column"}
+    step_options = {name: options.pop(name) for name in names & options.keys()}
+    params = LlamaParams(params) if isinstance(params, str) else params
+    sources = find_sources([str(source)], output=output)
+    return run(Job(EmbedStep(params, **step_options), sources, output, **options))
+
+
+ROWS = [{"id": i, "text": text(i), "year": 1900 + i} for i in range(50)]
+
+
+def test_vectors_are_those_of_the_api_and_rows_keep_order_and_columns(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    summary = embed(source, tmp_path / "out.parquet")
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.column_names == ["id", "text", "year", "embedding", "embedding_truncated"]
+    assert table.select(["id", "text", "year"]).to_pylist() == ROWS
+    with Llama.load(EMBEDDER) as llama:
+        expected = llama.embed_many(row["text"] for row in ROWS)
+        n_tokens = sum(llama.count_tokens(str(row["text"])) for row in ROWS)
+    np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float32), expected)
+    assert (summary.rows, summary.bad_rows, summary.tokens) == (50, 0, n_tokens)
+
+
+def test_scores_are_those_of_the_api(tmp_path: Path) -> None:
+    rows = [{"q": "who hums?", "d": d, "label": i} for i, d in enumerate(["Bees hum.", "Cars rust."])]
+    source = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    step = ScoreStep(LlamaParams(RERANKER), query_column="q", document_column="d")
+    run(Job(step, find_sources([str(source)]), tmp_path / "scored.jsonl"))
+    with Llama.load(RERANKER) as llama:
+        expected = llama.score_pairs((row["q"], row["d"]) for row in rows)  # type: ignore[misc]
+    scored = read_jsonl(tmp_path / "scored.jsonl")
+    assert [{name: row[name] for name in ("q", "d", "label")} for row in scored] == rows
+    np.testing.assert_array_equal(np.float32([row["score"] for row in scored]), expected)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet", ".ndjson"])
+def test_the_same_rows_give_the_same_vectors_whatever_file_they_are_in(
+    suffix: str, tmp_path: Path, tiny: LlamaParams
+) -> None:
+    source = tmp_path / f"rows{suffix}"
+    if "parquet" in suffix:
+        pq.write_table(pa.Table.from_pylist(ROWS), source, row_group_size=20)
+    else:
+        opened = gzip.open if suffix.endswith(".gz") else open
+        with opened(source, "wt", newline="", encoding="utf-8-sig") as file:
+            if "csv" in suffix:
+                writer = csv.DictWriter(file, list(ROWS[0]))
+                writer.writeheader()
+                writer.writerows(ROWS)
+            else:
+                file.writelines(json.dumps(row) + "\n" for row in ROWS)
+    embed(source, tmp_path / "out.npy", tiny, part_rows=7)
+    expected = write_jsonl(tmp_path / "expected.jsonl", ROWS)
+    embed(expected, tmp_path / "expected.npy", tiny, part_rows=7)
+    found = np.load(tmp_path / "out.npy")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.load(tmp_path / "expected.npy"))
+
+
+def test_parquet_keeps_the_types_that_json_lacks(tmp_path: Path, tiny: LlamaParams) -> None:
+    table = pa.table(
+        {
+            "text": pa.array([text(i) for i in range(300)], pa.large_string()),
+            "when": pa.array(range(300), pa.timestamp("ns")),
+            "tags": pa.array([["a"], None, []] * 100),
+            "raw": pa.array([b"\xff"] * 300),
+            "kind": pa.array(["x"] * 300).dictionary_encode(),
+        }
+    )
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=70)
+    embed(tmp_path / "rows.parquet", tmp_path / "out", tiny, part_rows=90)
+    found = pq.read_table(tmp_path / "out")
+    assert found.select(table.column_names).replace_schema_metadata(None).equals(table)
+    embed(tmp_path / "rows.parquet", tmp_path / "out.jsonl", tiny)
+    first = read_jsonl(tmp_path / "out.jsonl")[1]
+    assert (first["when"][:19], first["raw"], first["tags"]) == ("1970-01-01T00:00:00", "/w==", None)
+
+
+def test_the_title_goes_before_the_text_unless_columns_are_named(tmp_path: Path) -> None:
+    rows = [{"title": "Cats", "text": "They purr.", "more": "Often."}]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    embed(source, tmp_path / "a.npy")
+    embed(source, tmp_path / "b.npy", text_columns=("text", "more"))
+    with Llama.load(EMBEDDER) as llama:
+        first, second = llama.embed("Cats They purr."), llama.embed("They purr. Often.")
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy")[0], first, atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "b.npy")[0], second, atol=1e-5)
+
+
+def test_a_long_text_is_cut_and_marked(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", [{"text": "short"}, {"text": "word " * 400}])
+    summary = embed(source, tmp_path / "out.jsonl")
+    assert [row["embedding_truncated"] for row in read_jsonl(tmp_path / "out.jsonl")] == [False, True]
+    assert summary.truncated == 1
+
+
+BAD = [
+    (b"nothing", "not JSON"),
+    (b'["a"]', "not an object: list"),
+    (b'{"txt": "a"}', "no column 'text'"),
+    (b'{"text": 5}', "holds no string: int"),
+    (b'{"text": null}', "holds no string: null"),
+    (b'{"text": "caf\xe9"}', "not UTF-8"),
+    (b"[" * 100_000, "not JSON"),
+]
+
+
+def test_bad_rows_go_to_a_side_file_with_reason_and_line(tmp_path: Path, tiny: LlamaParams) -> None:
+    lines = [b'{"text": "good"}', *(line for line, _ in BAD), b"", b'{"text": "good too"}']
+    source = write_jsonl(tmp_path / "rows.jsonl", lines)
+    summary = embed(source, tmp_path / "out", tiny, format="jsonl", part_rows=3)
+    bad = read_jsonl(tmp_path / "out.bad.jsonl")
+    assert [(row["file"], row["line"]) for row in bad] == [(str(source), i) for i in range(2, 2 + len(BAD))]
+    assert all(reason in row["reason"] for row, (_, reason) in zip(bad, BAD, strict=True))
+    assert (summary.rows, summary.bad_rows, summary.parts) == (2, len(BAD), 3)
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD[:5])
+def test_strict_stops_at_the_first_bad_row(line: bytes, reason: str, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", [b'{"text": "good"}', line])
+    with pytest.raises(InputError, match=rf"rows\.jsonl:2: .*{reason.split(':')[0]}"):
+        embed(source, tmp_path / "out.jsonl", is_strict=True)
+    with pytest.raises(InputError, match=":2: "):
+        embed(source, tmp_path / "out.npy")  # a row's number is all that a .npy knows it by
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
+
+
+def test_bad_rows_of_csv_and_parquet_are_named_too(tmp_path: Path, tiny: LlamaParams) -> None:
+    (tmp_path / "rows.csv").write_bytes(b'id,text\n1,"two\nlines"\n2\n3,caf\xe9\n4,good\n')
+    assert embed(tmp_path / "rows.csv", tmp_path / "a.jsonl", tiny).bad_rows == 2
+    bad = read_jsonl(tmp_path / "a.jsonl.bad.jsonl")
+    assert [(row["line"], row["reason"]) for row in bad] == [
+        (4, "1 fields, and the header names 2"),
+        (5, "not UTF-8"),
+    ]
+    pq.write_table(pa.table({"text": ["a", None, "b"]}), tmp_path / "rows.parquet")
+    assert embed(tmp_path / "rows.parquet", tmp_path / "b.parquet", tiny).rows == 2
+    assert read_jsonl(tmp_path / "b.parquet.bad.jsonl")[0]["line"] == 2
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_missing_column_is_an_error_that_lists_those_there_are(suffix: str, tmp_path: Path) -> None:
+    source = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"id": [1], "body": ["a"]}), source)
+    else:
+        source.write_text('{"id": 1, "body": "a"}\n' if suffix == ".jsonl" else "id,body\n1,a\n")
+    with pytest.raises(InputError, match=r"no column 'text'; the columns are: id, body"):
+        embed(source, tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_column_that_is_there_is_not_overwritten(suffix: str, tmp_path: Path, tiny: LlamaParams) -> None:
+    source = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"text": ["a"], "embedding": ["mine"]}), source)
+    else:
+        source.write_text(
+            '{"text": "a", "embedding": "mine"}\n' if suffix == ".jsonl" else "text,embedding\na,mine\n"
+        )
+    with pytest.raises(InputError, match="another name with --output-column"):
+        embed(source, tmp_path / "out.jsonl", tiny)
+    embed(source, tmp_path / "out.jsonl", tiny, column="vector")
+    assert list(read_jsonl(tmp_path / "out.jsonl")[0]) == ["text", "embedding", "vector", "vector_truncated"]
+
+
+def test_no_rows_give_files_without_rows(tmp_path: Path, tiny: LlamaParams) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n\n")
+    for name in ("a.parquet", "a.jsonl", "a.npy"):
+        assert embed(tmp_path / "rows.jsonl", tmp_path / name, tiny).rows == 0
+    assert np.load(tmp_path / "a.npy").shape[0] == 0
+    assert pq.read_table(tmp_path / "a.parquet").column_names == ["embedding", "embedding_truncated"]
+    assert (tmp_path / "a.jsonl").read_bytes() == b""
+
+
+# -- how vectors are kept
+
+
+@pytest.mark.parametrize(
+    ("dtype", "least_cosine"), [("float32", 0.9999999), ("float16", 0.999999), ("int8", 0.9995)]
+)
+def test_a_narrower_dtype_keeps_the_direction(dtype: Any, least_cosine: float, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    embed(source, tmp_path / "out.npy", form=VectorForm(dtype=dtype))
+    found = np.load(tmp_path / "out.npy")
+    assert found.dtype == np.dtype(dtype)
+    with Llama.load(EMBEDDER) as llama:
+        expected = llama.embed_many(row["text"] for row in ROWS)
+    wide = found.astype(np.float64)
+    cosines = (wide * expected).sum(axis=1) / np.linalg.norm(wide, axis=1)
+    assert cosines.min() >= least_cosine
+    if dtype == "int8":
+        assert set(np.abs(found.astype(int)).max(axis=1).tolist()) == {127}
+
+
+def test_binary_is_the_signs_as_numpy_packs_them(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    embed(source, tmp_path / "out.parquet", form=VectorForm(dtype="binary"))
+    found = np.array(pq.read_table(tmp_path / "out.parquet")["embedding"].to_pylist(), np.uint8)
+    with Llama.load(EMBEDDER) as llama:
+        expected = llama.embed_many(row["text"] for row in ROWS)
+    assert found.shape == (50, 48)
+    np.testing.assert_array_equal(np.unpackbits(found, axis=1), expected > 0)
+
+
+def test_a_model_that_was_not_trained_for_fewer_dimensions_refuses_them(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    with pytest.raises(InputError, match=r"not trained .*Matryoshka.* nomic-embed-text-v1\.5"):
+        embed(source, tmp_path / "out.npy", form=VectorForm(dimensions=64))
+
+
+def test_fewer_dimensions_are_the_first_after_a_layer_norm(tmp_path: Path) -> None:
+    """A model whose file has nomic's name, with the formula of nomic's card, written out."""
+    model = tiny_models.write("nomic-mean", tmp_path)
+    renamed = model.rename(tmp_path / "nomic-embed-text-v1.5.f32.gguf")
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    with Llama.load(renamed) as llama:
+        whole = llama.embed_many((row["text"] for row in ROWS), normalize=False).astype(np.float64)
+        n_embd = llama.n_embd
+    if n_embd < 64:
+        with pytest.raises(InputError, match="from 64 to"):
+            embed(source, tmp_path / "out.npy", LlamaParams(renamed), form=VectorForm(dimensions=32))
+    form = VectorForm(dimensions=8)
+    normal = (whole - whole.mean(1, keepdims=True)) / np.sqrt(whole.var(1, keepdims=True) + 1e-5)
+    expected = normal[:, :8] / np.linalg.norm(normal[:, :8], axis=1, keepdims=True)
+    np.testing.assert_allclose(form.apply(np.float32(whole)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"dtype": "int4"}, {"dtype": "int8", "normalize": False}, {"dtype": "binary", "normalize": False}],
+)
+def test_forms_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        VectorForm(**options)
+
+
+def test_the_wrong_kind_of_model_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    with pytest.raises(ModelModeError):
+        embed(source, tmp_path / "out.jsonl", RERANKER)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+# -- sources
+
+
+def test_folders_and_patterns_stand_for_their_files_in_order(tmp_path: Path, tiny: LlamaParams) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.jsonl", "a.jsonl", "deep/c.jsonl", "_log.jsonl", ".hidden.jsonl"):
+        write_jsonl(tmp_path / name, [{"text": name}])
+    embed(tmp_path, tmp_path / "out.jsonl", tiny)
+    rows = read_jsonl(tmp_path / "out.jsonl")
+    assert [row["text"] for row in rows] == ["a.jsonl", "b.jsonl", "deep/c.jsonl"]
+    embed(tmp_path, tmp_path / "out.jsonl", tiny)  # what it wrote itself is no input
+    embed(f"{tmp_path}/?.jsonl", tmp_path / "two.jsonl", tiny)
+    assert [row["text"] for row in read_jsonl(tmp_path / "two.jsonl")] == ["a.jsonl", "b.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["none.jsonl"], "no such file"),
+        (["empty"], "holds no file to read"),
+        (["*.csv"], "no file matches"),
+        (["a.jsonl", "a.jsonl"], "named twice"),
+        (["a.jsonl", "b.parquet"], "several kinds"),
+        (["a.jsonl", "-"], "goes alone"),
+        (["notes.txt"], "what kind of file"),
+    ],
+)
+def test_sources_that_cannot_be_read_together_are_refused(
+    names: list[str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("a.jsonl", "b.parquet", "notes.txt"):
+        (tmp_path / name).write_text("{}")
+    paths = [name if name == "-" else str(tmp_path / name) for name in names]
+    with pytest.raises(InputError, match=message):
+        find_sources(paths)
+
+
+def test_a_file_is_not_read_and_written_at_once(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    with pytest.raises(InputError, match="both read and written"):
+        find_sources([str(source)], output=source)
+
+
+def test_an_open_quote_is_an_error_and_no_endless_row(tmp_path: Path, tiny: LlamaParams) -> None:
+    (tmp_path / "rows.csv").write_text('id,text\n1,"never closed\n' + "2,b\n" * 10)
+    summary = embed(tmp_path / "rows.csv", tmp_path / "out.jsonl", tiny)
+    assert summary.rows == 1  # one field up to the end of the file, as CSV means it
+
+
+# -- odd rows
+
+NAMES = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+ODD_ROWS = st.lists(st.dictionaries(NAMES, VALUES, max_size=5), min_size=1, max_size=6)
+
+
+@given(rows=ODD_ROWS)
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_whatever_else_a_row_holds_comes_out_as_it_went_in(
+    rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory, tiny: LlamaParams
+) -> None:
+    folder = tmp_path_factory.mktemp("odd")
+    rows = [{**row, "text": "a text"} for row in rows]
+    for row in rows:
+        row.pop("title", None)
+    source = write_jsonl(folder / "rows.jsonl", rows)
+    embed(source, folder / "out.jsonl", tiny)
+    found = read_jsonl(folder / "out.jsonl")
+    assert [{name: row[name] for name in before} for row, before in zip(found, rows, strict=True)] == rows
+
+    embed(source, folder / "out.parquet", tiny)
+    table = pq.read_table(folder / "out.parquet").to_pylist()
+    for before, after in zip(rows, table, strict=True):
+        for name, value in before.items():
+            name = name.encode("utf-8", "replace").decode()
+            stored = after[name]
+            assert stored == value or stored == str(value) or json.loads(stored) == value
+
+
+# -- steps by themselves
+
+
+def test_a_step_can_be_pickled_before_and_after_it_computed() -> None:
+    step = EmbedStep(LlamaParams(EMBEDDER))
+    table = {"id": [1, 2], "text": ["one", "two"]}
+    before = pickle.loads(pickle.dumps(step))(table)
+    step(table)
+    after = pickle.loads(pickle.dumps(step))(table)
+    np.testing.assert_array_equal(before["embedding"], after["embedding"])
+    assert list(before) == ["id", "text", "embedding", "embedding_truncated"]
+
+
+def test_a_step_takes_columns_as_numpy_gives_them() -> None:
+    step = ScoreStep(LlamaParams(RERANKER), score="sigmoid")
+    table = step({"query": np.array(["who hums?"]), "document": np.array(["Bees hum."], object)})
+    assert 0 <= table["score"][0] <= 1
+    with pytest.raises(InputError, match="columns are: query"):
+        step({"query": ["a"]})
+
+
+def test_progress_counts_rows_bytes_and_tokens(tmp_path: Path, tiny: LlamaParams) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    seen: list[Progress] = []
+    job = Job(EmbedStep(tiny), find_sources([str(source)]), tmp_path / "out.npy", part_rows=20)
+    summary = run(job, on_progress=seen.append)
+    assert [progress.rows for progress in seen] == [20, 40, 50]
+    assert seen[-1].n_bytes == seen[-1].n_bytes_total == source.stat().st_size
+    assert seen[-1].n_tokens == summary.tokens
