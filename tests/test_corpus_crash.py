@@ -293,6 +293,19 @@ def test_a_job_that_is_done_is_not_done_again(tmp_path: Path, tiny: Path, rows: 
         assert again["tokens_per_second"] is None
 
 
+@pytest.mark.parametrize("name", ["out/part-00000.jsonl", "out.jsonl"])
+def test_what_a_job_has_made_is_not_overwritten_by_another_one(tmp_path: Path, tiny: Path, name: str) -> None:
+    rows, output = tmp_path / "rows.jsonl", tmp_path / name.partition("/")[0]
+    write_jsonl(rows, [{"text": "one"}])
+    assert ggrank(*arguments(tiny, rows, output)).exit_code == 0
+    before = (tmp_path / name).read_bytes()
+    write_jsonl(rows, [{"text": "one"}, {"text": "two"}])
+    result = ggrank(*arguments(tiny, rows, output))
+    assert result.exit_code == 1
+    assert "another job" in result.stderr
+    assert (tmp_path / name).read_bytes() == before
+
+
 def test_a_worker_that_is_killed_is_one_clear_error(tmp_path: Path, tiny: Path, rows: Path) -> None:
     children = Path("/proc")
     if not children.is_dir():

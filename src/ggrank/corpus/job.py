@@ -19,7 +19,7 @@ from typing import Any
 import ggrank
 from ggrank.corpus.blocks import DEFAULT_PART_ROWS, BadRow, BlockReader
 from ggrank.corpus.forms import Form, Format, JsonLines, check_sources, form_of, joined
-from ggrank.corpus.parts import JOB, PartRecord, Parts, job_folder, open_parts, read_json, remove
+from ggrank.corpus.parts import JOB, PartRecord, Parts, check_same, job_folder, open_parts, read_json, remove
 from ggrank.corpus.rows import Place, RowReader
 from ggrank.corpus.sources import Source, check_unchanged, stamp, with_facts, with_sums
 from ggrank.corpus.steps import Step
@@ -208,6 +208,8 @@ class _Run:
         mark = read_json(job.beside(".job.json")) if job.is_file else read_json(job.folder / JOB)
         if mark.get("job") == facts and "summary" in mark and (not job.is_file or job.output.is_file()):
             return self._told(mark["summary"], resumed_rows=mark["summary"]["rows"])
+        if "job" in mark and job.is_file and job.output.is_file():
+            check_same(mark["job"], facts, f"{job.output} is of another job", "remove it and begin anew")
         form = form_of(job.written, job.sources, job.step)
         parts = open_parts(
             job.folder,

@@ -175,7 +175,7 @@ def open_parts(
     """
     before = read_json(folder / JOB)
     if before:
-        _check_same(before.get("job"), job, folder)
+        check_same(before.get("job"), job, f"{folder} holds parts of another job", _AWAY)
     else:
         write_json(folder / JOB, {"job": job, "sums": sums})
         bad.unlink(missing_ok=True)
@@ -224,14 +224,19 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _check_same(before: Any, now: Mapping[str, Any], folder: Path) -> None:
-    """Raises InputError where a job is another than the one whose parts are there."""
+def check_same(before: Any, now: Mapping[str, Any], found: str, away: str) -> None:
+    """Raises InputError where a job is another than the one whose output is there.
+
+    Args:
+        found: what is there, for the message.
+        away: how to get rid of it.
+    """
     old = dict(_flat(before if isinstance(before, dict) else {}))
     for name, value in _flat(now):
         if old.get(name) != value:
             raise InputError(
-                f"{folder} holds parts of another job: its {name} was {_short(old.get(name))}, and now it is "
-                f"{_short(value)}; use the same again, name another --output, or {_AWAY}"
+                f"{found}: its {name} was {_short(old.get(name))}, and now it is "
+                f"{_short(value)}; use the same again, name another --output, or {away}"
             )
 
 
