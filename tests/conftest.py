@@ -20,6 +20,8 @@ HERE = Path(__file__).parent
 collect_ignore = [str(path) for path in HERE.rglob("*.py") if not path.name.startswith("test_")]
 if importlib.util.find_spec("torch") is None:
     collect_ignore.append(str(HERE / "parity"))
+if importlib.util.find_spec("haystack") is None:  # one of what `make integrations` installs
+    collect_ignore.append(str(HERE / "integrations"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

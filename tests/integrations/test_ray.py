@@ -1,0 +1,377 @@
+"""Jobs and datasets on a Ray that runs here: the rows of a plain run, whichever worker dies."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ray")
+pytest.importorskip("pyarrow")
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before Ray reads it
+
+import pyarrow.parquet as pq
+import ray
+import ray.data
+
+import tiny_models
+from command_line import ENVIRONMENT, ggrank
+from corpus_jobs import contents, n_parts, start, text, wait_for_parts, write_jsonl
+from ggrank import EngineError, InputError, Llama, LlamaParams
+from ggrank.corpus import EmbedStep, Job, ScoreStep, find_sources, run
+from ggrank.corpus.blocks import BlockReader
+from ggrank.corpus.rows import RowReader
+from ggrank.integrations import ray as ggrank_ray
+from ggrank.integrations.ray import StepActor, map_step, share_machines
+from ggrank.integrations.ray_jobs import AHEAD, on_ray
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+N_ROWS = 400
+PART_ROWS = 50
+STORE = 80_000_000
+"""Bytes, the least that Ray takes."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[str]:
+    """A Ray of two cores and, as it is told, a GPU; gives its address."""
+    folder = tempfile.mkdtemp(prefix="ggrank-ray-", dir="/tmp")  # sockets have short names
+    ray.init(
+        "local",
+        num_cpus=2,
+        num_gpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=STORE,
+        _temp_dir=folder,
+    )
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.write("bert-mean", tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def step(tiny: Path) -> EmbedStep:
+    return EmbedStep(LlamaParams(tiny, engine="llama.cpp"))
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """Rows of which one is bad; eight parts."""
+    lines = [b"bad" if i == 77 else {"id": i, "text": text(i)} for i in range(N_ROWS)]
+    return write_jsonl(tmp_path / "rows.jsonl", lines)
+
+
+def job(step: Any, rows: Path, output: Path, compute: Any = None) -> Job:
+    return Job(step, find_sources([str(rows)]), output, format="jsonl", part_rows=PART_ROWS, compute=compute)
+
+
+def deadly(step: EmbedStep, marker: Path, *, ids: Sequence[int], always: bool = False) -> EmbedStep:
+    """A step whose process gets a SIGKILL while it computes these rows, the first time or each time."""
+
+    class Deadly(EmbedStep):
+        def compute(self, items: Sequence[str]) -> Any:
+            for item in items:
+                number = int(item.split()[0])
+                mine = marker.with_name(f"{marker.name}-{number}")
+                if number in ids and (always or not mine.exists()):
+                    with mine.open("a") as file:
+                        file.write("killed\n")
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return super().compute(items)
+
+    return Deadly(step.params)
+
+
+# -- jobs
+
+
+def test_a_job_on_ray_gives_the_bytes_of_a_plain_one(tmp_path: Path, tiny: Path, rows: Path) -> None:
+    command = ["embed", "--file", rows, "--model", tiny, "--part-rows", "50"]
+    for name, more in (("plain", ["--engine", "llama.cpp"]), ("ray", ["--engine", "ray", "--workers", "2"])):
+        result = ggrank(*command, "--output", tmp_path / f"{name}.parquet", *more)
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["bad_rows"] == 1
+    for ending in (".parquet", ".parquet.bad.jsonl"):
+        assert (tmp_path / f"ray{ending}").read_bytes() == (tmp_path / f"plain{ending}").read_bytes()
+
+
+def test_scores_on_ray_stream_to_stdout_as_those_of_a_plain_run(tmp_path: Path) -> None:
+    pairs = ({"query": "who grazes?", "document": text(i), "i": i} for i in range(60))
+    path = write_jsonl(tmp_path / "pairs.jsonl", pairs)
+    plain = ggrank("score", path, "--engine", "llama.cpp")
+    on_two = ggrank("score", path, "--engine", "llama.cpp", "--address", "auto", "--workers", "2")
+    assert (on_two.exit_code, on_two.stdout) == (0, plain.stdout)
+    assert len(plain.stdout.splitlines()) == 60
+
+
+def test_a_worker_that_is_killed_in_the_middle_costs_a_retry_and_no_row(
+    tmp_path: Path, step: EmbedStep, rows: Path
+) -> None:
+    run(job(step, rows, tmp_path / "plain"))
+    marker = tmp_path / "killed"
+    with on_ray(workers=2) as compute:
+        summary = run(job(deadly(step, marker, ids=[130, 320]), rows, tmp_path / "ray", compute))
+    assert sorted(path.name for path in tmp_path.glob("killed-*")) == ["killed-130", "killed-320"]
+    assert (summary.rows, summary.bad_rows) == (N_ROWS - 1, 1)
+    for part in (tmp_path / "plain").glob("part-*"):
+        assert (tmp_path / "ray" / part.name).read_bytes() == part.read_bytes()
+
+
+def test_rows_that_kill_every_worker_end_the_job_and_what_is_done_is_kept(
+    tmp_path: Path, step: EmbedStep, rows: Path
+) -> None:
+    with on_ray(workers=1) as compute, pytest.raises(EngineError, match="worker was lost"):
+        run(job(deadly(step, tmp_path / "killed", ids=[120], always=True), rows, tmp_path / "out", compute))
+    assert n_parts(tmp_path / "out") == 2
+    run(job(step, rows, tmp_path / "plain"))
+    with on_ray(workers=2) as compute:
+        assert run(job(step, rows, tmp_path / "out", compute)).resumed_rows == 2 * PART_ROWS - 1
+    assert contents(tmp_path / "out").keys() == contents(tmp_path / "plain").keys()
+
+
+def test_the_rows_under_way_are_bounded_and_come_in_order(step: EmbedStep, rows: Path) -> None:
+    sources = find_sources([str(rows)])
+    n_read = n_done = most = 0
+
+    def counted() -> Iterator[Any]:
+        nonlocal n_read
+        for block in BlockReader(RowReader(sources, step.read), step, part=0, part_rows=10):
+            n_read += 1
+            yield block
+
+    parts = []
+    with on_ray(workers=2) as compute:
+        for done in compute(counted(), step):
+            n_done += 1
+            most = max(most, n_read - n_done)
+            parts.append(done.block.part)
+    assert parts == list(range(N_ROWS // 10))
+    assert most <= 2 * AHEAD
+
+
+def test_a_job_begun_here_goes_on_in_a_cluster_after_ctrl_c(
+    tmp_path: Path, tiny: Path, rows: Path, cluster: str
+) -> None:
+    command = ["embed", "--file", rows, "--model", tiny, "--engine", "llama.cpp", "--part-rows", "2"]
+    command += ["--output-format", "jsonl", "--output"]
+    assert ggrank(*command, tmp_path / "plain").exit_code == 0
+    child = start(*command, tmp_path / "out", "--address", cluster, "--workers", "2")
+    wait_for_parts(child, tmp_path / "out", 2)
+    child.send_signal(signal.SIGINT)
+    out, errors = child.communicate(timeout=1200)
+    assert (child.returncode, out) == (130, b""), errors
+    assert errors.strip() == b"Stopped. What is done is kept; the same command goes on."
+    assert 2 <= n_parts(tmp_path / "out") < N_ROWS / 2
+    assert ggrank(*command, tmp_path / "out").exit_code == 0
+    mine, plain = contents(tmp_path / "out"), contents(tmp_path / "plain")
+    del mine["_job.json"], plain["_job.json"]
+    assert mine == plain
+
+
+def test_errors_of_a_worker_are_those_of_a_plain_run(tmp_path: Path, step: EmbedStep, rows: Path) -> None:
+    class Failing(EmbedStep):
+        def compute(self, items: Sequence[str]) -> Any:
+            raise InputError("this cannot be computed")
+
+    class Broken(EmbedStep):
+        def compute(self, items: Sequence[str]) -> Any:
+            raise ZeroDivisionError
+
+    for kind, error, words in (
+        (Failing, InputError, "^this cannot be computed$"),
+        (Broken, EngineError, "could not compute"),
+    ):
+        with on_ray(workers=1) as compute, pytest.raises(error, match=words):
+            run(job(kind(step.params), rows, tmp_path / kind.__name__, compute))
+
+
+def test_a_gpu_that_the_build_cannot_use_is_an_error_and_not_a_slow_run(tmp_path: Path, rows: Path) -> None:
+    result = ggrank("embed", "--file", rows, "--engine", "ray", "--num-gpus", "1", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "is built for the CPU" in result.stderr
+
+
+def test_what_does_not_fit_or_is_not_there_is_told_before_anything_is_done(
+    tmp_path: Path, rows: Path
+) -> None:
+    command = ["embed", "--file", rows, "--output", tmp_path / "out", "--engine", "ray"]
+    result = ggrank(*command, "--workers", "3")
+    assert result.exit_code == 1
+    assert "3 workers of 1 cores do not fit" in result.stderr
+    assert not (tmp_path / "out").exists()
+    assert "for jobs on Ray" in ggrank("embed", "x", "--num-gpus", "1").stderr
+
+
+def test_an_address_where_nothing_is_is_one_clear_error(tmp_path: Path, rows: Path) -> None:
+    child = start("embed", "--file", rows, "--output", tmp_path / "out", "--address", "127.0.0.1:9")
+    _, errors = child.communicate(timeout=600)
+    assert child.returncode == 1
+    assert errors.startswith(b"Error: no Ray at 127.0.0.1:9 (")
+    assert len(errors.splitlines()) == 1
+
+
+# -- datasets
+
+
+def dataset(n_rows: int, *, blocks: int = 8) -> ray.data.Dataset:
+    return ray.data.from_items(
+        [{"id": i, "text": text(i)} for i in range(n_rows)], override_num_blocks=blocks
+    )
+
+
+def test_a_dataset_gets_the_vectors_of_the_api_in_order(step: EmbedStep, tiny: Path) -> None:
+    table = map_step(dataset(200), step, workers=2, batch_size=25).to_pandas()
+    assert table["id"].tolist() == list(range(200))
+    with Llama.load(tiny, engine="llama.cpp") as llama:
+        expected = llama.embed_many([text(i) for i in range(200)])
+    np.testing.assert_allclose(np.stack(table["embedding"].to_list()), expected, atol=1e-5)
+    assert not table["embedding_truncated"].any()
+
+
+def test_a_dataset_gets_the_scores_of_the_api() -> None:
+    pairs = [{"query": "who grazes?", "document": text(i)} for i in range(60)]
+    step = ScoreStep(LlamaParams("ggrank-reranker-mini", engine="llama.cpp"))
+    table = map_step(ray.data.from_items(pairs), step, workers=1).to_pandas()
+    with Llama.load("ggrank-reranker-mini", engine="llama.cpp") as llama:
+        expected = dict(
+            zip(table["document"], llama.rerank("who grazes?", list(table["document"])), strict=True)
+        )
+    np.testing.assert_allclose(table["score"], [expected[text] for text in table["document"]], atol=1e-3)
+
+
+def test_an_actor_that_is_killed_in_the_middle_loses_no_row_of_a_dataset(
+    tmp_path: Path, step: EmbedStep
+) -> None:
+    killing = deadly(step, tmp_path / "killed", ids=[60, 170])
+    table = map_step(dataset(200), killing, workers=2, batch_size=25).to_pandas()
+    assert len(list(tmp_path.glob("killed-*"))) == 2
+    assert table["id"].tolist() == list(range(200))
+    expected = map_step(dataset(200), step, workers=2, batch_size=25).to_pandas()
+    np.testing.assert_array_equal(np.stack(table["embedding"]), np.stack(expected["embedding"]))
+
+
+def test_a_dataset_larger_than_the_object_store_streams_through_it(step: EmbedStep) -> None:
+    def loaded(row: dict[str, Any]) -> dict[str, Any]:
+        return {"id": row["id"], "text": text(row["id"]), "other": os.urandom(1_000_000)}
+
+    rows = ray.data.range(160, override_num_blocks=80).map(lambda row: loaded({"id": row["id"]}))
+    ids = []
+    for batch in map_step(rows, step, workers=1).iter_batches(batch_size=2):
+        ids += batch["id"].tolist()
+    assert ids == list(range(160))
+    assert 160 * 1_000_000 > STORE
+    summary = ray._private.internal_api.memory_summary(stats_only=True)
+    assert "Spilled" not in summary
+
+
+def test_a_row_without_a_text_and_a_column_that_is_taken_are_told(step: EmbedStep) -> None:
+    for row, words in (
+        ({"id": 1, "text": None}, "column 'text' holds no string: null"),
+        ({"text": "x", "embedding": 1}, "has a column 'embedding' already"),
+        ({"id": 1}, "no column 'text'"),
+    ):
+        with pytest.raises(Exception, match=words):
+            map_step(ray.data.from_items([row]), step, workers=1).materialize()
+
+
+def test_an_actor_takes_batches_of_numpy_and_its_share_of_the_cores(tiny: Path) -> None:
+    step = EmbedStep(LlamaParams(tiny, engine="llama.cpp"))
+
+    class Telling(StepActor):
+        def __call__(self, batch: Any) -> Any:
+            params = self._step.params
+            n = len(batch["id"])
+            return {
+                **super().__call__(batch),
+                "n_threads": np.full(n, params.n_threads),
+                "n_gpu_layers": np.full(n, params.n_gpu_layers),
+            }
+
+    actors = ray.data.ActorPoolStrategy(size=1)
+    for num_cpus, num_gpus, found in ((1.5, 0, (2, 0)), (1, 1, (1, -1))):
+        table = dataset(10, blocks=1).map_batches(
+            Telling,
+            fn_constructor_args=[step],
+            compute=actors,
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            batch_size=10,
+        )
+        row = table.take(1)[0]
+        assert (row["n_threads"], row["n_gpu_layers"]) == found
+        assert row["embedding"].dtype == np.float32
+
+
+def test_actors_share_what_machines_have() -> None:
+    both = [{"CPU": 16.0, "GPU": 2.0}, {"CPU": 6.0}, {}]
+    shares = [
+        (share_machines(both, **asked).workers, share_machines(both, **asked).num_cpus)
+        for asked in ({}, {"workers": 2}, {"workers": 3}, {"num_cpus": 8}, {"num_gpus": 1}, {"num_gpus": 0.5})
+    ]
+    assert shares == [(5, 4), (2, 8), (3, 6), (2, 8), (2, 1), (4, 1)]
+    for asked in ({"workers": 23}, {"workers": 3, "num_gpus": 1}, {"num_cpus": 32}, {"workers": 0}):
+        with pytest.raises(InputError):
+            share_machines(both, **asked)
+    for n in (1, 2, 3, 7, 16):
+        for each in range(1, n + 1):
+            share = share_machines([{"CPU": n}], num_cpus=each)
+            assert n - share.workers * share.but_one_core() >= share.workers * each / n >= 0.5
+
+
+def test_the_docstrings_are_right() -> None:
+    assert doctest.testmod(ggrank_ray).failed == 0
+
+
+# -- what is shown
+
+
+def test_the_code_in_the_docs_runs_and_its_parquet_feeds_an_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "ray.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    dataset(100).write_parquet(str(tmp_path / "passages"))
+    exec(code, {})
+    table = pq.read_table(tmp_path / "vectors")
+    assert table["id"].to_pylist() == list(range(100))
+    result = ggrank("index", tmp_path / "vectors", "--index", tmp_path / "index")
+    assert result.exit_code == 0, result.output
+
+
+def test_the_example_runs_and_leaves_nothing_running(tmp_path: Path) -> None:
+    variables = {key: value for key, value in ENVIRONMENT.items() if not key.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "ray_embed.py"],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=900,
+        env={**variables, "HOME": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "The same rows as without Ray: True" in done.stdout
