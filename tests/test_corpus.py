@@ -93,11 +93,15 @@ def test_the_same_rows_give_the_same_vectors_whatever_file_they_are_in(
     np.testing.assert_array_equal(found, np.load(tmp_path / "expected.npy"))
 
 
+NANOSECONDS = pa.struct([("at", pa.time64("ns")), ("for", pa.duration("ns"))])
+
+
 def test_parquet_keeps_the_types_that_json_lacks(tmp_path: Path, tiny: LlamaParams) -> None:
     table = pa.table(
         {
             "text": pa.array([text(i) for i in range(300)], pa.large_string()),
             "when": pa.array(range(300), pa.timestamp("ns")),
+            "then": pa.array([[{"at": i, "for": i}] for i in range(300)], pa.list_(NANOSECONDS)),
             "tags": pa.array([["a"], None, []] * 100),
             "raw": pa.array([b"\xff"] * 300),
             "kind": pa.array(["x"] * 300).dictionary_encode(),
@@ -109,7 +113,8 @@ def test_parquet_keeps_the_types_that_json_lacks(tmp_path: Path, tiny: LlamaPara
     assert found.select(table.column_names).replace_schema_metadata(None).equals(table)
     embed(tmp_path / "rows.parquet", tmp_path / "out.jsonl", tiny)
     first = read_jsonl(tmp_path / "out.jsonl")[1]
-    assert (first["when"][:19], first["raw"], first["tags"]) == ("1970-01-01T00:00:00", "/w==", None)
+    assert (first["when"], first["raw"], first["tags"]) == ("1970-01-01T00:00:00", "/w==", None)
+    assert first["then"][0]["at"] == "00:00:00"
 
 
 def test_the_title_goes_before_the_text_unless_columns_are_named(tmp_path: Path) -> None:

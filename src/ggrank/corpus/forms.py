@@ -181,9 +181,9 @@ def values_of(rows: Sequence[Row]) -> Iterator[Mapping[str, Any]]:
     """All columns of rows as Python values."""
     if not rows or rows[0].batch is None:
         return (row.values for row in rows)
-    from ggrank.corpus.parquet import table_of_rows
+    from ggrank.corpus.parquet import values_of_rows
 
-    return iter(table_of_rows(rows, rows[0].batch.schema).to_pylist())
+    return iter(values_of_rows(rows, rows[0].batch.schema))
 
 
 def joined(parts: Sequence[Columns]) -> dict[str, NDArray[Any]]:

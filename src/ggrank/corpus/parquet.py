@@ -68,6 +68,7 @@ def _rows_of(
 
 def _values(column: pa.Array) -> list[Any]:
     """As Python values; a text that is no UTF-8 stays bytes, and so is no string."""
+    column = column.cast(_in_microseconds(column.type), safe=False)
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:
@@ -131,6 +132,32 @@ def table_of_rows(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
         same = list(group)
         parts.append(same[0].batch.take(pa.array([row.index for row in same], pa.int64())))
     return pa.Table.from_batches(parts, schema=schema)
+
+
+def values_of_rows(rows: Sequence[Row], schema: pa.Schema) -> list[dict[str, Any]]:
+    """The same as Python values, times to the microsecond."""
+    import pyarrow as pa
+
+    table = table_of_rows(rows, schema)
+    fields = [field.with_type(_in_microseconds(field.type)) for field in table.schema]
+    return list(table.cast(pa.schema(fields), safe=False).to_pylist())
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """A type of times that Python has, for one in nanoseconds, which it has not; others stay."""
+    import pyarrow as pa
+
+    if getattr(kind, "unit", "") == "ns":
+        if pa.types.is_timestamp(kind):
+            return pa.timestamp("us", kind.tz)
+        return pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us")
+    if pa.types.is_list(kind):
+        return pa.list_(_in_microseconds(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_in_microseconds(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([kind[i].with_type(_in_microseconds(kind[i].type)) for i in range(kind.num_fields)])
+    return kind
 
 
 def table_of_values(rows: Sequence[Row], kinds: Mapping[str, str]) -> pa.Table:
