@@ -48,6 +48,13 @@ def test_stdin_is_json_lines(expected: list[float]) -> None:
     np.testing.assert_allclose([line["score"] for line in lines], expected, atol=1e-5)
 
 
+def test_a_job_of_which_no_row_could_be_used_ends_with_an_error(tmp_path: Path) -> None:
+    result = ggrank("score", "-", "--output", tmp_path / "out.jsonl", stdin="who hums?,Bees hum.\n")
+    assert result.exit_code == 1
+    assert "--format" in result.stderr
+    assert json.loads(result.stdout)["bad_rows"] == 1
+
+
 def test_stdin_in_parts_is_the_same_job_when_the_same_rows_come_again(tmp_path: Path) -> None:
     pairs = "".join(json.dumps(pair) + "\n" for pair in PAIRS)
     command = ("score", "-", "--output", tmp_path / "out", "--output-format", "jsonl", "--part-rows", "2")

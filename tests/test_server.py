@@ -146,6 +146,7 @@ def test_a_body_of_another_content_type_is_bad_input(client: httpx.Client) -> No
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
         answer = client.post("/rerank", content=body, headers={"Content-Type": kind})
         assert answer.status_code in (400, 422)
+        assert "Content-Type: application/json" in answer.text
     # A web page of any origin may send one without a type, and the browser asks nobody before.
     assert client.post("/rerank", content=body.encode()).status_code in (400, 422)
 

@@ -43,6 +43,20 @@ def test_told_to_end_it_answers_what_is_in_and_exits_with_0(number: signal.Signa
         assert child.wait(LONG) == 0
 
 
+def test_a_second_ctrl_c_drops_what_is_in_and_ends_at_once() -> None:
+    with process() as (child, line), ThreadPoolExecutor(1) as pool:
+        address = address_in(line)
+        body = {"query": "fruit", "documents": [f"{i} " + "word " * 400 for i in range(600)]}
+        pool.submit(httpx.post, f"{address}/rerank", json=body, timeout=LONG)
+        wait_until(lambda: "ggrank_queue_requests 1.0" in httpx.get(f"{address}/metrics", timeout=LONG).text)
+        child.send_signal(signal.SIGINT)
+        assert child.stderr is not None
+        assert any("Stopping once 1 request" in line for line in iter(child.stderr.readline, ""))
+        child.send_signal(signal.SIGINT)
+        assert child.wait(LONG) == 130
+        assert "Traceback" not in child.stderr.read()
+
+
 def test_killed_it_comes_back_on_the_same_port() -> None:
     with process() as (child, line):
         address = address_in(line)

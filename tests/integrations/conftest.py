@@ -14,5 +14,6 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if _skipped and session.config.option.markexpr == "integration":
-        print(f"\nnot run, because something is not installed: {', '.join(_skipped)}")
+        missing = f"not run, because something is not installed: {', '.join(_skipped)}"
+        session.config.get_terminal_writer().line(f"\n{missing}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -22,7 +22,20 @@ from click.exceptions import Exit
 from ggrank import __version__
 from ggrank.errors import GgrankError
 
-COMMANDS = ("demo", "rank", "embed", "score", "index", "search", "serve", "eval", "tune", "bench", "models", "doctor")
+COMMANDS = (
+    "demo",
+    "rank",
+    "embed",
+    "score",
+    "index",
+    "search",
+    "serve",
+    "eval",
+    "tune",
+    "bench",
+    "models",
+    "doctor",
+)
 
 
 class Commands(click.Group):

@@ -186,6 +186,8 @@ def _write(job: Job) -> None:
         rows = "1 row was" if summary.bad_rows == 1 else f"{summary.bad_rows:,} rows were"
         click.echo(f"Warning: {rows} left out: {job.beside('.bad.jsonl')} says which and why", err=True)
     echo_json(asdict(summary))
+    if summary.bad_rows and not summary.rows:
+        raise InputError("no row could be used; --format says what the files are, if they are something else")
 
 
 def _stream(job: Job) -> None:

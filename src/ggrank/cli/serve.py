@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ggrank.cli import console
 from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ModelChoice
 from ggrank.errors import GgrankWarning, InputError
 from ggrank.server.settings import ServerSettings
@@ -189,7 +191,7 @@ def _run(models: Sequence[LlamaParams], settings: ServerSettings, *, access_log:
         timeout_graceful_shutdown=int(settings.timeout) + 1,
     )
     server = uvicorn.Server(config)
-    _end_well(server)
+    _end_well(server, service)
     failures: list[BaseException] = []
     with _listen(settings) as listener:
         address = _url(settings.host, listener.getsockname()[1])
@@ -216,14 +218,28 @@ def _load(
         server.should_exit = True
 
 
-def _end_well(server: uvicorn.Server) -> None:
-    """Both signals end the server, and the command with 0: uvicorn raises them once more at its end."""
+def _end_well(server: uvicorn.Server, service: Service) -> None:
+    """Both signals end the server once its requests have their answers, and the command with 0; a second
+    Ctrl-C drops them.
+    """
 
     def stop(number: int, frame: object) -> None:
-        server.should_exit = True
+        is_second, server.should_exit = server.should_exit, True
+        if is_second and number == signal.SIGINT:
+            _tell("Stopped; requests without an answer are dropped.")
+            os._exit(130)  # Python's own end would wait for threads that compute, or end beneath them.
+        if service.n_requests and not is_second:
+            count = console.count(service.n_requests, "request")
+            _tell(f"Stopping once {count} got an answer. Ctrl-C stops at once.")
 
+    server.handle_exit = stop  # type: ignore[method-assign]  # what uvicorn installs while it runs
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+
+
+def _tell(line: str) -> None:
+    """To stderr from a signal handler, where what buffers may be in the middle of something."""
+    os.write(2, f"{line}\n".encode())
 
 
 def _listen(settings: ServerSettings) -> socket.socket:

@@ -200,7 +200,9 @@ class Connection:
     def _clean(self, text: str) -> str:
         """A server's text in one line, without the key, which some servers send back."""
         if self._key:
-            text = text.replace(self._key, "***")
+            key = re.escape(self._key)
+            # A short key, such as "none" where a client insists on one, is a part of words too.
+            text = re.sub(key if len(self._key) >= 8 else rf"(?<!\w){key}(?!\w)", "***", text)
         return in_one_line(text)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from ggrank.errors import GgrankError, InputError, ModelModeError
@@ -62,9 +63,16 @@ def answer_to_validation(scope: Scope, errors: Sequence[Any]) -> JSONResponse:
     if first["type"] == "json_invalid":
         where, why = first["loc"][-1], first.get("ctx", {}).get("error", "")
         return bad_input(scope, f"the body is not JSON: {why} at character {where}", field="body")
+    if scope.get(BODY) and not _is_json(scope):
+        return bad_input(scope, "send the body with the header Content-Type: application/json", field="body")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     field = (field_of(first["loc"]) or "body")[:100]
     return bad_input(scope, f"{first['msg']}{more}", field=field)
+
+
+def _is_json(scope: Scope) -> bool:
+    kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 def _shape(scope: Scope) -> ErrorShape:
