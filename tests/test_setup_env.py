@@ -337,4 +337,4 @@ def test_setup_needs_nothing_but_the_standard_library() -> None:
     command = [sys.executable, "-E", "-s", "-S", str(ROOT / "scripts" / "setup_env.py")]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 2
-    assert answer.stderr.startswith("usage: setup_env.py VENV {run|test|parity|bench}")
+    assert answer.stderr.startswith("usage: setup_env.py VENV {run|test|integrations|parity|bench}")
