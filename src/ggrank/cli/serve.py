@@ -232,7 +232,7 @@ def _end_well(server: uvicorn.Server, service: Service) -> None:
             count = console.count(service.n_requests, "request")
             _tell(f"Stopping once {count} got an answer. Ctrl-C stops at once.")
 
-    server.handle_exit = stop  # type: ignore[method-assign]  # what uvicorn installs while it runs
+    server.handle_exit = stop  # type: ignore[method-assign, assignment]  # what uvicorn installs while it runs
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
 
