@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+# Ray reads them when it is imported. It would else write a token into the home folder.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = "t" * 64
+
 pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before Ray reads it
-
+import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import ray.data
@@ -112,7 +117,7 @@ def deadly(step: EmbedStep, marker: Path, *, ids: Sequence[int], always: bool = 
 
 def test_a_job_on_ray_gives_the_bytes_of_a_plain_one(tmp_path: Path, tiny: Path, rows: Path) -> None:
     command = ["embed", "--file", rows, "--model", tiny, "--part-rows", "50"]
-    for name, more in (("plain", ["--engine", "llama.cpp"]), ("ray", ["--engine", "ray", "--workers", "2"])):
+    for name, more in (("plain", []), ("ray", ["--engine", "ray", "--workers", "2"])):
         result = ggrank(*command, "--output", tmp_path / f"{name}.parquet", *more)
         assert result.exit_code == 0, result.stderr
         assert json.loads(result.stdout)["bad_rows"] == 1
@@ -175,8 +180,10 @@ def test_the_rows_under_way_are_bounded_and_come_in_order(step: EmbedStep, rows:
 
 
 def test_a_job_begun_here_goes_on_in_a_cluster_after_ctrl_c(
-    tmp_path: Path, tiny: Path, rows: Path, cluster: str
+    tmp_path: Path, tiny: Path, rows: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setitem(ENVIRONMENT, name, os.environ[name])  # of the child
     command = ["embed", "--file", rows, "--model", tiny, "--engine", "llama.cpp", "--part-rows", "2"]
     command += ["--output-format", "jsonl", "--output"]
     assert ggrank(*command, tmp_path / "plain").exit_code == 0
@@ -277,26 +284,29 @@ def test_an_actor_that_is_killed_in_the_middle_loses_no_row_of_a_dataset(
 
 def test_a_dataset_larger_than_the_object_store_streams_through_it(step: EmbedStep) -> None:
     def loaded(row: dict[str, Any]) -> dict[str, Any]:
-        return {"id": row["id"], "text": text(row["id"]), "other": os.urandom(1_000_000)}
+        return {"id": row["id"], "text": f"a text {row['id']}", "other": os.urandom(1_000_000)}
 
-    rows = ray.data.range(160, override_num_blocks=80).map(lambda row: loaded({"id": row["id"]}))
+    rows = ray.data.range(160, override_num_blocks=40).map(loaded)
     ids = []
-    for batch in map_step(rows, step, workers=1).iter_batches(batch_size=2):
+    for batch in map_step(rows, step, workers=1, batch_size=8).iter_batches(batch_size=2):
         ids += batch["id"].tolist()
     assert ids == list(range(160))
-    assert 160 * 1_000_000 > STORE
-    summary = ray._private.internal_api.memory_summary(stats_only=True)
-    assert "Spilled" not in summary
+    assert STORE < 160 * 1_000_000
+    assert "Spilled" not in ray._private.internal_api.memory_summary(stats_only=True)
 
 
-def test_a_row_without_a_text_and_a_column_that_is_taken_are_told(step: EmbedStep) -> None:
-    for row, words in (
-        ({"id": 1, "text": None}, "column 'text' holds no string: null"),
-        ({"text": "x", "embedding": 1}, "has a column 'embedding' already"),
-        ({"id": 1}, "no column 'text'"),
-    ):
-        with pytest.raises(Exception, match=words):
-            map_step(ray.data.from_items([row]), step, workers=1).materialize()
+def test_an_actor_tells_of_rows_without_a_text_and_of_a_column_that_is_taken(step: EmbedStep) -> None:
+    @ray.remote
+    def told(columns: dict[str, list[Any]]) -> str:
+        with pytest.raises(InputError) as error:
+            StepActor(step)(pa.table(columns))
+        return str(error.value)
+
+    rows = ({"text": ["x", None]}, {"text": ["x"], "embedding": [1]}, {"id": [1]})
+    no_text, taken, no_column = ray.get([told.remote(columns) for columns in rows])
+    assert "column 'text' holds no string: null" in no_text
+    assert "has a column 'embedding' already" in taken
+    assert "no column 'text'" in no_column
 
 
 def test_an_actor_takes_batches_of_numpy_and_its_share_of_the_cores(tiny: Path) -> None:
@@ -333,7 +343,7 @@ def test_actors_share_what_machines_have() -> None:
         (share_machines(both, **asked).workers, share_machines(both, **asked).num_cpus)
         for asked in ({}, {"workers": 2}, {"workers": 3}, {"num_cpus": 8}, {"num_gpus": 1}, {"num_gpus": 0.5})
     ]
-    assert shares == [(5, 4), (2, 8), (3, 6), (2, 8), (2, 1), (4, 1)]
+    assert shares == [(11, 2), (2, 8), (3, 6), (2, 8), (2, 1), (4, 1)]
     for asked in ({"workers": 23}, {"workers": 3, "num_gpus": 1}, {"num_cpus": 32}, {"workers": 0}):
         with pytest.raises(InputError):
             share_machines(both, **asked)
@@ -351,27 +361,39 @@ def test_the_docstrings_are_right() -> None:
 
 
 def test_the_code_in_the_docs_runs_and_its_parquet_feeds_an_index(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     page = (ROOT / "docs" / "ray.md").read_text("utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     dataset(100).write_parquet(str(tmp_path / "passages"))
-    exec(code, {})
-    table = pq.read_table(tmp_path / "vectors")
-    assert table["id"].to_pylist() == list(range(100))
-    result = ggrank("index", tmp_path / "vectors", "--index", tmp_path / "index")
-    assert result.exit_code == 0, result.output
+    exec(code.replace("/shared/", f"{tmp_path}/"), {})
+    for folder in ("vectors", "job"):
+        table = pq.read_table(tmp_path / folder)
+        assert sorted(table["id"].to_pylist()) == list(range(100))
+        result = ggrank("index", tmp_path / folder, "--index", tmp_path / f"index-{folder}")
+        assert result.exit_code == 0, result.output
 
 
-def test_the_example_runs_and_leaves_nothing_running(tmp_path: Path) -> None:
+def test_the_example_runs_and_no_ray_that_ggrank_starts_tells_anybody(tmp_path: Path) -> None:
+    """In a process each, with a home of its own, where Ray keeps its token."""
+    starts = """
+        from ggrank.integrations.ray_jobs import on_ray
+        from ray._common.usage.usage_lib import usage_stats_enabled
+        with on_ray("local", workers=1):
+            print("reports its use:", usage_stats_enabled())
+    """
     variables = {key: value for key, value in ENVIRONMENT.items() if not key.startswith("RAY_")}
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "ray_embed.py"],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=900,
-        env={**variables, "HOME": str(tmp_path)},
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "The same rows as without Ray: True" in done.stdout
+    output = ""
+    for arguments in ([ROOT / "examples" / "ray_embed.py"], ["-c", textwrap.dedent(starts)]):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=900,
+            env={**variables, "HOME": str(tmp_path), "GGRANK_CACHE_DIR": os.environ["GGRANK_CACHE_DIR"]},
+        )
+        assert done.returncode == 0, done.stderr
+        output += done.stdout
+    assert "4 vectors of 384 numbers by 2 actors" in output
+    assert "The same without Ray: True" in output
+    assert "reports its use: False" in output

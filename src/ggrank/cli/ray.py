@@ -5,11 +5,13 @@ Knows flags; `ggrank.integrations.ray_jobs` does the work, and is imported only 
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 from click.core import ParameterSource
@@ -26,19 +28,26 @@ class OnRay:
     """Called, it connects, and gives who computes there; see `on_ray`."""
 
     address: str | None
-    workers: int | None
-    num_cpus: int | None
-    num_gpus: float
+    share: dict[str, Any]
 
     @contextmanager
     def __call__(self) -> Iterator[Compute]:
         """Connects; raises what `on_ray` raises."""
         from ggrank.integrations.ray_jobs import on_ray
 
-        with on_ray(
-            self.address, workers=self.workers, num_cpus=self.num_cpus, num_gpus=self.num_gpus
-        ) as compute:
+        stdout = cast(Any, _OfThisThread(sys.stdout))
+        with redirect_stdout(stdout), on_ray(self.address, **self.share) as compute:
             yield compute
+
+
+class _OfThisThread:
+    """Stdout for the thread that made it; stderr for others: there Ray tells of lost workers."""
+
+    def __init__(self, stdout: IO[str]) -> None:
+        self._stdout, self._owner = stdout, threading.get_ident()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stdout if threading.get_ident() == self._owner else sys.stderr, name)
 
 
 def model_or_ray_options(command: Command) -> Command:
@@ -71,7 +80,8 @@ def model_or_ray_options(command: Command) -> Command:
         if engine == "ray" or address is not None:
             given = click.get_current_context().get_parameter_source("workers")
             workers = None if given is ParameterSource.DEFAULT else to.workers
-            to = replace(to, where=OnRay(address, workers, n_threads, num_gpus))
+            share = {"workers": workers, "num_cpus": n_threads, "num_gpus": num_gpus}
+            to = replace(to, where=OnRay(address, share))
             if engine == "ray":
                 engine = "llama.cpp" if num_gpus else "auto"  # OpenVINO leaves a GPU alone
         elif num_gpus:

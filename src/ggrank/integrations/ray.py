@@ -25,8 +25,8 @@ except ImportError as error:
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-CORES = 4
-"""Of an actor, unless something else is asked for; all of a machine that has fewer."""
+CORES = 2
+"""Of an actor, unless something else is asked for: small models are slower by far with many threads."""
 
 
 class StepActor:
@@ -42,8 +42,8 @@ class StepActor:
     Example::
 
         step = EmbedStep(LlamaParams("all-minilm-l6-v2"))
-        actors = ray.data.ActorPoolStrategy(size=2)
-        dataset.map_batches(StepActor, fn_constructor_args=[step], compute=actors, num_cpus=4)
+        actors = ray.data.ActorPoolStrategy(size=8)
+        dataset.map_batches(StepActor, fn_constructor_args=[step], compute=actors, num_cpus=2)
     """
 
     def __init__(self, step: Step) -> None:
@@ -143,7 +143,7 @@ def share_machines(
 
     Example:
         >>> share_machines([{"CPU": 16.0}, {"CPU": 8.0}])
-        Share(workers=6, num_cpus=4, num_gpus=0, most_cores=16)
+        Share(workers=12, num_cpus=2, num_gpus=0, most_cores=16)
     """
     for name, value in (("workers", workers), ("num_cpus", num_cpus)):
         if value is not None and value < 1:

@@ -70,6 +70,7 @@ def on_ray(
 def _connect(address: str | None) -> None:
     # A Ray that is started here would tell its makers about itself, unless somebody said otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # what it says of lost workers may go to a file
     address = address or os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {} if address else {"include_dashboard": False}
     try:
@@ -77,8 +78,8 @@ def _connect(address: str | None) -> None:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"no Ray at {address or 'this machine'} ({_first_line(error)}); start one with 'ray start --head', "
-            "or leave the address out"
+            f"no Ray at {address or 'this machine'} ({_first_line(error)}); start one with "
+            "'ray start --head', or leave the address out"
         ) from error
 
 
@@ -166,8 +167,9 @@ class _Pool:
         return reference
 
     def stop(self) -> None:
-        for actor in self._actors:
-            ray.kill(actor)
+        """Lets the actors go: Ray ends them when they have done what they had, or when it ends itself."""
+        self._actors.clear()
+        self._unfinished.clear()
 
 
 class _Worker:
