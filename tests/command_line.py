@@ -48,7 +48,7 @@ def process(*args: str | Path, stdin: str = "", **variables: str) -> subprocess.
         input=stdin,
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=600,
         env={**ENVIRONMENT, **variables},
     )
 
@@ -78,7 +78,7 @@ def on_terminal(*args: str, columns: int) -> str:
             break
         received += block
     os.close(leader)
-    assert child.wait(60) == 0, received.decode()
+    assert child.wait(600) == 0, received.decode()
     return received.decode("utf-8").replace("\r\n", "\n")
 
 

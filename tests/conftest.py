@@ -23,15 +23,24 @@ if importlib.util.find_spec("torch") is None:
 if importlib.util.find_spec("haystack") is None:  # one of what `make integrations` installs
     collect_ignore.append(str(HERE / "integrations"))
 
+# What the outside may set, and would lead to others than the tests' servers, or change what is printed.
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+NOT_OURS = {
+    *("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HUGGING_FACE_HUB_TOKEN", "GGRANK_API_KEY", "RAY_ADDRESS"),
+    *(*_PROXIES, *map(str.lower, _PROXIES)),
+    *("COLUMNS", "LINES", "NO_COLOR"),
+}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     scratch = tempfile.mkdtemp(prefix="ggrank-tests-")
     config.add_cleanup(lambda: shutil.rmtree(scratch, ignore_errors=True))
+    for name in set(os.environ) & NOT_OURS:
+        del os.environ[name]
     os.environ["GGRANK_CACHE_DIR"] = str(Path(scratch, "ggrank"))
     os.environ["HF_HOME"] = str(Path(scratch, "huggingface"))
     os.environ["HF_HUB_OFFLINE"] = "1"
-    for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HUGGING_FACE_HUB_TOKEN"):
-        os.environ.pop(name, None)
+    os.environ["HF_HUB_ETAG_TIMEOUT"] = os.environ["HF_HUB_DOWNLOAD_TIMEOUT"] = "600"  # seconds
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -50,12 +51,15 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def start(*args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
     """``ggrank`` in a process of its own, which Ctrl-C reaches even where the tests' shell turned it off."""
+    return _popen("-m", "ggrank", *args, **options)
 
+
+def _popen(*args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
     def restore() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     return subprocess.Popen(
-        [sys.executable, "-m", "ggrank", *map(str, args)],
+        [sys.executable, *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**ENVIRONMENT, "GGRANK_CACHE_DIR": os.environ["GGRANK_CACHE_DIR"]},
@@ -64,9 +68,51 @@ def start(*args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
     )
 
 
+def piped(stdin: str, *args: str | Path) -> tuple[int, str, str]:
+    """``ggrank`` in a process of its own behind a real pipe: its exit code, stdout and stderr."""
+    child = start(*args, stdin=subprocess.PIPE)
+    stdout, stderr = child.communicate(stdin.encode())
+    return child.returncode, stdout.decode(), stderr.decode()
+
+
+STOPPING = """
+    import os, signal, sys
+    from pathlib import Path
+    from ggrank.cli import main
+    log, most = Path(sys.argv.pop(1)), int(sys.argv.pop(1))
+    fsync = os.fsync
+    def stopping_fsync(number):
+        fsync(number)
+        if log.exists() and log.read_bytes().count(b"\\n") >= most:
+            os.fsync = fsync
+            os.kill(os.getpid(), signal.SIGSTOP)
+    os.fsync = stopping_fsync
+    main()
+"""
+
+
+def start_stopping(folder: Path, most: int, *args: str | Path) -> subprocess.Popen[bytes]:
+    """As `start`; once so many parts are done it stops, as SIGSTOP does: however fast it is, and however slow
+    who looks on, it is never done before it is killed or told to `go_on`.
+    """
+    return _popen("-c", textwrap.dedent(STOPPING), log_of(folder), str(most), *args)
+
+
+def go_on(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """Lets it run to its end, wherever it stops meanwhile; what it wrote to stdout and stderr."""
+    while child.poll() is None:
+        child.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+    return child.communicate()
+
+
+def log_of(folder: Path) -> Path:
+    return folder / "_parts.log"
+
+
 def n_parts(folder: Path) -> int:
     """Parts that are done."""
-    log = folder / "_parts.log"
+    log = log_of(folder)
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 

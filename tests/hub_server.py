@@ -43,7 +43,7 @@ class Faults:
     cuts: int = 0  # how many bodies are cut
     reset: bool = False  # a cut is a reset, not a quiet end
     corrupt: bool = False  # one bit of the file is not the original's
-    bytes_per_second: int | None = None
+    pause_after: int | None = None  # bytes of a body, then nothing comes until this is None again
 
 
 @dataclass
@@ -238,9 +238,9 @@ class _CdnHandler(_Handler):
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         try:
             for position in range(0, len(data), CHUNK):
+                while faults.pause_after is not None and position >= faults.pause_after:
+                    time.sleep(0.01)
                 self.wfile.write(data[position : position + CHUNK])
-                if faults.bytes_per_second:
-                    time.sleep(CHUNK / faults.bytes_per_second)
             if self.close_connection and faults.reset:
                 self.connection.close()
         except OSError:  # the client is gone: killed, or it gave up

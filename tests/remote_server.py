@@ -89,7 +89,7 @@ def remote_server() -> Iterator[Told]:
             key = self.headers.get("Authorization")
             answer = told.answer(Seen(method, self.path, key, json.loads(body) if body else None))
             if answer.after is not None:
-                answer.after.wait(60)
+                answer.after.wait(600)
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)

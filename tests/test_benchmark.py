@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from ggrank.benchmark.subjects import Subject
 from ggrank.benchmark.subjects.available import Wish, reference_for, subjects_for
 from ggrank.benchmark.tables import to_markdown
 from ggrank.benchmark.texts import Writer
-from ggrank.errors import EngineError, ModelNotFoundError
+from ggrank.errors import EngineError, InputError, ModelNotFoundError
 
 seconds = st.floats(1e-4, 1e4)
 rounds = st.lists(seconds, min_size=1, max_size=20)
@@ -170,6 +171,25 @@ def test_a_folder_of_models_and_the_folder_of_one_give_the_same(folder: Path, mo
     assert (model.name, model.job, sorted(model.ggufs)) == ("tiny", "rerank", ["f32", "q8_0"])
     layer = 4 * 64 * 64 + 2 * 64 * 128  # attention's four matrices and the two behind it
     assert model.n_layer_parameters == 2 * layer
+
+
+def test_files_side_by_side_are_models_by_their_names(tmp_path: Path) -> None:
+    folder = tmp_path / "side by side"
+    folder.mkdir()
+    names = {"f32": "-F32.gguf", "q8_0": ".gguf"}
+    for kind, model in (("xlmr-reranker-512", "a"), ("bert-mean", "b")):
+        for dtype, ending in names.items():
+            shutil.copy(tiny_models.write(kind, tmp_path, dtype=dtype), folder / f"{model}{ending}")
+    found = [(model.name, model.job, sorted(model.ggufs)) for model in models_in(folder)]
+    assert found == [("a", "rerank", ["f32", "q8_0"]), ("b", "embed", ["f32", "q8_0"])]
+
+
+def test_two_files_of_one_model_and_quantization_are_refused(tmp_path: Path) -> None:
+    path = tiny_models.write("bert-mean", tmp_path, dtype="q8_0")
+    path.rename(tmp_path / "b-q8_0.gguf")
+    shutil.copy(tmp_path / "b-q8_0.gguf", tmp_path / "b.gguf")
+    with pytest.raises(InputError, match=r"b-q8_0.gguf \(q8_0\), b.gguf \(q8_0\)"):
+        models_in(tmp_path)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

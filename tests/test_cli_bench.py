@@ -21,8 +21,9 @@ CELLS = ["4 of 32 tokens", "2 of 128 tokens", "20 passages of 32 tokens", "6 mix
 
 SERVER = """\
 #!{python}
-# Answers as llama-server does, the best first; the score of a document is its length.
-import http.server, json, sys
+# Answers as llama-server does, the best first; the score of a document is its length. Never answers where
+# there are {hangs_at} documents.
+import http.server, json, sys, threading
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -30,6 +31,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["documents"]
+        if len(texts) == {hangs_at}:
+            threading.Event().wait()
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         self.answer({{"results": [{{"index": i, "relevance_score": len(texts[i])}} for i in order]}})
 
@@ -46,6 +49,14 @@ if "--version" in sys.argv:
 port = int(sys.argv[sys.argv.index("--port") + 1])
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
+
+
+def stand_in(folder: Path, *, hangs_at: int = 0) -> Path:
+    """A program that is asked as llama-server is."""
+    server = folder / "llama-server"
+    server.write_text(SERVER.format(python=sys.executable, hangs_at=hangs_at), "utf-8")
+    server.chmod(server.stat().st_mode | stat.S_IXUSR)
+    return server
 
 
 class Finished(NamedTuple):
@@ -123,10 +134,7 @@ def test_progress_goes_to_stderr(bundled: Finished) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a script is no program there")
 def test_llama_server_is_asked_over_http_and_its_scores_are_compared(tiny: Path, tmp_path: Path) -> None:
-    server = tmp_path / "llama-server"
-    server.write_text(SERVER.format(python=sys.executable), "utf-8")
-    server.chmod(server.stat().st_mode | stat.S_IXUSR)
-    saved = tmp_path / "r.json"
+    server, saved = stand_in(tmp_path), tmp_path / "r.json"
     result = ggrank(*BENCH, tiny, "--llama-server", server, "--save-json", saved)
     assert result.exit_code == 0, result.output
     report = json.loads(saved.read_text("utf-8"))
@@ -165,6 +173,7 @@ def test_growth_is_measured_by_passages_length_and_threads(tiny: Path, tmp_path:
         (["--plot", "picture.bmp"], "ends in .png, .svg, .pdf"),
         (["--save-json", "no/such/folder/r.json"], "does not exist"),
         (["--llama-server", "no/such/program"], "no/such/program is no program"),
+        (["--llama-server", __file__], "test_cli_bench.py is no program"),
         (["--size", "huge"], "'huge' is not one of"),
         (
             ["--only", "ggrank", "--only", "nothing-like-it"],
@@ -187,11 +196,27 @@ def test_where_all_that_was_asked_for_is_missing_the_reasons_are_told_and_nothin
     assert result.stderr == ""
 
 
+def test_a_model_that_fails_costs_nothing_of_what_was_measured(tiny: Path, tmp_path: Path) -> None:
+    saved, bad = tmp_path / "r.json", tmp_path / "bad" / "bad.gguf"
+    bad.parent.mkdir()
+    data = bytearray(tiny_models.write("bert-reranker", tmp_path, dtype="q8_0").read_bytes())
+    name = data.index(b"blk.0.ffn_up.weight")
+    data[-4096:] = b"\xff" * 4096  # scales that are no numbers
+    assert name
+    bad.write_bytes(data)
+    result = ggrank(*BENCH, "--quantization", "q8_0", tiny, bad.parent, "--save-json", saved)
+    assert result.exit_code == 1
+    assert "bad.gguf" in result.stderr
+    assert "| ggrank llama.cpp q8_0 |" in result.stdout
+    assert [model["name"] for model in json.loads(saved.read_text("utf-8"))["models"]] == ["tiny"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_prints_and_keeps_what_was_measured(tmp_path: Path) -> None:
-    saved = tmp_path / "r.json"
+def test_ctrl_c_prints_and_keeps_what_was_measured(tiny: Path, tmp_path: Path) -> None:
+    """In the second cell, which does not end."""
+    server, saved = stand_in(tmp_path, hangs_at=2), tmp_path / "r.json"
     child = subprocess.Popen(
-        [sys.executable, "-m", "ggrank", *BENCH, "--save-json", saved],
+        [sys.executable, "-m", "ggrank", *BENCH, tiny, "--llama-server", server, "--save-json", saved],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -204,7 +229,7 @@ def test_ctrl_c_prints_and_keeps_what_was_measured(tmp_path: Path) -> None:
         if "4 of 32 tokens done" in line:
             break
     child.send_signal(signal.SIGINT)
-    out, error = child.communicate(timeout=60)
+    out, error = child.communicate(timeout=600)
     assert (child.returncode, error) == (130, "")
     assert "| ggrank llama.cpp q8_0 |" in out
     model = json.loads(saved.read_text("utf-8"))["models"][0]

@@ -52,7 +52,8 @@ def test_embed_leaves_an_old_file_alone_when_it_fails(tmp_path: Path) -> None:
 def test_embed_into_a_folder_that_is_missing_is_one_line(tmp_path: Path) -> None:
     result = ggrank("embed", "a", "--output", tmp_path / "none" / "vectors.npy")
     assert result.exit_code == 1
-    assert "cannot be written" in result.stderr
+    assert "make it first" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_embed_sets_a_prefix_and_keeps_lengths_when_asked() -> None:
@@ -72,3 +73,11 @@ def test_embed_shows_a_table_to_people() -> None:
     result = ggrank("embed", *DOCUMENTS, "--table")
     assert result.stdout.splitlines()[0].split() == ["index", "text", "embedding"]
     assert "384 numbers" in result.stdout
+
+
+def test_embed_s_table_tells_what_the_cache_had(tmp_path: Path) -> None:
+    def found(*texts: str) -> str:
+        return ggrank("embed", *texts, "--table", "--cache", tmp_path / "cache").stdout
+
+    assert "from the cache: 0 of 2 vectors" in found("one", "two")
+    assert "from the cache: 2 of 3 vectors" in found("one", "two", "three")

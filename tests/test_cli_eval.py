@@ -146,7 +146,7 @@ def test_without_the_extra_the_command_to_install_it_is_named(pairs: Path, tmp_p
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_keeps_the_sets_that_are_done(pairs: Path, tmp_path: Path) -> None:
     saved, large = tmp_path / "r.json", tmp_path / "large.tsv"
-    large.write_text("".join(f"query {i}\tpassage {i} {'word ' * 200}\n" for i in range(3000)), "utf-8")
+    large.write_text("".join(f"query {i}\tpassage {i} {'word ' * 200}\n" for i in range(20_000)), "utf-8")
     child = subprocess.Popen(
         [sys.executable, "-m", "ggrank", *EVAL, pairs, large, "--save-json", saved],
         stdout=subprocess.PIPE,
@@ -158,7 +158,7 @@ def test_ctrl_c_keeps_the_sets_that_are_done(pairs: Path, tmp_path: Path) -> Non
     while not saved.exists() and child.poll() is None:
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    out, error = child.communicate(timeout=60)
+    out, error = child.communicate(timeout=600)
     assert (child.returncode, error) == (130, b"")
     assert [json.loads(line)["name"] for line in out.splitlines()] == ["pairs"]
     assert [one["name"] for one in json.loads(saved.read_text("utf-8"))["sets"]] == ["pairs"]

@@ -14,7 +14,7 @@ import pytest
 
 import tiny_models
 from command_line import ENVIRONMENT, ggrank, json_lines, on_terminal, plain
-from corpus_jobs import read_jsonl, text, write_jsonl
+from corpus_jobs import piped, read_jsonl, text, write_jsonl
 from ggrank import Llama
 
 PAIRS = [
@@ -49,10 +49,13 @@ def test_stdin_is_json_lines(expected: list[float]) -> None:
 
 
 def test_a_job_of_which_no_row_could_be_used_ends_with_an_error(tmp_path: Path) -> None:
-    result = ggrank("score", "-", "--output", tmp_path / "out.jsonl", stdin="who hums?,Bees hum.\n")
-    assert result.exit_code == 1
-    assert "--format" in result.stderr
-    assert json.loads(result.stdout)["bad_rows"] == 1
+    (tmp_path / "pairs.jsonl").write_text("who hums?,Bees hum.\n")
+    written = ggrank("score", tmp_path / "pairs.jsonl", "--output", tmp_path / "out.jsonl")
+    streamed = ggrank("score", tmp_path / "pairs.jsonl")
+    for result, summary in ((written, written.stdout), (streamed, streamed.stderr.splitlines()[-2])):
+        assert result.exit_code == 1
+        assert "--format" in result.stderr.splitlines()[-1]
+        assert json.loads(summary)["bad_rows"] == 1
 
 
 def test_stdin_in_parts_is_the_same_job_when_the_same_rows_come_again(tmp_path: Path) -> None:
@@ -71,6 +74,9 @@ def test_a_csv_s_columns_can_be_named(tmp_path: Path, expected: list[float]) -> 
     result = ggrank(*command)
     assert result.exit_code == 1
     assert "no column 'query'; the columns are: question, passage." in result.stderr
+    assert "--query-column and --document-column" in result.stderr
+    assert "--text-column" not in result.stderr
+    assert "--text-column" in ggrank("embed", "--file", tmp_path / "pairs.csv").stderr
     command += ["--query-column", "question", "--document-column", "passage", "--output-column", "logit"]
     summary = json_lines(ggrank(*command))[-1]
     assert (summary["rows"], summary["bad_rows"], summary["output"]) == (3, 0, str(tmp_path / "out.jsonl"))
@@ -127,10 +133,47 @@ def test_a_few_texts_come_as_int8_and_as_bits() -> None:
         assert bits == np.packbits(llama.embed("one") > 0).tolist()
 
 
-def test_embed_streams_rows_to_stdout(tmp_path: Path, tiny: Path) -> None:
+@pytest.mark.parametrize("named", ["rows.csv", "rows.jsonl", "folder", "fol*/*", "rows.txt --format jsonl"])
+def test_embed_streams_rows_to_stdout_wherever_rows_are_named(named: str, tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "folder").mkdir()
     (tmp_path / "rows.csv").write_text("id,text\n7,bees\n")
-    line = json_lines(ggrank("embed", "--file", tmp_path / "rows.csv", "--model", tiny))[0]
+    for name in ("rows.jsonl", "rows.txt", "folder/rows.jsonl"):
+        write_jsonl(tmp_path / name, [{"id": "7", "text": "bees"}])
+    name, *options = named.split()
+    line = json_lines(ggrank("embed", "--file", tmp_path / name, *options, "--model", tiny))[0]
     assert (line["id"], line["text"], line["embedding_truncated"]) == ("7", "bees", False)
+
+
+def test_embed_takes_plain_lines_and_folders_of_notes_for_texts(tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "note.txt").write_text("bees\nwasps\n")
+    for named, ids in ((tmp_path / "note.txt", [None, None]), (tmp_path, ["note.txt"])):
+        lines = json_lines(ggrank("embed", "--file", named, "--model", tiny))
+        assert [(line["index"], line["id"], "text" in line) for line in lines] == [
+            (index, id, False) for index, id in enumerate(ids)
+        ]
+
+
+@pytest.mark.parametrize(
+    "stdin", ["bees hum\nwasps {sting}\n", '{"text": "bees hum"}\n{"text": "wasps {sting}"}\n']
+)
+def test_a_job_takes_stdin_for_what_its_first_line_is(stdin: str, tmp_path: Path, tiny: Path) -> None:
+    for output in (tmp_path / "out.jsonl", tmp_path / "out"):
+        options = ("--model", tiny, "--output", output, "--output-format", "jsonl")
+        code, stdout, stderr = piped(stdin, "embed", *options)
+        assert (code, stderr) == (0, "")
+        assert json.loads(stdout)["bad_rows"] == 0
+    for written in (tmp_path / "out.jsonl", tmp_path / "out" / "part-00000.jsonl"):
+        assert [row["text"] for row in read_jsonl(written)] == ["bees hum", "wasps {sting}"]
+
+
+def test_score_asks_what_stdin_is_where_it_is_no_json(tmp_path: Path) -> None:
+    pairs = "query,document\nwho hums?,Bees hum.\n"
+    code, stdout, stderr = piped(pairs, "score", "--output", tmp_path / "out.jsonl")
+    assert (code, stdout, len(stderr.splitlines())) == (1, "", 1)
+    assert "begins with 'query,document'" in stderr
+    assert "--format csv" in stderr
+    assert not list(tmp_path.iterdir())
+    assert piped(pairs, "score", "--format", "csv")[0] == 0
 
 
 def test_a_terminal_shows_rows_speed_and_the_summary(tmp_path: Path, tiny: Path) -> None:

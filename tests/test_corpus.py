@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import tiny_models
 from corpus_jobs import read_jsonl, text, write_jsonl
 from ggrank import InputError, Llama, LlamaParams, ModelModeError
 from ggrank.corpus import EmbedStep, Job, Progress, ScoreStep, Summary, VectorForm, find_sources, run
+from ggrank.corpus.rows import RowReader
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -327,10 +328,42 @@ def test_a_file_is_not_read_and_written_at_once(tmp_path: Path) -> None:
         find_sources([str(source)], output=source)
 
 
-def test_an_open_quote_is_an_error_and_no_endless_row(tmp_path: Path, tiny: LlamaParams) -> None:
-    (tmp_path / "rows.csv").write_text('id,text\n1,"never closed\n' + "2,b\n" * 10)
+@given(text=st.text('a,"\n', max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_a_csv_that_is_cut_within_quotes_is_told_from_a_whole_one(
+    text: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As `csv` tells it in its strict mode, which also refuses other things and so is not for us."""
+    path = tmp_path_factory.mktemp("cut") / "rows.csv"
+    path.write_text(f"a\n{text}")
+    is_cut = False
+    try:
+        list(csv.reader(path.read_text().splitlines(keepends=True), strict=True))
+    except csv.Error as error:
+        is_cut = True
+        assume("unexpected end of data" in str(error))
+    problems = [row.problem for row in RowReader(find_sources([str(path)]), ["a"])]
+    found = ["never closed" in problem for problem in problems]
+    assert (any(found[:-1]), any(found)) == (False, is_cut)
+
+
+def test_an_open_quote_is_a_bad_row_that_names_its_lines(tmp_path: Path, tiny: LlamaParams) -> None:
+    (tmp_path / "rows.csv").write_text('id,text\n0,good\n1,"never closed\n' + "2,b\n" * 10)
     summary = embed(tmp_path / "rows.csv", tmp_path / "out.jsonl", tiny)
-    assert summary.rows == 1  # one field up to the end of the file, as CSV means it
+    assert (summary.rows, summary.bad_rows) == (1, 1)
+    bad = read_jsonl(tmp_path / "out.jsonl.bad.jsonl")
+    assert (bad[0]["line"], "up to line 13, the last" in bad[0]["reason"]) == (3, True)
+    (tmp_path / "rows.csv").write_text('id,"text\n1,a\n')
+    with pytest.raises(InputError, match=r"rows\.csv:1: .* never closed"):
+        embed(tmp_path / "rows.csv", tmp_path / "header.jsonl", tiny)
+
+
+def test_folders_are_made_for_parts_and_not_for_a_file(tmp_path: Path, tiny: LlamaParams) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    assert embed(source, tmp_path / "new" / "deep" / "parts", tiny).rows == 50
+    with pytest.raises(InputError, match=r"the folder .*none does not exist; make it first"):
+        embed(source, tmp_path / "none" / "out.jsonl", tiny)
+    assert not (tmp_path / "none").exists()
 
 
 # -- odd rows

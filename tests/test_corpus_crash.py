@@ -16,7 +16,7 @@ import pytest
 
 import tiny_models
 from command_line import ENVIRONMENT, ggrank
-from corpus_jobs import contents, n_parts, start, text, wait_for_parts, write_jsonl
+from corpus_jobs import contents, go_on, n_parts, start_stopping, text, wait_for_parts, write_jsonl
 from ggrank import InputError, LlamaParams
 from ggrank.corpus import EmbedStep, Job, find_sources, run
 
@@ -70,9 +70,9 @@ def test_killed_again_and_again_at_random_moments_it_gives_the_same_bytes(
     output = tmp_path / "out"
     moments = random.Random(6)
     for _ in range(3):
-        done = n_parts(output)
-        child = start(*arguments(tiny, rows, output))
-        wait_for_parts(child, output, done + moments.randint(1, 2))
+        enough = n_parts(output) + moments.randint(1, 2)
+        child = start_stopping(output, enough + 1, *arguments(tiny, rows, output))
+        wait_for_parts(child, output, enough)
         child.kill()
         child.communicate()
     assert 3 <= n_parts(output) < N_ROWS / PART_ROWS, "it was killed in the middle"
@@ -129,10 +129,10 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(
     tmp_path: Path, tiny: Path, rows: Path, undisturbed: Path
 ) -> None:
     output = tmp_path / "out"
-    child = start(*arguments(tiny, rows, output, "--workers", "2"))
+    child = start_stopping(output, 5, *arguments(tiny, rows, output, "--workers", "2"))
     wait_for_parts(child, output, 2)
     child.send_signal(signal.SIGINT)
-    out, errors = child.communicate(timeout=1200)
+    out, errors = go_on(child)
     assert (child.returncode, out) == (130, b"")
     assert errors.strip() == b"Stopped. What is done is kept; the same command goes on."
     assert 2 <= n_parts(output) < N_ROWS / PART_ROWS
@@ -152,8 +152,8 @@ def test_a_full_disk_is_one_clear_error_leaves_no_half_part_and_the_job_goes_on(
 ) -> None:
     resource = pytest.importorskip("resource")
     output = tmp_path / "out"
-    sizes = sorted(path.stat().st_size for path in (undisturbed / "out").glob("part-*"))
-    limit = sizes[-2]  # bytes of a file: enough for all parts but the largest
+    # Bytes of a file: enough for all parts but the largest.
+    limit = max(path.stat().st_size for path in (undisturbed / "out").glob("part-*")) - 1
     child = subprocess.run(
         [sys.executable, "-m", "ggrank", *map(str, arguments(tiny, rows, output))],
         env={**ENVIRONMENT, "GGRANK_CACHE_DIR": os.environ["GGRANK_CACHE_DIR"]},
@@ -193,7 +193,7 @@ def test_a_line_of_the_log_that_was_cut_off_does_not_count(
 def stopped(tmp_path: Path, tiny: Path, rows: Path) -> list[str | Path]:
     """A job that was killed after a part or two, and the command that goes on with it."""
     command = arguments(tiny, rows, tmp_path / "out")
-    child = start(*command)
+    child = start_stopping(tmp_path / "out", 2, *command)
     wait_for_parts(child, tmp_path / "out", 1)
     child.kill()
     child.communicate()
@@ -264,14 +264,12 @@ def test_a_part_that_was_damaged_or_removed_is_noticed(tmp_path: Path, tiny: Pat
 
 def test_one_process_at_a_time_works_on_a_job(tmp_path: Path, tiny: Path, rows: Path) -> None:
     command = arguments(tiny, rows, tmp_path / "out")
-    child = start(*command)
+    child = start_stopping(tmp_path / "out", 1, *command)
     wait_for_parts(child, tmp_path / "out", 1)
-    child.send_signal(signal.SIGSTOP)
     try:
         assert "another process works on this job" in ggrank(*command).stderr
     finally:
-        child.send_signal(signal.SIGCONT)
-        child.communicate()
+        go_on(child)
     assert child.returncode == 0
 
 
@@ -306,17 +304,21 @@ def test_what_a_job_has_made_is_not_overwritten_by_another_one(tmp_path: Path, t
     assert (tmp_path / name).read_bytes() == before
 
 
+def children_of(number: int) -> Path:
+    return Path(f"/proc/{number}/task/{number}/children")
+
+
 def test_a_worker_that_is_killed_is_one_clear_error(tmp_path: Path, tiny: Path, rows: Path) -> None:
-    children = Path("/proc")
-    if not children.is_dir():
+    if not children_of(os.getpid()).exists():
         pytest.skip("finds the workers in /proc")
-    child = start(*arguments(tiny, rows, tmp_path / "out", "--workers", "2"))
+    command = arguments(tiny, rows, tmp_path / "out", "--workers", "2")
+    child = start_stopping(tmp_path / "out", 2, *command)
     wait_for_parts(child, tmp_path / "out", 1)
-    found = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    found = children_of(child.pid).read_text().split()
     commands = {number: Path(f"/proc/{number}/cmdline").read_bytes() for number in found}
     worker = next(number for number, command in commands.items() if b"spawn_main" in command)
     os.kill(int(worker), signal.SIGKILL)
-    _, errors = child.communicate(timeout=1200)
+    _, errors = go_on(child)
     assert child.returncode == 1
     assert b"a worker process ended by itself" in errors
     assert ggrank(*arguments(tiny, rows, tmp_path / "out")).exit_code == 0

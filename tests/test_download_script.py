@@ -47,7 +47,7 @@ def script(request: pytest.FixtureRequest, tmp_path: Path) -> Script:
             own |= {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0"}
         command, env = [request.param, str(SCRIPT), *arguments], {**os.environ, **own, **more}
         return subprocess.run(
-            command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+            command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
         )
 
     return run

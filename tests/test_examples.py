@@ -23,7 +23,7 @@ def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def example(name: str, *args: str | Path) -> str:
     done = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py", *args], capture_output=True, encoding="utf-8", timeout=120
+        [sys.executable, EXAMPLES / f"{name}.py", *args], capture_output=True, encoding="utf-8", timeout=600
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

@@ -20,6 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from command_line import ENVIRONMENT
+from corpus_jobs import go_on
 from ggrank import Index, Llama
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
@@ -47,6 +48,35 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, text in enumerate(TEXTS[1470:]):
         (folder / f"{i:02}.txt").write_text(text)
     return folder
+
+
+STOPPING = """
+    import os, signal, sys
+    from ggrank.cli import main
+    at = int(sys.argv.pop(1))
+    fsync, calls = os.fsync, 0
+    def stopping_fsync(number):
+        global calls
+        calls += 1
+        if calls == at: os.kill(os.getpid(), signal.SIGSTOP)
+        fsync(number)
+    os.fsync = stopping_fsync
+    main()
+"""
+
+
+def updating(documents: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """An update of twelve batches that stops, as SIGSTOP does, in the fourth: however fast it is, and however
+    slow who looks on, it is never done before it is killed.
+    """
+    return child("-c", textwrap.dedent(STOPPING), "4", "index", documents, "--index", folder)
+
+
+def wait_for_more(update: subprocess.Popen[bytes], folder: Path, seen: int) -> int:
+    """How many are stored, once there are more than were seen, or nothing more comes."""
+    while (found := n_stored(folder)) <= seen and update.poll() is None:
+        time.sleep(0.002)
+    return found
 
 
 def child(*args: str | Path) -> subprocess.Popen[bytes]:
@@ -95,11 +125,8 @@ def test_an_index_that_was_killed_again_and_again_becomes_the_same_as_an_undistu
     folder = tmp_path / "killed"
     seen = 0
     for _ in range(2):
-        update = child("-m", "ggrank", "index", documents, "--index", folder)
-        deadline = time.monotonic() + 60
-        while n_stored(folder) <= seen and update.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-        seen = n_stored(folder)
+        update = updating(documents, folder)
+        seen = wait_for_more(update, folder, seen)
         update.kill()
         update.wait()
         assert n_stored(folder) >= seen > 0
@@ -147,7 +174,7 @@ def test_killed_between_the_vectors_and_their_commit_only_that_batch_is_missing(
     for i, text in enumerate(TEXTS[:30]):
         (documents / f"{i:02}.txt").write_text(text)
     update = child("-c", textwrap.dedent(KILLED_AT_A_SYNC), tmp_path / "index", documents, str(at), when)
-    output, _ = update.communicate(timeout=60)
+    output, _ = update.communicate()
     assert update.returncode == -signal.SIGKILL
     acknowledged = int(output.split()[-1])
     assert acknowledged == n_stored(tmp_path / "index") == 8 * (at - 1)
@@ -184,12 +211,10 @@ def test_an_index_whose_making_was_cut_off_opens_whatever_of_it_reached_the_file
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     tmp_path: Path, documents: Path, embedder: Llama, expected: dict[str, NDArray[np.float32]]
 ) -> None:
-    update = child("-m", "ggrank", "index", documents, "--index", tmp_path / "index")
-    deadline = time.monotonic() + 60
-    while n_stored(tmp_path / "index") == 0 and time.monotonic() < deadline:
-        time.sleep(0.002)
+    update = updating(documents, tmp_path / "index")
+    wait_for_more(update, tmp_path / "index", 0)
     update.send_signal(signal.SIGINT)
-    _, errors = update.communicate(timeout=60)
+    _, errors = go_on(update)
     assert update.returncode == 130
     assert b"What is done is kept; the same command goes on." in errors
     assert b"Traceback" not in errors

@@ -431,7 +431,7 @@ def test_use_after_a_fork_is_a_clear_error(embedder: Llama) -> None:
     receiver, sender = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=_use_in_child, args=(embedder, sender))
     child.start()
-    assert (receiver.poll(60) and "before a fork" in (message := receiver.recv())) or "fork" in message
+    assert (receiver.poll(600) and "before a fork" in (message := receiver.recv())) or "fork" in message
     child.join()
     assert child.exitcode == 0
     assert embedder.embed("a").shape == (384,)

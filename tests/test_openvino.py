@@ -62,7 +62,7 @@ def test_nothing_is_sent_or_written_home_when_openvino_is_imported(tmp_path: Pat
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     path = str(bundled_path(presets()[EMBEDDER]))
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, path], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", LOAD, path], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.stdout == "[] False True\n", done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -160,6 +160,33 @@ def test_a_graph_on_the_disk_that_is_damaged_is_made_anew(
         for blob in tmp_path.glob("openvino/*.blob"):
             blob.write_bytes(damage(blob.read_bytes()))
     np.testing.assert_array_equal(logits, [logits[0]] * 3)
+
+
+def test_a_folder_for_graphs_that_cannot_be_written_is_no_reason_to_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GGRANK_CACHE_DIR", str(tmp_path))
+    (tmp_path / "openvino").write_text("in the way")
+    with Llama.load(tiny_models.write("bert-reranker", tmp_path), engine="openvino") as llama:
+        assert llama.engine == "openvino"
+
+
+def test_other_weights_in_the_same_place_of_the_same_size_and_time_have_a_graph_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GGRANK_CACHE_DIR", str(tmp_path))
+    path = tiny_models.write("bert-reranker", tmp_path)
+    with Llama.load(path, engine="openvino") as llama:
+        before, time = llama.rerank("river", ["a river", "a stone"]), path.stat().st_mtime_ns
+    data = bytearray(path.read_bytes())
+    data[-4000:] = np.negative(np.frombuffer(data[-4000:], np.float32)).tobytes()
+    path.write_bytes(data)
+    os.utime(path, ns=(time, time))
+    with Llama.load(path, engine="openvino") as llama:
+        after = llama.rerank("river", ["a river", "a stone"])
+    with Llama.load(path, engine="llama.cpp") as llama:
+        np.testing.assert_allclose(llama.rerank("river", ["a river", "a stone"]), after, atol=0.01)
+    assert not np.allclose(before, after, atol=0.01)
 
 
 def test_threads_get_what_one_gets(reranker: Llama) -> None:

@@ -44,7 +44,7 @@ from ggrank.remote.dialects import EMBED, RERANK
 from ggrank.server import ServerSettings
 from ggrank.server.service import Service
 from remote_server import Answer, Told, remote_server
-from serving import EMBEDDER, RERANKER, running
+from serving import EMBEDDER, RERANKER, running, wait_until
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "remote.md"
 SECRET = "hf_" + "s3cr3T" * 5
@@ -270,6 +270,21 @@ def test_a_server_that_says_nothing_of_itself_is_a_clear_error(server: Told, inf
         RemoteReranker(server.url).rerank("q", ["a"])
 
 
+@pytest.mark.parametrize("path", ["/rerank", "/v2/rerank/", "/v1/embeddings"])
+@pytest.mark.parametrize("dialect", ["auto", "tei"])
+def test_an_address_that_ends_in_a_request_s_path_is_told_with_the_right_one(
+    ours: str, path: str, dialect: Any
+) -> None:
+    right = ours.rstrip("/")
+    for call in (
+        lambda url: RemoteReranker(url, api_key=SECRET, dialect=dialect).rerank("q", ["a"]),
+        lambda url: RemoteEmbedder(url, api_key=SECRET, dialect=dialect).embed("a"),
+    ):
+        with pytest.raises(RemoteError, match=f"base_url ends in {path.rstrip('/')}, .* give {right}$"):
+            call(right + path)
+        assert len(call(right)) > 0
+
+
 def test_an_openai_server_is_enough_to_embed_and_not_to_rerank(server: Told) -> None:
     server.on("/v1/models", Answer({"object": "list", "data": [{"id": "m", "owned_by": "me"}]}))
     with pytest.raises(RemoteError, match="dialect='jina'"):
@@ -481,6 +496,7 @@ def test_a_server_that_computes_for_ever_is_left(server: Told) -> None:
     try:
         with pytest.raises(RemoteError, match=r"said nothing for 0.2 s.*read_timeout"):
             reranker(server, read_timeout=0.2).rerank("q", ["1", "2"])
+        wait_until(lambda: len(server.seen) > 0)  # the server may be the slower one
         assert len(server.seen) == 1
     finally:
         never.set()

@@ -88,7 +88,8 @@ def test_many_callers_at_once_get_the_scores_that_each_would_get_alone(
 
         flaky.may_run.clear()  # so that all of them wait together
         found = [pool.submit(ask, question) for question in asked]
-        wait_until(lambda: service.n_requests == 10)
+        worker = service.llamas()[RERANKER].worker
+        wait_until(lambda: len(worker._jobs) == 10)
         flaky.may_run.set()
         for together, expected in zip(found, alone, strict=True):
             np.testing.assert_allclose(together.result(), expected, rtol=0, atol=most)
@@ -139,6 +140,39 @@ def test_bad_input_is_400_or_422_and_names_the_field(client: httpx.Client, body:
         answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code in (400, 422), (path, answer.text)
         assert field in answer.text
+        assert not re.search(r"Input should|Field required|should have", answer.text), "pydantic's words"
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank", "/v1/reranking"])
+def test_all_fields_that_are_missing_are_named(client: httpx.Client, path: str) -> None:
+    assert "query and documents are missing; send them" in client.post(path, json={"top_n": 0}).text
+    assert "documents: missing; send it" in client.post(path, json={"query": QUERY}).text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"query": 1}, "query: must be a string, found 1;"),
+        ({"documents": []}, "documents: must be a list of 1 or more, found an empty list;"),
+        ({"documents": ["b", {}]}, "documents.1: must be a string or an object with fields, found an empty"),
+        ({"top_n": "3"}, "top_n: must be a whole number, found a string;"),
+        ({"top_n": 0, "query": 1}, "top_n: must be at least 1, found 0 (and 1 more);"),
+        ({"raw_scores": SECRET}, "raw_scores: must be true or false, found a string;"),
+        ({"texts": [1, SECRET], "truncation_direction": SECRET}, "texts.0: must be a string, found 1 (and"),
+        (
+            {"texts": ["a"], "truncation_direction": SECRET},
+            "must be 'right' or 'Right', found something else",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_by_what_was_expected_and_found_without_its_text(
+    client: httpx.Client, wrong: dict[str, object], told: str
+) -> None:
+    answer = client.post("/rerank", json={"query": QUERY, "documents": DOCUMENTS, **wrong})
+    assert answer.status_code in (400, 422)
+    assert told in answer.text
+    assert "/docs describes every field" in answer.text
+    assert SECRET not in answer.text
 
 
 def test_a_body_of_another_content_type_is_bad_input(client: httpx.Client) -> None:
@@ -203,9 +237,29 @@ def test_more_tokens_than_the_limit_are_413_with_the_limit(client: httpx.Client)
 
 
 def test_a_path_that_is_not_there_and_a_wrong_method_are_told(client: httpx.Client) -> None:
-    assert client.get("/nothing").status_code == 404
+    unknown = client.get("/v1/nothing")
+    assert unknown.status_code == 404
+    assert unknown.json()["error"]["message"] == "there is nothing at /v1/nothing; /docs lists what there is"
+    assert unknown.json()["error"]["code"] is None, "no model was asked for"
     answer = client.get("/v2/rerank")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert "/v2/rerank takes POST, found GET; /docs shows how" in answer.text
+
+
+def test_a_text_that_is_too_long_is_told_to_who_asks_and_to_who_runs_the_server(client: httpx.Client) -> None:
+    long = "mountain " * 600
+    for path, body in (
+        ("/rerank", {"query": QUERY, "documents": [long]}),
+        ("/rerank", {"query": long, "documents": DOCUMENTS}),
+        ("/v1/embeddings", {"input": long}),
+    ):
+        answer = client.post(path, json={**body, "truncate": False})
+        told = answer.json()["error"]["message"]
+        assert (answer.status_code, "has 600 tokens" in told) == (400, True), told
+        assert 'send "truncate": true' in told
+        assert "start the server with a larger --n-ctx" in told
+        assert "load the model" not in told, "no caller can"
+        assert client.post(path, json={**body, "truncate": True}).status_code == 200
 
 
 def test_an_unknown_model_name_means_the_default_and_the_answer_says_which(client: httpx.Client) -> None:
@@ -222,11 +276,17 @@ def test_metrics_tell_of_requests_tokens_and_micro_batches(client: httpx.Client)
     ]
     client.post("/rerank", json={"query": QUERY})
     client.get("/nothing")
-    after = numbers(client)
 
     def rise(*key: str) -> float:
         return after[key] - before.get(key, 0.0)
 
+    def rise_now(name: str) -> float:
+        return numbers(client)[name, RERANKER] - before.get((name, RERANKER), 0.0)
+
+    # The worker counts a micro-batch when it has given the results away.
+    wait_until(lambda: rise_now("ggrank_sequences_total") >= len(DOCUMENTS))
+    wait_until(lambda: rise_now("ggrank_micro_batch_requests_count") >= 1)
+    after = numbers(client)
     assert rise("ggrank_requests_total", "POST", "/rerank", "200") == 1
     assert rise("ggrank_requests_total", "POST", "/rerank", "400") == 1
     assert rise("ggrank_requests_total", "GET", "unknown", "404") == 1
@@ -321,13 +381,14 @@ def test_a_caller_that_goes_away_stops_costing(settings: ServerSettings) -> None
         assert numbers(client)[("ggrank_requests_total", "POST", "/rerank", "499")] == 1
 
 
-def test_a_request_that_takes_longer_than_it_may_is_503() -> None:
+def test_a_request_that_takes_longer_than_it_may_is_503(settings: ServerSettings) -> None:
     service, engine = flaky_service(ServerSettings(timeout=0.2))
-    with running(service) as client:
+    with running(service, settings) as client:  # its body may take longer
         engine.may_run.clear()
         answer = client.post("/rerank", json={"query": QUERY, "documents": DOCUMENTS})
         engine.may_run.set()
         assert (answer.status_code, "0.2 s" in answer.text) == (503, True)
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
 
 
 def test_a_body_that_does_not_come_is_408() -> None:

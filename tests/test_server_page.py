@@ -383,6 +383,9 @@ def test_a_server_with_a_key_gets_it_from_a_field_and_only_memory_keeps_it(conte
     settings = ServerSettings(api_key="open sesame")
     with running(service_of(EMBEDDER, RERANKER), settings) as client:
         page = opened(context, str(client.base_url))
+        expect(page.get_by_label("API key")).to_be_focused()
+        expect(page.get_by_text("This server asks for an API key")).to_be_visible()
+        expect(page.get_by_role("alert"), "nothing is wrong yet").to_have_count(0)
         for key in ("friend", "open sesame"):
             page.get_by_label("API key").fill(key)
             page.keyboard.press("Enter")
@@ -393,6 +396,8 @@ def test_a_server_with_a_key_gets_it_from_a_field_and_only_memory_keeps_it(conte
         assert "sesame" not in page.evaluate("document.documentElement.outerHTML + location.href")
         page.reload()
         expect(page.get_by_label("API key")).to_be_focused()
+        page.get_by_role("link", name="API").click()
+        expect(page.get_by_role("button", name="Authorize")).to_be_visible()
 
 
 def test_too_much_is_told_in_the_words_of_the_server(context: BrowserContext) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,24 @@ BODY = {"query": "fruit", "documents": ["a car", "an apple"]}
 SECRET = "xyzzy-the-secret-words"
 
 
+def at_work(
+    pool: ThreadPoolExecutor, address: str, *, n_documents: int = 100, n_words: int = 200
+) -> Future[httpx.Response]:
+    """A request that the server computes now; a longer one where it was done before anybody looked."""
+    while True:
+        documents = [f"{i} " + "word " * (n_words - i % 100) for i in range(n_documents)]
+        body = {"query": "fruit", "documents": documents}
+        answer = pool.submit(httpx.post, f"{address}/rerank", json=body, timeout=LONG)
+        wait_until(lambda: answer.done() or "ggrank_queue_requests 1.0" in metrics(address))  # noqa: B023
+        if not answer.done():
+            return answer
+        n_documents = min(2 * n_documents, 2000)
+
+
+def metrics(address: str) -> str:
+    return httpx.get(f"{address}/metrics", timeout=LONG).text
+
+
 def test_it_says_where_it_listens_with_which_models_and_is_ready_then() -> None:
     with process() as (_, line):
         assert line.endswith(f"with {EMBEDDER}, {RERANKER}")
@@ -34,10 +53,7 @@ def test_it_says_where_it_listens_with_which_models_and_is_ready_then() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_end_it_answers_what_is_in_and_exits_with_0(number: signal.Signals) -> None:
     with process() as (child, line), ThreadPoolExecutor(1) as pool:
-        address = address_in(line)
-        body = {"query": "fruit", "documents": [f"{i} " + "word " * (i % 200) for i in range(100)]}
-        answer = pool.submit(httpx.post, f"{address}/rerank", json=body, timeout=LONG)
-        wait_until(lambda: "ggrank_queue_requests 1.0" in httpx.get(f"{address}/metrics", timeout=LONG).text)
+        answer = at_work(pool, address_in(line))
         child.send_signal(number)
         assert answer.result().status_code == 200
         assert child.wait(LONG) == 0
@@ -45,10 +61,7 @@ def test_told_to_end_it_answers_what_is_in_and_exits_with_0(number: signal.Signa
 
 def test_a_second_ctrl_c_drops_what_is_in_and_ends_at_once() -> None:
     with process() as (child, line), ThreadPoolExecutor(1) as pool:
-        address = address_in(line)
-        body = {"query": "fruit", "documents": [f"{i} " + "word " * 400 for i in range(600)]}
-        pool.submit(httpx.post, f"{address}/rerank", json=body, timeout=LONG)
-        wait_until(lambda: "ggrank_queue_requests 1.0" in httpx.get(f"{address}/metrics", timeout=LONG).text)
+        at_work(pool, address_in(line), n_documents=2000, n_words=500)  # for half a minute, or more
         child.send_signal(signal.SIGINT)
         assert child.stderr is not None
         assert any("Stopping once 1 request" in line for line in iter(child.stderr.readline, ""))
@@ -105,6 +118,18 @@ def test_a_model_that_is_not_there_is_one_clear_line() -> None:
     assert "no/such/file.gguf" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("given", "model", "right"), [("embedder", RERANKER, "reranker"), ("reranker", EMBEDDER, "embedder")]
+)
+def test_a_model_of_the_other_kind_is_one_line_that_names_the_right_option(
+    given: str, model: str, right: str
+) -> None:
+    done = failing("--port", "0", f"--{given}", model)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert f"--{given} {model}" in done.stderr
+    assert f"give it as --{right} {model}" in done.stderr
+
+
 def test_a_host_that_others_reach_without_a_key_is_warned_of() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:  # so that it ends at once
         port = str(taken.getsockname()[1])
@@ -129,16 +154,21 @@ def test_help_needs_no_extra() -> None:
 
 
 @pytest.mark.parametrize("way", ["option", "environment", "file"])
-def test_with_a_key_everything_but_health_and_the_page_asks_for_it(way: str, tmp_path: Path) -> None:
+def test_with_a_key_everything_but_health_and_the_pages_asks_for_it(way: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sesame\n")
     args = {"option": ["--api-key", "sesame"], "file": ["--api-key-file", str(tmp_path / "key")]}.get(way, [])
     variables = {"GGRANK_API_KEY": "sesame"} if way == "environment" else {}
     with process(*args, **variables) as (child, line):
         with httpx.Client(base_url=address_in(line), timeout=LONG) as client:
             assert client.get("/health").status_code == 200
-            assert client.get("/").status_code != 401
-            for path in ("/docs", "/openapi.json", "/metrics", "/v1/models", "/nothing", "/docs-assets/x"):
+            # A browser that opens a page sends no key; what the page loads is not secret either.
+            assert client.get("/").status_code == 200
+            for address in ("docs", *re.findall(r'(?:src|href)="([^"]+)"', client.get("/docs").text)):
+                assert client.get(address).status_code == 200, address
+            assert client.get("/openapi.json").json()["security"] == [{"key": []}]
+            for path in ("/metrics", "/v1/models", "/info", "/nothing", "/docs/x", "/docs-assets", "/docsx"):
                 assert client.get(path).status_code == 401, path
+            assert client.get("/docs-assets/%2e%2e/metrics").status_code == 404
             for key in ("Bearer", "Bearer sesam", "Bearer sesame1", "sesame", "Basic sesame", "Bearer \xe9"):
                 headers = {"Authorization": key.encode("latin-1")}
                 answer = client.post("/rerank", json=BODY, headers=headers)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from ggrank.measuring import Measured, tune
 from ggrank.records import recall
 from ggrank.tuning import (
     Tuned,
+    choose_engine,
     fastest_quantization,
     forget_tuned,
     recall_tuned,
@@ -77,6 +78,50 @@ def test_a_damaged_record_is_none(path: Path, records: Path, facts: str) -> None
     assert remembered() == []
     forget_tuned()
     assert recall("tuning") == {}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"engine": "onnx"}, {"n_ubatch": "big"}, {"n_threads": -3}, {"n_threads": 512}, {"flash_attn": "no"}],
+    ids=str,
+)
+def test_a_record_of_settings_that_nobody_measured_is_none(
+    path: Path, records: Path, changed: dict[str, object]
+) -> None:
+    keep(path, Tuned(n_ubatch=1024))
+    facts = json.loads(records.read_text())
+    for fact in facts.values():
+        fact["tuned"] |= changed
+    records.write_text(json.dumps(facts))
+    assert recall_tuned(open_gguf(path), PoolingType.RANK) == Tuned()
+
+
+def test_what_was_tuned_on_the_cpu_does_not_keep_a_gpu_from_its_work(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is made up: what llama.cpp sees is patched, and nothing of ggrank's choice."""
+    monkeypatch.setattr("ggrank.engine.library.gpu_names", lambda: ["CUDA (a GPU)"])
+    tuned, file = Tuned(engine="openvino"), open_gguf(path)
+    assert choose_engine("auto", tuned=tuned, file=file, n_gpu_layers=-1) == "llama.cpp"
+    assert choose_engine("auto", tuned=tuned, file=file, n_gpu_layers=0) == "openvino"
+
+
+def test_what_cannot_be_remembered_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    arguments = ["tune", "--model", path, "--engine", "llama.cpp", "--n-threads", "1", "--n-batch", "2048"]
+    monkeypatch.setenv("GGRANK_CACHE_DIR", str(tmp_path / "file"))
+    result = ggrank(*arguments, "--table")
+    assert "cannot be remembered" in result.stderr
+    assert "remembered: " not in result.stdout
+
+
+def test_a_number_of_tokens_that_the_caller_gave_is_remembered_by_either_name(path: Path) -> None:
+    report = tune(LlamaParams(path, engine="llama.cpp", n_threads=1, n_batch=2048, use_extra_bufts=False))
+    with Llama.load(path) as llama:
+        assert llama._model.settings == report.settings
+        assert report.settings.n_ubatch == 2048
 
 
 def test_tuning_tries_the_open_settings_and_remembers_what_it_reports(path: Path) -> None:

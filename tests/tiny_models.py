@@ -40,11 +40,12 @@ def write(kind: str, directory: Path, *, dtype: str = "f32") -> Path:
 
 
 def _quantize(source: Path, target: Path, file_type: int) -> None:
-    import llama_cpp
+    from ggrank.engine.library import api, start_backend
 
-    params = llama_cpp.llama_model_quantize_default_params()
+    start_backend()  # llama.cpp's log goes to ours: llama-cpp-python's cannot read a word that is cut off
+    params = api.llama_model_quantize_default_params()
     params.ftype = file_type
     params.nthread = 1
-    status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), params)
+    status = api.llama_model_quantize(str(source).encode(), str(target).encode(), params)
     if status != 0:
         raise RuntimeError(f"llama.cpp could not quantize {source.name} to file type {file_type}")

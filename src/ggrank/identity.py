@@ -23,15 +23,21 @@ _NEUTRAL = ("n_ctx", "n_threads", "use_mmap")
 def identity(model: LoadedModel) -> bytes:
     """The same bytes for models whose results may stand for each other's.
 
-    The file is known by its sha256, which is taken once and remembered with its size and time of change. The
-    CPU counts too, since its kernels differ in the last bits.
+    The file is known by its sha256, which is taken once and remembered with its size and times of change.
+    The CPU counts too, since its kernels differ in the last bits.
     """
     settings = {name: value for name, value in asdict(model.settings).items() if name not in _NEUTRAL}
     engine = model.engine
     facts = {
         "model": check(model.file.path, Expected()),
-        "engine": (engine.name, library_key() if engine.name == "llama.cpp" else version(engine.name)),
+        "engine": (engine.name, library_key() if engine.name == "llama.cpp" else _openvino_key()),
         "device": (engine.device, cpu_key()),
         "settings": settings,
     }
     return json.dumps(facts, sort_keys=True).encode()
+
+
+def _openvino_key() -> str:
+    from ggrank.engine.openvino.graph import VERSION
+
+    return f"{version('openvino')}, graph {VERSION}"

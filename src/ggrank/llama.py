@@ -25,13 +25,13 @@ from ggrank.errors import ModelModeError
 from ggrank.heads import logit_column, own_scale, pair_format, text_frame
 from ggrank.identity import identity
 from ggrank.inputs import (
+    Distinct,
     check_pairs,
     check_text,
     check_texts,
     check_threshold,
     check_top_n,
     check_truncate,
-    distinct,
     windows,
 )
 from ggrank.loading import LoadedModel, load_model
@@ -430,9 +430,9 @@ class Llama:
                 f"{self.model_path.name} is loaded without pooling, so a text has a vector for each token: "
                 "call embed_tokens(), or load it with another pooling_type"
             )
-        results = _Results([np.empty((0, self.n_embd), dtype=np.float32)])
+        results, seen = _Results([np.empty((0, self.n_embd), dtype=np.float32)]), Distinct()
         for window in windows(texts, WINDOW):
-            firsts, places = distinct(window)
+            firsts, places = seen.add(window)
             start = len(results.truncated)
             sequences = [self._sequence(prefix + window[i], f"text {start + i}", truncate) for i in firsts]
             results.add(self._run(sequences), [sequence.truncated for sequence in sequences], places)
@@ -446,9 +446,9 @@ class Llama:
         self._require(Mode.RERANK)
         check_truncate(truncate, allow_chunk=True)
         query_part = lru_cache(maxsize=1)(partial(self._builder.query_part, truncate=truncate))
-        results = _Results([np.empty(0, dtype=np.float32)])
+        results, seen = _Results([np.empty(0, dtype=np.float32)]), Distinct()
         for window in windows(pairs, WINDOW):
-            firsts, places = distinct(window)
+            firsts, places = seen.add(window)
             start = len(results.truncated)
             chunks = []
             for i in firsts:
@@ -456,8 +456,9 @@ class Llama:
                 chunks.append(self._builder.pairs(query, window[i][1], name=name, truncate=truncate))
             sequences = list(chain.from_iterable(chunks))
             logits = self._run(sequences)[:, self._column]
-            best = np.maximum.reduceat(logits, np.cumsum([0, *map(len, chunks[:-1])]))
-            results.add(best, [chunk[0].truncated for chunk in chunks], places)
+            if chunks:  # There are none where all were seen before.
+                logits = np.maximum.reduceat(logits, np.cumsum([0, *map(len, chunks[:-1])]))
+            results.add(logits, [chunk[0].truncated for chunk in chunks], places)
             results.n_tokens += _n_tokens(sequences)
         return results
 
@@ -509,15 +510,21 @@ class _Results:
     parts: list[NDArray[np.float32]]
     truncated: list[bool] = field(default_factory=list)
     n_tokens: int = 0
+    _cut: list[bool] = field(default_factory=list)
+    _places: list[NDArray[np.int64]] = field(default_factory=list)
 
-    def add(self, values: NDArray[np.float32], truncated: list[bool], places: list[int]) -> None:
-        """Takes the values of different texts or pairs, and each one's place among them."""
-        self.parts.append(values[places])
-        self.truncated += [truncated[place] for place in places]
+    def add(self, values: NDArray[np.float32], cut: list[bool], places: list[int]) -> None:
+        """Takes the values of what was new in a window, and everything's place among what was ever new."""
+        self.parts.append(values)
+        self._cut += cut
+        self._places.append(np.array(places, np.int64))
+        self.truncated += [self._cut[place] for place in places]
 
     @property
     def values(self) -> NDArray[np.float32]:
-        return np.concatenate(self.parts)
+        found = np.concatenate(self.parts)
+        n = sum(map(len, self._places))
+        return found if n in (0, len(found)) else found[np.concatenate(self._places)]
 
 
 def _n_tokens(sequences: Sequence[TokenSequence]) -> int:

@@ -14,7 +14,7 @@ from ggrank.gguf_file import GgufFile, check_usable, open_gguf
 from ggrank.heads import choose_pooling, warn_of_doubts
 from ggrank.hub import find_model
 from ggrank.params import LlamaParams, resolve_settings
-from ggrank.preflight import prove_file, safe_settings
+from ggrank.preflight import prove_file, safe_settings, warn_once
 from ggrank.tuning import Tuned, recall_tuned
 from ggrank.types import Engine, EngineSettings
 
@@ -72,11 +72,12 @@ def _proved(path: Path, settings: EngineSettings, *, open_engine: bool) -> Engin
     """The settings with which this file computes: llama.cpp's where OpenVINO alone fails, and may be left."""
     try:
         prove_file(path, settings)
-    except (EngineError, ModelFileError):
+    except (EngineError, ModelFileError) as error:
         if settings.engine == "llama.cpp" or not open_engine:
             raise
         settings = replace(settings, engine="llama.cpp")
         prove_file(path, settings)
+        warn_once(f"OpenVINO does not compute {path.name} ({error}); using engine='llama.cpp' instead.")
     return settings
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.engine import why_not_openvino
-from ggrank.errors import EngineError, ModelModeError
+from ggrank.errors import EngineError, ModelFileError, ModelModeError
 from ggrank.hardware import find_processor
 from ggrank.llama import Llama
 from ggrank.loading import LoadedModel, load_model
@@ -62,6 +62,7 @@ class TuningReport:
         settings: with which the model loads from now on.
         gain: the speed of the best found over that of ``default``, both timed again in turns; below
             `LEAST_GAIN` it is taken for noise, and ``default`` stays. 1.0 where nothing was faster at first.
+        is_remembered: False where the cache directory cannot be written: later loads know nothing of it.
     """
 
     model: str
@@ -70,6 +71,7 @@ class TuningReport:
     chosen: str
     settings: EngineSettings
     gain: float
+    is_remembered: bool
 
 
 def tune(params: LlamaParams, *, on_measured: Callable[[Measured], None] = lambda _: None) -> TuningReport:
@@ -93,7 +95,7 @@ class _Search:
         model = self._load(Tuned())
         if model.settings.pooling_type is PoolingType.NONE:
             raise ModelModeError("a model without pooling cannot be tuned; load it with another pooling_type")
-        self._rules = model.settings
+        self._rules = self._settings = model.settings
         self._on_cpu = model.engine.device == "CPU"
         self._file = model.file
         with Llama(model) as llama:
@@ -123,8 +125,13 @@ class _Search:
         """Times one change, and keeps it where it is right and faster."""
         try:
             model = self._load(tuned)
-        except EngineError as error:
-            self._tried.append(self._tell(Measured(changes(tuned), 0.0, f"does not run here: {error}")))
+        except (EngineError, ModelFileError) as error:
+            self._reject(tuned, f"does not run here: {error}")
+            return
+        settings = model.settings
+        if _replaced(tuned, settings):
+            model.engine.close()
+            self._reject(tuned, "does not run here: something else took its place")
             return
         with Llama(model) as llama:
             speed, values = _time(llama, self._texts)
@@ -133,22 +140,26 @@ class _Search:
         rejected = noise or ("not 5 % faster than the best so far" if slower else None)
         self._tried.append(self._tell(Measured(changes(tuned), speed, rejected)))
         if rejected is None:
-            self._best, self._best_speed = tuned, speed
+            self._best, self._best_speed, self._settings = tuned, speed, settings
+
+    def _reject(self, tuned: Tuned, reason: str) -> None:
+        self._tried.append(self._tell(Measured(changes(tuned), 0.0, reason)))
 
     def finish(self) -> TuningReport:
         gain = self._gain()
         if gain < LEAST_GAIN:
-            self._best = Tuned()
+            self._best, self._settings = Tuned(), self._rules
         chosen = changes(self._best)
-        settings = replace(self._rules, **_given(self._best))
         # What the caller asked for is part of what was measured, and so of what is remembered.
         kept = replace(self._best, **self._asked())
-        remember_tuned(self._file, self._rules.pooling_type, kept, gain=gain if chosen != BUILT_IN else 1.0)
+        kept_gain = gain if chosen != BUILT_IN else 1.0
+        is_kept = remember_tuned(self._file, self._rules.pooling_type, kept, gain=kept_gain)
         tried = tuple(self._tried)
-        return TuningReport(self._file.path.name, self._default, tried, chosen, settings, gain)
+        return TuningReport(self._file.path.name, self._default, tried, chosen, self._settings, gain, is_kept)
 
     def _asked(self) -> dict[str, Any]:
         asked = {name: getattr(self._params, name) for name in asdict(Tuned())}
+        asked["n_ubatch"] = asked["n_ubatch"] or self._params.n_batch
         return {name: value for name, value in asked.items() if value not in (None, "auto")}
 
     def _gain(self) -> float:
@@ -165,6 +176,12 @@ class _Search:
     def _tell(self, measured: Measured) -> Measured:
         self._on_measured(measured)
         return measured
+
+
+def _replaced(tuned: Tuned, settings: EngineSettings) -> bool:
+    """Whether loading fell back to something else, which must not be timed in this one's name."""
+    asked = {"engine": tuned.engine, "use_extra_bufts": tuned.use_extra_bufts}
+    return any(value not in (None, getattr(settings, name)) for name, value in asked.items())
 
 
 def _other_engine(engine: EngineName) -> EngineName:

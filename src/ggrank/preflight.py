@@ -77,7 +77,7 @@ def safe_settings(settings: EngineSettings, *, open_engine: bool, open_bufts: bo
         return _without_openvino(settings, verdict, open_engine=open_engine, open_bufts=open_bufts)
     plain = replace(settings, use_extra_bufts=False)
     if open_bufts and settings.use_extra_bufts and build_verdict(plain).ok:
-        _warn_once(
+        warn_once(
             f"this build of llama.cpp is not safe with repacked weights on this CPU (the bundled check "
             f"{verdict.detail}); using use_extra_bufts=False instead, with right results. To mend it: "
             f"{_how_to_mend()}"
@@ -98,13 +98,14 @@ def _without_openvino(
     what = f"OpenVINO does not compute here (the bundled check {verdict.detail})"
     if not open_engine:
         raise EngineError(f"{what}. Use engine='llama.cpp', or try: pip install --force-reinstall openvino")
-    _warn_once(f"{what}; using engine='llama.cpp' instead.")
+    warn_once(f"{what}; using engine='llama.cpp' instead.")
     settings = replace(settings, engine="llama.cpp")
     return safe_settings(settings, open_engine=False, open_bufts=open_bufts)
 
 
 @lru_cache
-def _warn_once(what: str) -> None:
+def warn_once(what: str) -> None:
+    """A `GgrankWarning`, at its first time in this process."""
     warnings.warn(what, GgrankWarning, stacklevel=5)
 
 

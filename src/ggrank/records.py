@@ -25,46 +25,56 @@ def cache_dir() -> Path:
     if chosen := os.environ.get("GGRANK_CACHE_DIR"):
         return Path(chosen)
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ggrank"
+        return _home() / "Library" / "Caches" / "ggrank"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ggrank"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ggrank"
+        return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local") / "ggrank"
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "ggrank"
+
+
+def _home() -> Path:
+    """A user without a home, as containers run them, has a place that cannot be written."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
 
 
 def recall(name: str) -> dict[str, Any]:
     """The facts remembered under ``name``; empty when there are none, or when they are damaged."""
     try:
         facts = json.loads((cache_dir() / f"{name}.json").read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
 
 
-def remember(name: str, facts: dict[str, Any]) -> None:
-    """Adds ``facts`` to those under ``name``; the file is replaced in one step.
+def remember(name: str, facts: dict[str, Any]) -> bool:
+    """Adds ``facts`` to those under ``name``; the file is replaced in one step. False where it cannot be.
 
     Two processes that write at the same moment both leave a whole file; the later one wins.
     """
-    _write(name, {**recall(name), **facts})
+    return _write(name, {**recall(name), **facts})
 
 
-def forget(name: str, keys: Iterable[str]) -> None:
-    """Takes these facts out of those under ``name``."""
+def forget(name: str, keys: Iterable[str]) -> bool:
+    """Takes these facts out of those under ``name``; False where the file cannot be replaced."""
     gone = set(keys)
-    _write(name, {key: fact for key, fact in recall(name).items() if key not in gone})
+    return _write(name, {key: fact for key, fact in recall(name).items() if key not in gone})
 
 
-def _write(name: str, facts: dict[str, Any]) -> None:
+def _write(name: str, facts: dict[str, Any]) -> bool:
     directory = cache_dir()
     text = json.dumps(facts, indent=1, sort_keys=True)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{name}-")
     except OSError:
-        return
+        return False
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         Path(temporary).replace(directory / f"{name}.json")
     except OSError:
         Path(temporary).unlink(missing_ok=True)
+        return False
+    return True

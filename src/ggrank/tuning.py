@@ -13,16 +13,20 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import get_args
 
 from ggrank.engine import why_not_openvino
 from ggrank.errors import EngineError, ModelModeError
 from ggrank.gguf_file import GgufFile
 from ggrank.hardware import find_processor
 from ggrank.preflight import cpu_key, library_key
-from ggrank.records import forget, recall, remember
+from ggrank.records import cache_dir, forget, recall, remember
 from ggrank.types import EngineName, PoolingType
 
 RECORD = "tuning"
+
+_MOST = 131_072
+"""Of the tokens of a micro-batch, as `ggrank.params` has it."""
 
 _VNNI = {"avx_vnni", "avx512_vnni", "amx"}
 
@@ -65,10 +69,12 @@ def recall_tuned(file: GgufFile, pooling: PoolingType) -> Tuned:
     return Tuned() if found is None else found.tuned
 
 
-def remember_tuned(file: GgufFile, pooling: PoolingType, tuned: Tuned, *, gain: float = 1.0) -> None:
-    """Keeps what was measured; an empty `Tuned` says that the rules are best."""
+def remember_tuned(file: GgufFile, pooling: PoolingType, tuned: Tuned, *, gain: float = 1.0) -> bool:
+    """Keeps what was measured, or gives False; an empty `Tuned` says that the rules are best."""
     when = datetime.now().isoformat(" ", "minutes")
-    remember(RECORD, {_key(file.path, pooling.name): {"tuned": asdict(tuned), "gain": gain, "when": when}})
+    return remember(
+        RECORD, {_key(file.path, pooling.name): {"tuned": asdict(tuned), "gain": gain, "when": when}}
+    )
 
 
 def remembered(model: Path | None = None) -> list[Remembered]:
@@ -78,10 +84,15 @@ def remembered(model: Path | None = None) -> list[Remembered]:
 
 
 def forget_tuned(model: Path | None = None) -> int:
-    """Forgets what was measured with one file, or everything, and gives the number of facts."""
+    """Forgets what was measured with one file, or everything, and gives the number of facts.
+
+    Raises:
+        OSError: the record cannot be written.
+    """
     found = {key: _read(key, facts) for key, facts in recall(RECORD).items()}
     gone = [key for key, one in found.items() if model is None or (one and _is_of(model, one.model))]
-    forget(RECORD, gone)
+    if gone and not forget(RECORD, gone):
+        raise OSError(f"{cache_dir()} cannot be written")
     return len(gone)
 
 
@@ -95,11 +106,24 @@ def _read(key: str, facts: object) -> Remembered | None:
         return None
     try:
         path, _, _, pooling, *_ = json.loads(key)
-        tuned = Tuned(**facts["tuned"])
+        tuned = _checked(Tuned(**facts["tuned"]))
         in_use = key == _key(Path(path), pooling)
         return Remembered(Path(path), pooling, tuned, float(facts["gain"]), str(facts["when"]), in_use)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _checked(tuned: Tuned) -> Tuned:
+    """Raises ValueError for what nobody measured: the record is a file that anybody may have changed."""
+    switches, numbers = (tuned.flash_attn, tuned.use_extra_bufts), (tuned.n_ubatch, tuned.n_threads)
+    if (
+        tuned.engine not in (None, *get_args(EngineName))
+        or any(switch not in (None, True, False) for switch in switches)
+        or any(n is not None and (type(n) is not int or not 1 <= n <= _MOST) for n in numbers)
+        or (tuned.n_threads or 1) > (os.cpu_count() or 1)
+    ):
+        raise ValueError(f"no settings: {tuned}")
+    return tuned
 
 
 def _key(path: Path, pooling: str) -> str:
@@ -129,10 +153,11 @@ def choose_engine(asked: str, *, tuned: Tuned, file: GgufFile, n_gpu_layers: int
         return "openvino"
     if not has_openvino():
         return "llama.cpp"
-    if tuned.engine is not None:
-        return tuned.engine
-    pays = why_not_openvino(file) is None and openvino_is_faster_here() and not _has_gpu(n_gpu_layers)
-    return "openvino" if pays else "llama.cpp"
+    pays = tuned.engine == "openvino" if tuned.engine else openvino_is_faster_here()
+    # What was tuned without the GPU does not keep another load from it.
+    return (
+        "openvino" if pays and why_not_openvino(file) is None and not _has_gpu(n_gpu_layers) else "llama.cpp"
+    )
 
 
 def openvino_is_faster_here() -> bool:

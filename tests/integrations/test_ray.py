@@ -34,7 +34,7 @@ import ray.data
 
 import tiny_models
 from command_line import ENVIRONMENT, ggrank
-from corpus_jobs import contents, n_parts, start, text, wait_for_parts, write_jsonl
+from corpus_jobs import contents, go_on, n_parts, start, start_stopping, text, wait_for_parts, write_jsonl
 from ggrank import EngineError, InputError, Llama, LlamaParams
 from ggrank.corpus import EmbedStep, Job, ScoreStep, find_sources, run
 from ggrank.corpus.blocks import BlockReader
@@ -187,10 +187,11 @@ def test_a_job_begun_here_goes_on_in_a_cluster_after_ctrl_c(
     command = ["embed", "--file", rows, "--model", tiny, "--engine", "llama.cpp", "--part-rows", "2"]
     command += ["--output-format", "jsonl", "--output"]
     assert ggrank(*command, tmp_path / "plain").exit_code == 0
-    child = start(*command, tmp_path / "out", "--address", cluster, "--workers", "2")
+    there = ["--address", cluster, "--workers", "2"]
+    child = start_stopping(tmp_path / "out", 20, *command, tmp_path / "out", *there)
     wait_for_parts(child, tmp_path / "out", 2)
     child.send_signal(signal.SIGINT)
-    out, errors = child.communicate(timeout=1200)
+    out, errors = go_on(child)
     assert (child.returncode, out) == (130, b""), errors
     assert errors.strip() == b"Stopped. What is done is kept; the same command goes on."
     assert 2 <= n_parts(tmp_path / "out") < N_ROWS / 2

@@ -18,6 +18,7 @@ import click
 
 from ggrank import __version__
 from ggrank.cli.console import Column, echo, echo_wide_table, echo_wrapped
+from ggrank.errors import GgrankError
 from ggrank.hardware import find_processor
 
 if TYPE_CHECKING:
@@ -105,25 +106,26 @@ def bench(
     outputs = Outputs(save_json, save_markdown, plot)
     outputs.check()
     models = [model for folder in folders for model in models_in(folder)] or bundled_models()
+    quantizations, engines = tuple(dict.fromkeys(quantizations)), tuple(dict.fromkeys(engines))
     wish = Wish(n_threads or default_threads(), quantizations, engines or ENGINES, _find_server(server), only)
     _check(wish, models)
     events: list[Event | Point] = []
     made_with = _made_with(wish, size)
-    interrupted = False
+    stopped: BaseException | None = None
     try:
         made_with["flops"] = measured_peak(wish.n_threads)
         for event in _events(models, wish, size, growth):
             events.append(event)  # noqa: PERF402  # one by one, so that Ctrl-C leaves what there is
-    except KeyboardInterrupt:
-        interrupted = True
+    except (KeyboardInterrupt, GgrankError) as reason:
+        stopped = reason
     report = Report.of(events, made_with)
     if sys.stdout.isatty():
         _echo(parts_of(report))
     else:
         click.echo(to_markdown(report), nl=False)
     save(report, outputs)
-    if interrupted:
-        raise KeyboardInterrupt
+    if stopped is not None:
+        raise stopped
 
 
 def _echo(parts: Sequence[str | Rows]) -> None:
@@ -183,10 +185,10 @@ def _find_server(chosen: str | None) -> str:
     """The program's path; "" where there is none.
 
     Raises:
-        UsageError: the one that was named is not there.
+        UsageError: the one that was named is not there, or does not run here.
     """
     found = shutil.which(chosen or "llama-server")
-    if chosen and not found:
+    if chosen and not (found and _server_version(found)):
         raise click.UsageError(f"{chosen} is no program that can be run; expected llama-server's path")
     return found or ""
 
@@ -227,6 +229,11 @@ def _version(package: str) -> str:
 def _server_version(server: str) -> str:
     if not server:
         return "not here"
-    done = subprocess.run([server, "--version"], capture_output=True, text=True)
+    try:
+        done = subprocess.run(
+            [server, "--version"], capture_output=True, text=True, errors="replace", timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
     lines = (done.stdout + done.stderr).strip().splitlines()
     return next((line for line in lines if line.startswith("version")), lines[-1] if lines else "?")

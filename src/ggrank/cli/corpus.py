@@ -23,7 +23,7 @@ from ggrank.cli.options import Command, ModelChoice
 from ggrank.errors import InputError
 
 if TYPE_CHECKING:
-    from ggrank.corpus import Format, Job, Progress
+    from ggrank.corpus import Format, Job, Progress, Summary
     from ggrank.corpus.sources import Kind
     from ggrank.corpus.steps import Step
     from ggrank.corpus.workers import Compute
@@ -153,9 +153,9 @@ def run_job(
         if sys.stdin is None or sys.stdin.isatty():
             raise click.UsageError("No rows. Name files, folders or patterns, or pipe them in.")
         files = ("-",)
-    sources = find_sources(files, kind=kind, otherwise=otherwise, output=to.path)
     if to.output is not None:
         check_output(to.output)
+    sources = find_sources(files, kind=kind, otherwise=otherwise, output=to.path)
     with to.where() as compute:
         job = Job(
             step,
@@ -167,13 +167,12 @@ def run_job(
             is_strict=to.is_strict,
             compute=compute,
         )
-        if to.output is None:
-            _stream(job)
-        else:
-            _write(job)
+        summary = _stream(job) if to.output is None else _write(job)
+    if summary.bad_rows and not summary.rows:
+        raise InputError("no row could be used; --format says what the files are, if they are something else")
 
 
-def _write(job: Job) -> None:
+def _write(job: Job) -> Summary:
     from ggrank.corpus import run
 
     try:
@@ -186,11 +185,10 @@ def _write(job: Job) -> None:
         rows = "1 row was" if summary.bad_rows == 1 else f"{summary.bad_rows:,} rows were"
         click.echo(f"Warning: {rows} left out: {job.beside('.bad.jsonl')} says which and why", err=True)
     echo_json(asdict(summary))
-    if summary.bad_rows and not summary.rows:
-        raise InputError("no row could be used; --format says what the files are, if they are something else")
+    return summary
 
 
-def _stream(job: Job) -> None:
+def _stream(job: Job) -> Summary:
     from ggrank.corpus import BadRow, stream
 
     def tell(bad: BadRow) -> None:
@@ -201,8 +199,9 @@ def _stream(job: Job) -> None:
         try:
             line = next(lines)
         except StopIteration as end:
-            click.echo(json.dumps(asdict(end.value)), err=True)  # stdout has the rows
-            return
+            summary: Summary = end.value
+            click.echo(json.dumps(asdict(summary)), err=True)  # stdout has the rows
+            return summary
         click.echo(line.encode("utf-8"), nl=False)
 
 

@@ -16,7 +16,7 @@ from ggrank.cli.console import Column, echo_facts, echo_json, echo_table, progre
 from ggrank.cli.corpus import JobChoice, Rows, check_output, column_of, job_options, job_params, run_job
 from ggrank.cli.documents import Document, read_documents
 from ggrank.cli.options import ModelChoice, output_option
-from ggrank.cli.ranking import STEP
+from ggrank.cli.ranking import STEP, cache_fact
 from ggrank.cli.ray import model_or_ray_options
 from ggrank.errors import InputError
 
@@ -49,7 +49,7 @@ FileFormat = Literal["auto", "text", "jsonl", "csv", "parquet"]
     type=click.Choice(["auto", "text", "jsonl", "csv", "parquet"]),
     default="auto",
     show_default=True,
-    help="Of files and stdin; auto goes by the suffix, or by the first line.",
+    help="Of files and stdin; auto goes by the suffix, and for stdin by the first line.",
 )
 @click.option(
     "--text-column",
@@ -108,6 +108,9 @@ def embed(
     ggrank embed --file corpus.jsonl --output corpus.parquet
     ggrank embed --file corpus/ --output vectors/ --dtype int8      again after a stop: goes on
 
+    It is a job wherever --file names rows (.jsonl, .csv, .parquet, a folder of them or a pattern) or --format
+    does, and wherever --output is no .npy. Other files and stdin are a text a line, stdin also JSONL.
+
     Each JSON line of TEXTS holds index (from 0, in the input), id and embedding. Rows of a job keep
     their order and their other columns; embedding and embedding_truncated are new. Bad rows go to
     OUTPUT.bad.jsonl. The last line on stdout sums a job up, as JSON.
@@ -135,21 +138,13 @@ def _is_job(
     has_columns: bool,
 ) -> bool:
     """Whether rows of files are meant, and not a few texts."""
-    from ggrank.corpus.sources import find_sources, kind_of
+    from ggrank.corpus.sources import holds_rows
 
-    if to.was_asked_for or has_columns or file_format in ("csv", "parquet"):
+    if to.was_asked_for or has_columns or file_format in ("jsonl", "csv", "parquet"):
         return True
-    kinds = {kind_of(file) for file in files}
-    if to.output is None:
-        return bool(kinds & {"csv", "parquet"})
-    if not to.output.endswith(".npy"):
+    if to.output is not None and not to.output.endswith(".npy"):
         return not texts or bool(files)
-    if kinds - {None} or file_format == "jsonl":
-        return True
-    try:
-        return any(find_sources([file], otherwise="text")[0].kind != "text" for file in files if file != "-")
-    except InputError:  # such as a folder of text files
-        return False
+    return file_format == "auto" and any(map(holds_rows, files))
 
 
 def _check_job(texts: tuple[str, ...], truncate: Truncate, as_table: bool | None) -> None:
@@ -173,8 +168,12 @@ def _embed_texts(
     as_table: bool | None,
 ) -> None:
     """A few texts, all of them in memory."""
+    from ggrank.corpus.writing import check_place
+
     if output is not None and not output.endswith(".npy"):
         raise click.BadParameter(f"{output} does not end in .npy", param_hint="'--output'")
+    if output is not None:
+        check_place(Path(output))
     documents = read_documents(texts, files, file_format=file_format)  # type: ignore[arg-type]  # a job has others
     with choice.load() as llama:
         form.check(llama.model_path.name, llama.n_embd)
@@ -186,7 +185,8 @@ def _embed_texts(
         elif wants_table(as_table):
             _echo_table(documents, [vector for part in parts for vector in part])
             runs_on = f"runs on {llama.device} ({llama.engine})"
-            echo_facts(llama.model_path.name, runs_on, f"{form.width(llama.n_embd)} numbers a text")
+            numbers = f"{form.width(llama.n_embd)} numbers a text"
+            echo_facts(llama.model_path.name, runs_on, numbers, cache_fact(llama))
         else:
             _echo_json(documents, parts)
 

@@ -210,12 +210,33 @@ def _load(
     failures: list[BaseException],
 ) -> None:
     try:
+        for params in models:
+            _check_kind(params)
         service.load(models)
         names = ", ".join(served.name for served in service.models())
         click.echo(f"ggrank listens on {address} with {names}")
     except BaseException as error:
         failures.append(error)
         server.should_exit = True
+
+
+def _check_kind(params: LlamaParams) -> None:
+    """Raises InputError for a reranker that was given as --embedder, or the other way round."""
+    from ggrank.gguf_file import open_gguf
+    from ggrank.heads import choose_pooling
+    from ggrank.hub import find_model
+    from ggrank.types import PoolingType
+
+    source = find_model(params.model)
+    file = open_gguf(source.path)
+    own = choose_pooling(file, asked=None, preset=source.preset.pooling_type if source.preset else None)
+    if params.pooling_type is not PoolingType.RANK:
+        is_right, given, right, kind = own is not PoolingType.RANK, "embedder", "reranker", "a reranker"
+    else:  # What says nothing of its pooling is told of when it is loaded.
+        is_right = file.has_head or own in (PoolingType.UNSPECIFIED, PoolingType.RANK)
+        given, right, kind = "reranker", "embedder", "an embedding model"
+    if not is_right:
+        raise InputError(f"--{given} {params.model}: it is {kind}; give it as --{right} {params.model}")
 
 
 def _end_well(server: uvicorn.Server, service: Service) -> None:

@@ -37,6 +37,7 @@ def tune(choice: ModelChoice, show: bool, forget: bool, as_table: bool | None) -
     moves scores by more than quantization does is chosen.
     """
     from ggrank.measuring import tune as measure
+    from ggrank.records import cache_dir
 
     if choice.cache is not None:
         raise click.UsageError("tune measures what is computed; a --cache has no use here")
@@ -46,6 +47,12 @@ def tune(choice: ModelChoice, show: bool, forget: bool, as_table: bool | None) -
         _show(_named_file(choice), as_table) if show else _forget(_named_file(choice), as_table)
         return
     report = measure(choice.params(), on_measured=_show_progress)
+    if not report.is_remembered:
+        click.echo(
+            f"Warning: this cannot be remembered, because {cache_dir()} cannot be written; set "
+            "GGRANK_CACHE_DIR to a folder that can",
+            err=True,
+        )
     if wants_table(as_table):
         _echo_table(report)
     else:
@@ -89,7 +96,10 @@ def _told(one: Remembered) -> str:
 def _forget(model: Path | None, as_table: bool | None) -> None:
     from ggrank.tuning import forget_tuned
 
-    n = forget_tuned(model)
+    try:
+        n = forget_tuned(model)
+    except OSError as error:
+        raise click.ClickException(f"nothing is forgotten: {error}") from None
     if wants_table(as_table):
         echo(f"{count(n, 'model')} forgotten")
     else:
@@ -115,7 +125,7 @@ def _echo_table(report: TuningReport) -> None:
     if report.gain != 1:
         kept = ": not enough" if report.chosen == BUILT_IN else ""
         echo(f"timed again in turns, the best was {report.gain:.2f} times as fast as built-in{kept}")
-    echo_wrapped(f"remembered: {report.chosen}")
+    echo_wrapped(f"{'remembered' if report.is_remembered else 'fastest'}: {report.chosen}")
     if quantization := fastest_quantization():
         echo_wrapped(f"the fastest file here: {quantization}")
     echo_facts(report.model, f"engine {report.settings.engine}")

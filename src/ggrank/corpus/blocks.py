@@ -6,7 +6,7 @@ job was stopped: a text's numbers move in their last digits with the texts besid
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,20 +130,23 @@ class BlockReader:
     def _check_first(self, row: Row, name: str) -> None:
         """The first row that can be read must have the columns, and none may have the new ones."""
         if not self._seen_one and row.batch is None:
-            missing = [column for column in self._step.needed if column not in row.values]
+            missing = missing_column(self._step, row.values)
             if missing:
-                raise InputError(f"{name}:{row.line}: {missing_column(missing[0], row.values)}")
+                raise InputError(f"{name}:{row.line}: {missing}")
         self._seen_one = True
         if self._step.column in row.values or f"{self._step.column}_truncated" in row.values:
             raise InputError(f"{name}:{row.line}: {taken_column(self._step.column)}")
 
 
-def missing_column(column: str, there: Any) -> str:
-    """What to say of a column that is not there."""
-    found = ", ".join(map(str, there)) or "none"
+def missing_column(step: Step, there: Collection[str]) -> str:
+    """What to say where a column is not there that a step needs; "" where all are."""
+    missing = [column for column in step.needed if column not in there]
+    if not missing:
+        return ""
+    found = ", ".join(there) or "none"
     return (
-        f"there is no column {column!r}; the columns are: {found}. Name the right one with --text-column, "
-        "or --query-column and --document-column"
+        f"there is no column {missing[0]!r}; the columns are: {found}. Name the right one with "
+        f"{step.column_options}"
     )
 
 

@@ -154,9 +154,9 @@ def check_sources(sources: Sequence[Source], step: Step) -> None:
         names = _names(source, sources)
         if names is None:
             continue
-        missing = [name for name in step.needed if name not in names]
+        missing = missing_column(step, names)
         if missing:
-            raise InputError(f"{source.shown}: {missing_column(missing[0], names)}")
+            raise InputError(f"{source.shown}: {missing}")
         if step.column in names or f"{step.column}_truncated" in names:
             raise InputError(f"{source.shown}: {taken_column(step.column)}")
 

@@ -24,7 +24,7 @@ from ggrank.corpus.rows import Place, RowReader
 from ggrank.corpus.sources import Source, check_unchanged, stamp, with_facts, with_sums
 from ggrank.corpus.steps import Step
 from ggrank.corpus.workers import Compute, Done, compute_here, compute_in_workers, with_threads
-from ggrank.corpus.writing import told, whole, write_json
+from ggrank.corpus.writing import check_place, told, whole, write_json
 from ggrank.errors import InputError
 from ggrank.tuning import default_threads
 
@@ -150,6 +150,8 @@ def run(job: Job, *, on_progress: Callable[[Progress], object] = lambda progress
         GgrankError: whatever loading a model and computing raise.
     """
     started = perf_counter()
+    if job.is_file:
+        check_place(job.output)
     try:
         job.step.settings()  # loads the model: what is wrong with it is told before anything is written
         with job_folder(job.folder):

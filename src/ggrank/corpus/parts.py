@@ -136,7 +136,8 @@ _AWAY = "remove the folder and begin anew"
 
 @contextmanager
 def job_folder(folder: Path) -> Iterator[None]:
-    """Makes the folder where there is none, and holds its lock: nobody else can work on the job meanwhile.
+    """Makes the folder (and those above it) where there is none, and holds its lock: nobody else can work on
+    the job meanwhile.
 
     Raises:
         InputError: something else is there, another process works on it, or it cannot be written.
@@ -150,7 +151,7 @@ def job_folder(folder: Path) -> Iterator[None]:
             raise InputError(
                 f"{folder} has other files in it, and no job's; name another folder for --output"
             )
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         with _locked(folder):
             yield

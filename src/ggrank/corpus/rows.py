@@ -114,6 +114,7 @@ class _Lines:
         self.source, self.start = source, start
         self._file = file
         self.number = self.offset = 0
+        self.ended = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -121,6 +122,7 @@ class _Lines:
     def __next__(self) -> bytes:
         line = self._file.readline(MOST_BYTES)
         if not line:
+            self.ended = True
             raise StopIteration
         if len(line) == MOST_BYTES:
             raise InputError(
@@ -214,6 +216,8 @@ def _read_csv(lines: _Lines) -> Iterator[Row]:
             return
         if fields:
             values, problem = _named(header, fields)
+            if lines.ended:  # `csv` asks for a line behind the last one only within quotes
+                problem = f"a quote is never closed: all up to line {lines.number}, the last, is left out"
             yield lines.row(number, values, before=before, problem=problem)
 
 
@@ -224,6 +228,8 @@ def _header(lines: _Lines) -> tuple[list[str], Iterator[list[str]]]:
     header = next(reader, None) or []
     if not header:
         raise InputError(f"{lines.source.shown}: the first line should name the columns, and is empty")
+    if lines.ended:
+        raise InputError(f"{lines.source.shown}:1: the columns' names have a quote that is never closed")
     if len(set(header)) < len(header):
         twice = next(first for first, second in pairwise(sorted(header)) if first == second)
         raise InputError(

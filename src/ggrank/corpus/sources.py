@@ -1,12 +1,13 @@
 """Which files a job reads, what kind each is, and whether they are still what they were.
 
-Knows names, sizes and sums; reads no row.
+Knows names, sizes and sums; reads no row, and of stdin only whether it begins like JSON.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import glob, has_magic
@@ -78,6 +79,18 @@ def kind_of(name: str) -> Kind | None:
     return next((kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix)), None)
 
 
+def holds_rows(path: str) -> bool:
+    """Whether a path names files of rows: one of a known kind, a folder that has any, or a pattern.
+
+    Example:
+        >>> holds_rows("corpus.jsonl"), holds_rows("data/*"), holds_rows("notes.txt"), holds_rows("-")
+        (True, True, False, False)
+    """
+    if Path(path).is_dir():
+        return any(_below(path))
+    return kind_of(path) is not None or (has_magic(path) and not Path(path).exists())
+
+
 def find_sources(
     paths: Iterable[str],
     *,
@@ -92,7 +105,8 @@ def find_sources(
 
     Args:
         kind: of all of them, whatever their suffix says.
-        otherwise: of files whose suffix says nothing; None for an error. Stdin's is "jsonl".
+        otherwise: of files whose suffix says nothing, and of stdin that does not begin with a brace, as JSON
+            lines do; None for an error.
         output: where the job writes; what is there is not read.
 
     Raises:
@@ -165,11 +179,26 @@ def _below(folder: str) -> Iterator[str]:
 
 def _look(name: str, kind: Kind | None, otherwise: Kind | None) -> Source:
     if name == STDIN:
-        return Source(name, kind or "jsonl")
+        return Source(name, kind or _kind_of_stdin(otherwise))
     found = kind or kind_of(name) or otherwise
     if found is None:
         raise InputError(f"{name}: what kind of file is it? Its name should end in one of {_KNOWN}")
     return with_facts(Source(name, found))
+
+
+def _kind_of_stdin(otherwise: Kind | None) -> Kind:
+    """Waits for stdin's first bytes, which stay there to be read."""
+    # What a program has put in its place may not be looked into; it is taken for JSON lines.
+    peek = getattr(sys.stdin.buffer, "peek", bytes)
+    begin = peek().removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not begin or begin.startswith(b"{"):
+        return "jsonl"
+    if otherwise is None:
+        first = begin.splitlines()[0][:40].decode("utf-8", "replace")
+        raise InputError(
+            f"stdin should be JSON lines, and begins with {first!r}; name another format, as in --format csv"
+        )
+    return otherwise
 
 
 def with_facts(source: Source) -> Source:

@@ -53,6 +53,10 @@ class Step(Protocol):
         """Columns that are looked at: ``needed``, and those that a row may lack."""
 
     @property
+    def column_options(self) -> str:
+        """The options that name ``needed``, for messages."""
+
+    @property
     def model(self) -> CorpusModel:
         """The model, loaded now where it was not."""
 
@@ -171,6 +175,8 @@ class EmbedStep(_Stepping):
     form: VectorForm = AS_IT_IS
     column: str = "embedding"
 
+    column_options = "--text-column"
+
     @property
     def needed(self) -> tuple[str, ...]:
         """Columns that every row must have."""
@@ -240,6 +246,8 @@ class ScoreStep(_Stepping):
     score: ScoreScale = "auto"
     truncate: Truncate = "end"
     column: str = "score"
+
+    column_options = "--query-column and --document-column"
 
     @property
     def needed(self) -> tuple[str, ...]:

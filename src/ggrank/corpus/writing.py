@@ -20,6 +20,12 @@ from numpy.typing import NDArray
 from ggrank.errors import InputError
 
 
+def check_place(path: Path) -> None:
+    """Raises InputError where a file's folder is missing: a name that is mistyped makes no folders."""
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A file to write beside ``path``, which it replaces, on the disk, when all went well.

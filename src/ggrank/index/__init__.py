@@ -37,6 +37,7 @@ from ggrank.pipeline.stages import (
     first_scale,
     second_stage,
 )
+from ggrank.remote import RemoteReranker
 from ggrank.types import Hybrid, RankedDocument, Ranking
 
 
@@ -185,7 +186,7 @@ class Index:
         retrieve_k: int = 20,
         top_n: int | None = 5,
         hybrid: bool | Hybrid = False,
-        reranker: Llama | None = None,
+        reranker: Llama | RemoteReranker | None = None,
     ) -> Ranking:
         """The best passages for a query; arguments, scales and errors are those of `Pipeline.search`."""
         k = check_depth(retrieve_k, top_n)

@@ -45,7 +45,8 @@ def on_ray(
 
     Args:
         address: of a cluster, as ``ray.init`` takes it; None for ``RAY_ADDRESS``, else the Ray that runs on
-            this machine, else one that is started and ends here. A program that is connected stays so.
+            this machine, else one that is started and ends here; "auto" for one of the first two. A program
+            that is connected stays so.
         workers, num_cpus, num_gpus: as in `share_machines`.
 
     Raises:
@@ -71,8 +72,9 @@ def _connect(address: str | None) -> None:
     # A Ray that is started here would tell its makers about itself, unless somebody said otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # what it says of lost workers may go to a file
-    address = address or os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {} if address else {"include_dashboard": False}
+    if address in (None, "", "auto"):  # as `ray.init` reads it; known here, so that it can be knocked at
+        address = os.environ.get("RAY_ADDRESS") or address or None
+    local: dict[str, Any] = {"include_dashboard": False} if address in (None, "local") else {}
     try:
         _knock(address or "")
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)

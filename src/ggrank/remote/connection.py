@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from ggrank.errors import ClosedError, InputError, RemoteError, RemoteInputError
 from ggrank.remote.arguments import checked_key, checked_retries, checked_seconds, checked_url
-from ggrank.remote.refusals import HINTS, in_one_line, server_message
+from ggrank.remote.refusals import HINTS, endpoint_hint, in_one_line, server_message
 
 if TYPE_CHECKING:
     import httpx
@@ -194,7 +194,7 @@ class Connection:
         message = self._clean(server_message(response.text)) or "no reason given"
         pause = _retry_after(response.headers.get("retry-after", ""))
         asked = f"It asks for a pause of {pause:.0f} s. " if pause else ""
-        hint = HINTS.get(status, "")
+        hint = (endpoint_hint(self.base_url) if status in (404, 405) else "") or HINTS.get(status, "")
         return kind(f"{url} answered {status}: {message.rstrip('.')}. {asked}{hint}".rstrip(), status=status)
 
     def _clean(self, text: str) -> str:

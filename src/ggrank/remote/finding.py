@@ -18,6 +18,7 @@ from ggrank.remote.dialects import (
     RerankDialect,
     model_path,
 )
+from ggrank.remote.refusals import endpoint_hint
 from ggrank.types import Mode, Scale
 
 _HUGGING_FACE_HOST = "router.huggingface.co"
@@ -134,10 +135,8 @@ def _find(
         if facts.kind == "openai"
         else "neither /v1/models nor /info is there"
     )
-    raise RemoteError(
-        f"{connection.base_url} does not say which dialect it speaks: {like}. "
-        f"Check base_url, or name the dialect: one of {names}"
-    )
+    what_to_do = endpoint_hint(connection.base_url) or f"Check base_url, or name the dialect: one of {names}"
+    raise RemoteError(f"{connection.base_url} does not say which dialect it speaks: {like}. {what_to_do}")
 
 
 def _ask(connection: Connection) -> _Facts:

@@ -18,8 +18,24 @@ HINTS = {
 }
 """What to do next, by status."""
 
+_ENDPOINT = re.compile(r"(/v\d+)?/(rerank|reranking|embed|embeddings|models|info)$")
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _SHOWN = 500
+
+
+def endpoint_hint(base_url: str) -> str:
+    """What to do about an address with a request's path at its end; "" for any other.
+
+    Example:
+        >>> endpoint_hint("http://localhost:8080/v1/rerank")
+        'base_url ends in /v1/rerank, which is added by itself: give http://localhost:8080'
+        >>> endpoint_hint("http://localhost:8080/v1")
+        ''
+    """
+    path = _ENDPOINT.search(base_url)
+    if path is None:
+        return ""
+    return f"base_url ends in {path[0]}, which is added by itself: give {base_url[: path.start()]}"
 
 
 def server_message(text: str) -> str:

@@ -13,14 +13,28 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from ggrank.errors import GgrankError, InputError, ModelModeError
+from ggrank.errors import GgrankError, InputError, InputTooLongError, ModelModeError
 from ggrank.inputs import check_text
 from ggrank.server.dialects import error_shape, field_of
-from ggrank.server.dialects.errors import ErrorShape
-from ggrank.server.errors import NotReadyError, OverloadedError, TooLargeError
+from ggrank.server.dialects.errors import ErrorShape, found
+from ggrank.server.errors import NotReadyError, OverloadedError, TooLargeError, TooLongError
 
 LOADING_SECONDS = 2
 """When to ask again while models are loaded."""
+
+_EXPECTED = {
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "model_attributes_type": "a JSON object",
+    "literal_error": "{expected}",
+    "greater_than_equal": "at least {ge}",
+    "too_short": "a list of {min_length} or more",
+}
+"""What a field must be, by the type of pydantic's complaint."""
 
 BODY = "ggrank.body"
 """Where a request's scope holds the bytes of its body, once they are read."""
@@ -49,25 +63,67 @@ def answer_to(scope: Scope, error: GgrankError) -> JSONResponse:
     """The answer to one of ggrank's own errors."""
     if isinstance(error, TooLargeError):
         return answer(scope, 413, str(error))
+    if isinstance(error, InputTooLongError):
+        return bad_input(scope, _too_long(error))
     if isinstance(error, (InputError, ModelModeError)):
         return bad_input(scope, str(error))
     if isinstance(error, OverloadedError):
         return answer(scope, 429, str(error), headers={"Retry-After": str(error.retry_after)})
-    again = {"Retry-After": str(LOADING_SECONDS)} if isinstance(error, NotReadyError) else None
+    again: dict[str, str] = {}
+    if isinstance(error, NotReadyError):
+        again = {"Retry-After": str(LOADING_SECONDS)}
+    if isinstance(error, TooLongError):
+        again = {"Retry-After": str(error.retry_after)}
     return answer(scope, 503, str(error), headers=again)
 
 
+def _too_long(error: InputTooLongError) -> str:
+    """Its facts; what it advises is for whoever loads a model, which no caller of a server does."""
+    facts = str(error).partition("Shorten it")[0]
+    return (
+        f'{facts}Shorten it, send "truncate": true to have it cut, or start the server with a larger --n-ctx'
+    )
+
+
 def answer_to_validation(scope: Scope, errors: Sequence[Any]) -> JSONResponse:
-    """The answer to a body that pydantic refused: its first complaint, without the value."""
+    """The answer to a body that pydantic refused: all fields that are missing, else its first complaint."""
     first = errors[0]
     if first["type"] == "json_invalid":
         where, why = first["loc"][-1], first.get("ctx", {}).get("error", "")
         return bad_input(scope, f"the body is not JSON: {why} at character {where}", field="body")
     if scope.get(BODY) and not _is_json(scope):
         return bad_input(scope, "send the body with the header Content-Type: application/json", field="body")
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    field = (field_of(first["loc"]) or "body")[:100]
-    return bad_input(scope, f"{first['msg']}{more}", field=field)
+    missing = [field_of(error["loc"]) or "body" for error in errors if error["type"] == "missing"]
+    n_more = len(errors) - max(1, len(missing))
+    more = f" (and {n_more} more)" if n_more else ""
+    if missing:
+        return bad_input(scope, f"{_missing(missing)}{more}", field=missing[0])
+    told = f"{_wrong(first)}{more}; /docs describes every field"
+    return bad_input(scope, told, field=(field_of(first["loc"]) or "body")[:100])
+
+
+def _missing(fields: Sequence[str]) -> str:
+    """What to do about fields that are not there; one alone is named before the message, as always.
+
+    Example:
+        >>> _missing(["query", "documents"])
+        'query and documents are missing; send them as /docs describes'
+    """
+    if len(fields) > 1:
+        return f"{', '.join(fields[:-1])} and {fields[-1]} are missing; send them as /docs describes"
+    if fields[0] == "body":
+        return "empty; send a JSON object with the fields that /docs describes"
+    return "missing; send it as /docs describes"
+
+
+def _wrong(error: Mapping[str, Any]) -> str:
+    """One complaint in our words; those of a dialect's own checks are ours already."""
+    expected = _EXPECTED.get(error["type"])
+    if expected is None:
+        return str(error["msg"])
+    must = expected.format(**error.get("ctx", {}))
+    is_word = error["type"] == "literal_error"
+    return f"must be {must}, found {'something else' if is_word else found(error['input'])}"
 
 
 def _is_json(scope: Scope) -> bool:

@@ -82,8 +82,18 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def other(request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:  # FastAPI's words for what json.loads does not even call bad JSON.
             return bad_input(request.scope, "the body cannot be read as JSON", field="body")
-        message = _MEANINGS.get(error.status_code, error.detail)
-        return answer(request.scope, error.status_code, message, headers=error.headers)
+        return answer(request.scope, error.status_code, _told(request, error), headers=error.headers)
+
+
+def _told(request: Request, error: HTTPException) -> str:
+    """Which path or method is wrong, and where the right ones are."""
+    path = request.scope["path"][:100]
+    if error.status_code == 404:
+        return f"there is nothing at {path}; /docs lists what there is"
+    if error.status_code == 405:
+        methods = (error.headers or {}).get("Allow", "GET")
+        return f"{path} takes {methods}, found {request.method[:20]}; /docs shows how to ask"
+    return str(error.detail)
 
 
 def _correct_description(app: FastAPI, *, has_key: bool) -> None:
@@ -98,9 +108,3 @@ def _correct_description(app: FastAPI, *, has_key: bool) -> None:
     if has_key:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
-
-
-_MEANINGS = {
-    404: "there is nothing at this path; /docs lists what there is",
-    405: "this path does not take this method; /docs lists what there is",
-}

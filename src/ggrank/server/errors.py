@@ -25,4 +25,8 @@ class NotReadyError(EngineError):
 
 
 class TooLongError(EngineError):
-    """A request was not done in the time that a request may take."""
+    """A request was not done in the time that a request may take; ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

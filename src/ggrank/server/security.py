@@ -15,8 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ggrank.server.answers import BODY, answer
 
-OPEN_PATHS = frozenset({"/", "/health"})
-"""What needs no key: the page holds nothing, and whoever watches over the process has none."""
+OPEN_PATHS = frozenset({"/", "/health", "/docs", "/openapi.json"})
+"""What needs no key: the pages hold nothing of this server's, a browser that opens one sends no key, and
+whoever watches over the process has none."""
+
+OPEN_FOLDER = "/docs-assets/"
+"""The scripts and styles of ``/docs``."""
 
 DRAIN_SECONDS = 5.0
 """How long the rest of a body that is too large is still read, so that its sender sees the answer."""
@@ -31,7 +35,7 @@ class ApiKeyGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._is_let_in(scope):
+        if scope["type"] != "http" or _is_open(scope["path"]) or self._is_let_in(scope):
             await self._app(scope, receive, send)
             return
         message = "the key is missing or wrong; send it as 'Authorization: Bearer KEY'"
@@ -42,6 +46,10 @@ class ApiKeyGate:
         found = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         kind, _, key = found.partition(b" ")
         return kind.lower() == b"bearer" and hmac.compare_digest(key.strip(), self._expected)
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
 
 
 class BodyGate:
@@ -90,7 +98,8 @@ class BodyGate:
             await _drain(receive)
         return (
             413,
-            f"the body has more than {self._max_bytes:,} bytes, the server's --max-bytes; send less at once",
+            f"the body has more than {self._max_bytes:,} bytes; send less at once, or start the server with "
+            "a larger --max-bytes",
         )
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -184,7 +184,8 @@ class Service:
         most = self.settings.max_tokens
         if sum(map(len, lists)) > most:
             raise TooLargeError(
-                f"more than {most:,} tokens in one request (--max-tokens); send fewer at a time"
+                f"more than {most:,} tokens in one request; send fewer at a time, or start the server with a "
+                "larger --max-tokens"
             )
         return await self._ask(llama, lambda: [llama.detokenize(tokens) for tokens in lists])
 
@@ -192,7 +193,7 @@ class Service:
         """Whether a model computes finite values now; comes before everything that waits."""
         llama = self._llamas[name]
         request = Request(is_urgent=True)
-        ranking = await self._in_thread(request, lambda: llama.rank("Is it well?", ["It is."]))
+        ranking = await self._in_thread(llama, request, lambda: llama.rank("Is it well?", ["It is."]))
         return bool(np.isfinite(ranking[0].score))
 
     def close(self) -> None:
@@ -225,20 +226,20 @@ class Service:
 
     async def _ask(self, llama: SharedLlama, call: Callable[[], T]) -> T:
         self._admit(llama)
-        return await self._in_thread(Request(max_tokens=self.settings.max_tokens), call)
+        return await self._in_thread(llama, Request(max_tokens=self.settings.max_tokens), call)
 
     def _admit(self, llama: SharedLlama) -> None:
         waiting, most = llama.worker.n_waiting_tokens, self.settings.max_queue_tokens
         if self._n_requests < self.settings.max_queue and waiting < most:
             return
-        seconds = min(MOST_RETRY_SECONDS, 1 + int(waiting / llama.worker.tokens_per_second))
+        seconds = _retry_after(llama)
         raise OverloadedError(
             f"{self._n_requests} requests with {waiting:,} tokens are waiting, as many as may (--max-queue, "
             f"--max-queue-tokens); ask again in {seconds} s",
             retry_after=seconds,
         )
 
-    async def _in_thread(self, request: Request, call: Callable[[], T]) -> T:
+    async def _in_thread(self, llama: SharedLlama, request: Request, call: Callable[[], T]) -> T:
         context = copy_context()
         context.run(CURRENT.set, request)
         try:
@@ -252,7 +253,9 @@ class Service:
             return await asyncio.wait_for(asyncio.wrap_future(future), self.settings.timeout)
         except (TimeoutError, asyncio.TimeoutError):
             raise TooLongError(
-                f"the request was not done after {self.settings.timeout:g} s; send less, or ask again later"
+                f"the request was not done after {self.settings.timeout:g} s; send less, ask again later, or "
+                "start the server with a longer --timeout",
+                retry_after=_retry_after(llama),
             ) from None
         finally:
             request.cancel()  # Nothing waits for it any more, however this ended.
@@ -260,6 +263,11 @@ class Service:
     def _count_down(self, future: Future[T]) -> None:
         with self._lock:
             self._n_requests -= 1
+
+
+def _retry_after(llama: SharedLlama) -> int:
+    """Seconds until what waits for the model is computed."""
+    return min(MOST_RETRY_SECONDS, 1 + int(llama.worker.n_waiting_tokens / llama.worker.tokens_per_second))
 
 
 def _name(params: LlamaParams) -> str:

@@ -9,6 +9,8 @@ import hashlib
 import logging
 import mmap
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from ggrank.engine.openvino.graph import build_graph
+from ggrank.engine.openvino.graph import VERSION, build_graph
 from ggrank.engine.openvino.library import ov
 from ggrank.engine.openvino.shape import BertShape, Precision
 from ggrank.engine.openvino.weights import Weights
 from ggrank.errors import EngineError
 from ggrank.gguf_file import GgufFile
 from ggrank.hardware import find_processor
+from ggrank.hub.checksums import Expected, check
 from ggrank.records import cache_dir
 from ggrank.types import EngineSettings
 
@@ -31,11 +34,11 @@ log = logging.getLogger("ggrank.openvino")
 MOST_KEPT = 8
 """Compiled graphs on the disk; each is about as large as its GGUF without the vocabulary."""
 
+_UNFINISHED = ".part"
+_HOUR = 3600
+
 _DIGEST = 64
 """Bytes before a graph: its sha256 in hex. A multiple of 64, as the arrays in a graph want to lie."""
-
-_VERSION = 3
-"""Of our graph; counts up when `build_graph` changes."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,12 @@ def _options(precision: Precision, settings: EngineSettings) -> dict[str, Any]:
 
 
 def _key(file: GgufFile, precision: Precision, settings: EngineSettings) -> str:
-    """Of everything that a compiled graph depends on. The file counts by path, size and time of change."""
-    stat = file.path.stat()
-    source = (str(file.path.resolve()), stat.st_size, stat.st_mtime_ns)
+    """Of everything that a compiled graph depends on. The file counts by its sha256, which is remembered."""
     facts = (
-        _VERSION,
+        VERSION,
         version("openvino"),
         find_processor(),
-        source,
+        check(file.path, Expected()),
         settings.pooling_type,
         precision,
         settings.n_threads,
@@ -132,7 +133,7 @@ def _is_whole(place: Path) -> bool:
 
 def _write(place: Path, compiled: Any) -> None:
     """Whole or not at all; a folder that cannot be written is no reason to fail."""
-    unfinished = place.with_suffix(f".{os.getpid()}")
+    unfinished = place.with_suffix(f".{os.getpid()}{_UNFINISHED}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         blob = compiled.export_model().getvalue()
@@ -140,6 +141,16 @@ def _write(place: Path, compiled: Any) -> None:
         unfinished.replace(place)
         for old in sorted(place.parent.glob("*.blob"), key=lambda path: path.stat().st_mtime)[:-MOST_KEPT]:
             old.unlink()
+        _remove_abandoned(place.parent)
     except (OSError, RuntimeError) as error:
         log.info("the compiled graph is not kept: %s", error)
-        unfinished.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # Also where the folder is a read-only one, or a file.
+            unfinished.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """What processes left that were killed while they wrote."""
+    for path in folder.glob(f"*{_UNFINISHED}"):
+        if time.time() - path.stat().st_mtime > _HOUR:
+            path.unlink()

@@ -22,6 +22,9 @@ from ggrank.engine.openvino.shape import ONE_TOKEN, BertShape, Precision
 from ggrank.engine.openvino.weights import Weights
 from ggrank.types import PoolingType
 
+VERSION = 3
+"""Of this graph: counts up when it gives other numbers, so that none that were kept are taken for its own."""
+
 Node = Any
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator
 
 from ggrank.inputs import check_text
+from ggrank.server.dialects.errors import found
 from ggrank.server.dialects.options import wrong
 
 Scalar = str | int | float | bool | None
@@ -19,7 +20,7 @@ def _document(value: object) -> str | dict[str, Scalar]:
     if isinstance(value, str):
         return check_text(value, "document")
     if not isinstance(value, dict) or not value:
-        raise wrong(f"must be a string or an object with fields, found {type(value).__name__}")
+        raise wrong(f"must be a string or an object with fields, found {found(value)}")
     for field in value.values():
         if isinstance(field, (dict, list)):
             raise wrong("the fields of a document must be strings or numbers, not lists or objects")

@@ -5,9 +5,15 @@ Knows statuses and words; not what went wrong, and never the texts of a request.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+MOST_DIGITS = 20
+"""A longer number is not repeated."""
+
+_KINDS: dict[type, str] = {str: "a string", list: "a list", dict: "an object"}
 
 ErrorBody = Callable[[int, str, "str | None"], dict[str, Any]]
 """``(status, message, field) -> body``; ``field`` is the part of the request that is wrong, if one is."""
@@ -15,7 +21,11 @@ ErrorBody = Callable[[int, str, "str | None"], dict[str, Any]]
 _DOCUMENTED = (
     (413, "More bytes, documents or tokens than the server takes; the message says the limit."),
     (429, "The queue is full; `Retry-After` says when to ask again."),
-    (503, "The models are not ready, or the request was not done in time."),
+    (
+        503,
+        "The models are not ready, or the request was not done in time: `Retry-After` says when to ask "
+        "again. Or the engine failed.",
+    ),
 )
 
 
@@ -47,6 +57,20 @@ class ErrorShape:
             }
             for status, meaning in (bad_input, *_DOCUMENTED)
         }
+
+
+def found(value: object) -> str:
+    """What a caller sent, in JSON's words; of texts, and of what is long, only the kind.
+
+    Example:
+        >>> found("a text"), found([]), found(None), found(0)
+        ('a string', 'an empty list', 'null', '0')
+    """
+    if value is None or isinstance(value, (bool, int, float)):
+        written = json.dumps(value)
+        return written if len(written) <= MOST_DIGITS else "a number"
+    kind = _KINDS.get(type(value), "another value")
+    return kind if value else f"an empty {kind.split()[-1]}"
 
 
 def named(message: str, field: str | None) -> str:

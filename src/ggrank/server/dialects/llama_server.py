@@ -35,7 +35,7 @@ def error_body(status: int, message: str, field: str | None) -> dict[str, Any]:
         >>> error_body(400, "must be a string", "query")
         {'error': {'code': 400, 'message': 'query: must be a string', 'type': 'invalid_request_error'}}
     """
-    kind = _ERROR_TYPES.get(status, "server_error")
+    kind = _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"code": status, "message": named(message, field), "type": kind}}
 
 

@@ -18,7 +18,7 @@ from ggrank.server.dialects.vectors import as_base64, shortened
 from ggrank.server.service import Embedded, ServedModel, Service
 
 _ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
+_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 
 
 def error_body(status: int, message: str, field: str | None) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def error_body(status: int, message: str, field: str | None) -> dict[str, Any]:
             "message": named(message, field),
             "type": kind,
             "param": field,
-            "code": _CODES.get(status),
+            "code": "model_not_found" if (status, field) == (404, "model") else _CODES.get(status),
         }
     }
 

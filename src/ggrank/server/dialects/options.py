@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ggrank.inputs import check_text
+from ggrank.server.dialects.errors import found
 from ggrank.server.service import Reranked, Service
 from ggrank.types import Mode, ScoreScale, Truncate
 
@@ -92,7 +93,7 @@ def truncate_word(value: bool | Truncate | None) -> Truncate:
 def check_token_ids(value: object) -> list[int]:
     """A list of one token id or more."""
     if not isinstance(value, list) or not value:
-        raise wrong("must be a list of at least one token id")
+        raise wrong(f"must be a list of at least one token id, found {found(value)}")
     if all(type(item) is int and 0 <= item <= LAST_TOKEN_ID for item in value):
         return value
     raise wrong(f"token ids must be whole numbers from 0 to {LAST_TOKEN_ID}")
@@ -113,7 +114,9 @@ def _inputs(value: object) -> list[str | list[int]]:
     if isinstance(value, str):
         return [_encodable(value)]
     if not isinstance(value, list) or not value:
-        raise wrong("must be a string, a list of token ids, or a list of at least one of those")
+        raise wrong(
+            f"must be a string, a list of token ids, or a list of at least one of those, found {found(value)}"
+        )
     if type(value[0]) is int:
         return [check_token_ids(value)]
     return [_input(item, i) for i, item in enumerate(value)]
@@ -126,7 +129,7 @@ def _input(item: object, i: int) -> str | list[int]:
         return _encodable(item)
     if isinstance(item, list):
         return check_token_ids(item)
-    raise wrong(f"item {i} must be a string or a list of token ids, found {type(item).__name__}")
+    raise wrong(f"item {i} must be a string or a list of token ids, found {found(item)}")
 
 
 Inputs = Annotated[

@@ -182,7 +182,8 @@ async def decode(request: DecodeRequest, service: Served) -> list[str]:
     most = service.settings.max_documents
     if len(request.ids) > most:
         raise TooLargeError(
-            f"ids: {len(request.ids):,} lists in one request, {most:,} at most; send fewer at a time"
+            f"ids: {len(request.ids):,} lists in one request, {most:,} at most; send fewer at a time, or "
+            "start the server with a larger --max-documents"
         )
     texts = await service.detokenize_many(request.ids, model=request.model)
     return [text.removeprefix(" ") for text in texts]
