@@ -21,6 +21,7 @@ import make_goldens_bundled
 import make_goldens_reranker
 import tiny_models
 from ggrank import Llama, PoolingType
+from ggrank.engine.openvino.compiled import MOST_KEPT
 from ggrank.engine.openvino.graph import build_graph
 from ggrank.engine.openvino.library import ov
 from ggrank.engine.openvino.shape import BertShape
@@ -171,6 +172,34 @@ def test_a_folder_for_graphs_that_cannot_be_written_is_no_reason_to_fail(
         assert llama.engine == "openvino"
 
 
+def test_the_graphs_used_last_stay_and_abandoned_ones_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GGRANK_CACHE_DIR", str(tmp_path))
+    path = tiny_models.write("bert-reranker", tmp_path)
+    folder = tmp_path / "openvino"
+    folder.mkdir()
+    abandoned, unfinished = folder / "a.1.part", folder / "b.2.part"  # one of yesterday, one of now
+    abandoned.touch()
+    unfinished.touch()
+    os.utime(abandoned, (1, 1))
+    Llama.load(path, engine="openvino").close()
+    first, new = set(folder.glob("*.blob")), set[Path]()
+    data = bytearray(path.read_bytes())
+    for i in range(MOST_KEPT + 1):  # other weights, and so another graph
+        data[-4] = i
+        path.write_bytes(data)
+        before = set(folder.glob("*.blob"))
+        Llama.load(path, engine="openvino").close()
+        new = set(folder.glob("*.blob")) - before
+    assert len(new) == 1
+    left = set(folder.iterdir())
+    assert left > {unfinished, *new}
+    assert len(left) == MOST_KEPT + 1
+    assert not left & first
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps no time of change that cannot be set")
 def test_other_weights_in_the_same_place_of_the_same_size_and_time_have_a_graph_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

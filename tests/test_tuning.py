@@ -14,8 +14,9 @@ from command_line import ggrank, json_lines
 from ggrank import Llama, LlamaParams
 from ggrank.errors import InputError, ModelModeError
 from ggrank.gguf_file import open_gguf
-from ggrank.measuring import Measured, tune
+from ggrank.measuring import Measured, too_different, tune
 from ggrank.records import recall
+from ggrank.scoring import l2_normalize
 from ggrank.tuning import (
     Tuned,
     choose_engine,
@@ -25,7 +26,7 @@ from ggrank.tuning import (
     remember_tuned,
     remembered,
 )
-from ggrank.types import PoolingType
+from ggrank.types import Mode, PoolingType
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +111,7 @@ def test_what_cannot_be_remembered_is_said(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    arguments = ["tune", "--model", path, "--engine", "llama.cpp", "--n-threads", "1", "--n-batch", "2048"]
+    arguments = ["tune", "--model", path, "--engine", "llama.cpp", "--n-threads", "1"]
     monkeypatch.setenv("GGRANK_CACHE_DIR", str(tmp_path / "file"))
     result = ggrank(*arguments, "--table")
     assert "cannot be remembered" in result.stderr
@@ -122,6 +123,32 @@ def test_a_number_of_tokens_that_the_caller_gave_is_remembered_by_either_name(pa
     with Llama.load(path) as llama:
         assert llama._model.settings == report.settings
         assert report.settings.n_ubatch == 2048
+
+
+@pytest.mark.parametrize(
+    ("mode", "noise", "is_kept"),
+    [
+        (Mode.RERANK, 0.02, True),
+        (Mode.RERANK, 0.1, False),
+        (Mode.EMBEDDING, 0.02, True),
+        (Mode.EMBEDDING, 0.1, False),
+    ],
+)
+def test_what_moves_results_by_more_than_quantization_is_refused(
+    mode: Mode, noise: float, is_kept: bool
+) -> None:
+    """Unit vectors, or logits of deviation 1, and noise of a length or deviation that is known."""
+    random = np.random.default_rng(1)
+    shape = (20,) if mode is Mode.RERANK else (20, 384)
+    values, other = (random.standard_normal(shape).astype(np.float32) for _ in range(2))
+    if mode is Mode.EMBEDDING:
+        values, other = l2_normalize(values), l2_normalize(other)
+        moved = l2_normalize(values + np.float32(noise) * other)
+    else:
+        values = (values - values.mean()) / values.std()
+        moved = values + np.float32(noise) * other / np.sqrt(np.mean(other**2))
+    reason = too_different(moved, values, mode)
+    assert reason is None if is_kept else "differ" in str(reason)
 
 
 def test_tuning_tries_the_open_settings_and_remembers_what_it_reports(path: Path) -> None:

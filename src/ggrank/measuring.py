@@ -135,7 +135,7 @@ class _Search:
             return
         with Llama(model) as llama:
             speed, values = _time(llama, self._texts)
-            noise = _too_different(values, self._expected, llama.mode)
+            noise = too_different(values, self._expected, llama.mode)
         slower = speed < LEAST_GAIN * self._best_speed
         rejected = noise or ("not 5 % faster than the best so far" if slower else None)
         self._tried.append(self._tell(Measured(changes(tuned), speed, rejected)))
@@ -207,7 +207,13 @@ def _compute(llama: Llama, texts: list[str]) -> NDArray[np.float32]:
     return llama.rerank(" ".join(texts[7].split()[:8]), texts)  # One text answers it: logits far apart.
 
 
-def _too_different(found: NDArray[np.float32], expected: NDArray[np.float32], mode: Mode) -> str | None:
+def too_different(found: NDArray[np.float32], expected: NDArray[np.float32], mode: Mode) -> str | None:
+    """Why results that settings gave are not right beside those of the rules; None where they are.
+
+    Args:
+        found: logits, shape (n,), or L2-normalised vectors, shape (n, n_embd).
+        expected: the same of the rules.
+    """
     if mode is Mode.EMBEDDING:
         least = float((found * expected).sum(axis=1).min())
         return None if least >= LEAST_COSINE else f"vectors differ: cosine {least:.4f}"
