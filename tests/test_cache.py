@@ -252,6 +252,20 @@ def writer(folder: Path, *, start: int, stop: int, step: int) -> subprocess.Pope
     )
 
 
+def test_a_new_file_that_another_process_is_making_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ggrank.cache.TIMEOUT_SECONDS", 600)  # on a busy machine
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ends = threading.Timer(0.3, other.execute, ["COMMIT"])
+        ends.start()
+        with opened(tmp_path) as cache:
+            cache.put_many(cache.keys(inputs(1)), np.float32([[1]]))
+            assert cache.get_many(cache.keys(inputs(1)), width=1) == 1
+        ends.join()
+
+
 def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     writers = [writer(tmp_path / "new", start=50 * i, stop=10_000, step=150) for i in range(4)]
     for process in writers:

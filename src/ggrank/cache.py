@@ -192,7 +192,7 @@ class ResultCache:
             self._path, timeout=TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
         )
         db.execute("PRAGMA page_size = 16384")  # of a new file; vectors leave less room between them
-        db.execute("PRAGMA journal_mode = WAL")  # who reads never waits for who writes
+        _log_writes(db)
         db.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last results, no more
         for statement in _TABLES:
             db.execute(statement)
@@ -218,6 +218,22 @@ class ResultCache:
         db, self._db = self._db, None
         if db is not None and self._process_id == os.getpid():
             db.close()
+
+
+def _log_writes(db: sqlite3.Connection) -> None:
+    """Turns to SQLite's log of writes, with which who reads never waits for who writes.
+
+    SQLite itself does not wait here for another process that is making the same new file.
+    """
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _tell(message: str) -> None:

@@ -70,9 +70,9 @@ def system_info() -> str:
 
 def gpu_names() -> list[str]:
     """The GPUs that this build can use, such as ``["Metal (Apple M2)"]``; empty for a CPU build."""
+    start_backend()  # first of all, for it takes llama.cpp's log, in which a GPU's library says what it found
     if not api.llama_supports_gpu_offload():
         return []
-    start_backend()
     devices = [_device_get(i) for i in range(_device_count())]
     return [_device_label(device) for device in devices if _device_type(device) in _GPU_TYPES]
 
