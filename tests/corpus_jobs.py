@@ -83,7 +83,8 @@ STOPPING = """
     fsync = os.fsync
     def stopping_fsync(number):
         fsync(number)
-        if log.exists() and log.read_bytes().count(b"\\n") >= most:
+        n_done = log.read_bytes().count(b"\\n") if log.exists() else 0
+        if log.parent.exists() and n_done >= most:
             os.fsync = fsync
             os.kill(os.getpid(), signal.SIGSTOP)
     os.fsync = stopping_fsync
@@ -93,7 +94,7 @@ STOPPING = """
 
 def start_stopping(folder: Path, most: int, *args: str | Path) -> subprocess.Popen[bytes]:
     """As `start`; once so many parts are done it stops, as SIGSTOP does: however fast it is, and however slow
-    who looks on, it is never done before it is killed or told to `go_on`.
+    who looks on, it is never done before it is killed or told to `go_on`. With 0 it stops at its first file.
     """
     return _popen("-c", textwrap.dedent(STOPPING), log_of(folder), str(most), *args)
 

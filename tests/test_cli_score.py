@@ -99,6 +99,19 @@ def test_bad_rows_are_counted_and_strict_stops(tmp_path: Path) -> None:
     assert ggrank("score", source, "--strict").exit_code == 1
 
 
+def test_the_summary_says_which_engine_computed(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "pairs.jsonl", PAIRS)
+    for engine in ("llama.cpp", "auto"):
+        with Llama.load("ggrank-reranker-mini", engine=engine) as llama:
+            expected = llama.engine
+        command = ("score", source, "--engine", engine)
+        for _ in range(2):  # the second time it is done already
+            written = ggrank(*command, "--output", tmp_path / f"{engine}.jsonl")
+            assert json.loads(written.stdout)["engine"] == expected
+        streamed = ggrank(*command, "--workers", "2")
+        assert json.loads(streamed.stderr.splitlines()[-1])["engine"] == expected
+
+
 def test_an_embedder_cannot_score(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "pairs.jsonl", PAIRS)
     result = ggrank("score", source, "--model", "all-minilm-l6-v2")
@@ -164,6 +177,26 @@ def test_a_job_takes_stdin_for_what_its_first_line_is(stdin: str, tmp_path: Path
         assert json.loads(stdout)["bad_rows"] == 0
     for written in (tmp_path / "out.jsonl", tmp_path / "out" / "part-00000.jsonl"):
         assert [row["text"] for row in read_jsonl(written)] == ["bees hum", "wasps {sting}"]
+
+
+def test_stdin_whose_first_line_is_a_broken_object_is_json_all_the_same(tmp_path: Path, tiny: Path) -> None:
+    rows = '{"text": "never clo\n{"text": "bees hum"}\n'
+    code, stdout, _ = piped(rows, "embed", "--model", tiny, "--output", tmp_path / "out.jsonl")
+    assert (code, json.loads(stdout)["bad_rows"]) == (0, 1)
+    assert [row["text"] for row in read_jsonl(tmp_path / "out.jsonl")] == ["bees hum"]
+
+
+def test_a_slash_makes_a_folder_and_a_folder_in_a_file_s_place_is_refused(tmp_path: Path, tiny: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", [{"text": "bees"}])
+    command = ("embed", "--file", source, "--model", tiny, "--output-format", "jsonl", "--output")
+    folder = f"{tmp_path}/vectors.parquet/"
+    for resumed_rows in (0, 1):
+        assert json_lines(ggrank(*command, folder))[-1]["resumed_rows"] == resumed_rows
+    assert [row["text"] for row in read_jsonl(tmp_path / "vectors.parquet" / "part-00000.jsonl")] == ["bees"]
+    result = ggrank(*command, tmp_path / "vectors.parquet")
+    assert result.exit_code == 1
+    assert "is a folder, and a file should go there" in result.stderr
+    assert not (tmp_path / "vectors.parquet.parts").exists()
 
 
 def test_score_asks_what_stdin_is_where_it_is_no_json(tmp_path: Path) -> None:

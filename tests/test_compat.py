@@ -102,6 +102,16 @@ def test_max_length_is_the_longest_pair_in_tokens() -> None:
     assert short == long
 
 
+def test_max_length_can_be_read_and_is_not_set_in_vain(llama: Llama) -> None:
+    model = CrossEncoder(llama)
+    assert model.max_length == model.max_seq_length == llama.n_ctx
+    model.max_length = llama.n_ctx
+    for name in ("max_length", "max_seq_length"):
+        with pytest.raises(InputError, match=r"max_length is 512, .* CrossEncoder\(\.\.\., max_length=10\)"):
+            setattr(model, name, 10)
+    assert model.max_length == llama.n_ctx
+
+
 def test_a_device_is_a_gpu_unless_it_is_the_cpu() -> None:
     assert [is_gpu(device) for device in ("cpu", ["cpu"], None, "cuda:1", 0, ["cuda:0", "cpu"])] == [
         False,
@@ -156,6 +166,72 @@ def test_an_activation_takes_a_column_of_logits_and_the_call_s_goes_first(
     np.testing.assert_allclose(model.predict(PAIRS), 2 * logits, rtol=1e-6)
     np.testing.assert_allclose(model.predict(PAIRS, activation_fn=lambda values: values), logits, rtol=1e-6)
     assert shapes == [(3, 1)]
+
+
+def test_old_names_mean_what_the_new_ones_do(llama: Llama, logits: np.ndarray, tmp_path: Path) -> None:
+    def same(values: Any) -> Any:
+        return values
+
+    old = CrossEncoder(llama, default_activation_function=same)
+    assert old.activation_fn is same
+    np.testing.assert_allclose(old.predict(PAIRS), logits, rtol=1e-6)
+    model = CrossEncoder(llama)
+    np.testing.assert_allclose(model.predict(PAIRS, activation_fct=same), logits, rtol=1e-6)
+    best = model.rank(QUERY, DOCUMENTS, activation_fct=same)[0]
+    assert best["score"] == pytest.approx(logits.max(), rel=1e-6)
+    with pytest.raises((ModelNotFoundError, DownloadError)):
+        CrossEncoder("org/none-GGUF", cache_dir=tmp_path, local_files_only=True)
+
+
+def test_options_that_change_no_score_are_accepted(llama: Llama) -> None:
+    model = CrossEncoder(
+        llama,
+        backend="onnx",
+        trust_remote_code=True,
+        model_kwargs={"torch_dtype": "float16", "device_map": "auto"},
+        automodel_args={},
+        tokenizer_args={"use_fast": True},
+        config_kwargs=None,
+        prompts={},
+    )
+    expected = model.predict(PAIRS)
+    np.testing.assert_array_equal(model.predict(PAIRS, device="cuda:0", chunk_size=2, prompt=None), expected)
+    assert model.rank(QUERY, DOCUMENTS, device=["cpu", "cpu"]) == model.rank(QUERY, DOCUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"tokenizer_kwargs": {"model_max_length": 64}},
+            r"\(tokenizer_kwargs=.'model_max_length'.*is max_length",
+        ),
+        ({"tokenizer_args": {"truncation_side": "left"}}, "tokenizer_args=.*in the GGUF file"),
+        ({"processor_kwargs": {"padding": True}}, "processor_kwargs="),
+        ({"config_args": {"num_labels": 3}}, "config_args=.'num_labels'.*number of labels is 1"),
+        ({"automodel_args": {"torch_dtype": "auto", "num_labels": 2}}, "automodel_args=.'num_labels': ...}"),
+        ({"model_kwargs": {"subfolder": "onnx"}}, "model_kwargs=.*configures PyTorch"),
+        ({"prompts": {"query": "query: "}}, "prompts.*no prompt is set"),
+        ({"modules": [object()]}, "modules.*one GGUF file"),
+    ],
+)
+def test_options_that_would_change_scores_are_refused_by_name(
+    llama: Llama, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says) as error:
+        CrossEncoder(llama, **options)
+    assert not isinstance(error.value, TypeError)
+
+
+def test_options_that_neither_has_are_python_s_error(llama: Llama) -> None:
+    model = CrossEncoder(llama)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'max_lenght'"):
+        CrossEncoder(llama, max_lenght=10)
+    for call in (lambda **options: model.predict(PAIRS, **options), lambda **o: model.rank("q", ["a"], **o)):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'batchsize'"):
+            call(batchsize=3)
+        with pytest.raises(InputError, match=r"prompt.*no prompt is set"):
+            call(prompt="query: ")
 
 
 def test_an_activation_that_gives_another_number_of_scores_is_refused(llama: Llama) -> None:
@@ -239,6 +315,16 @@ def test_compute_score_takes_one_pair_and_none(llama: Llama) -> None:
     expected = reranker.compute_score(PAIRS[1:2])
     assert reranker.compute_score(PAIRS[1]) == reranker.compute_score(list(PAIRS[1])) == expected
     assert reranker.compute_score([]) == []
+
+
+def test_compute_score_takes_pairs_in_any_container(llama: Llama) -> None:
+    reranker = FlagReranker(llama)
+    expected = reranker.compute_score(PAIRS)
+    for pairs in ([list(pair) for pair in PAIRS], tuple(PAIRS), np.array(PAIRS), (pair for pair in PAIRS)):
+        assert reranker.compute_score(pairs) == expected
+    assert reranker.compute_score(np.array(PAIRS[1])) == reranker.compute_score(PAIRS[1])
+    with pytest.raises(InputTypeError, match="found str"):
+        reranker.compute_score("one text")
 
 
 def test_the_call_s_max_length_is_for_the_call() -> None:

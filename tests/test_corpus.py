@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,35 @@ def test_a_column_that_is_there_is_not_overwritten(suffix: str, tmp_path: Path, 
     assert list(read_jsonl(tmp_path / "out.jsonl")[0]) == ["text", "embedding", "vector", "vector_truncated"]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_late_row_that_has_the_new_column_is_a_bad_row(
+    suffix: str, tmp_path: Path, tiny: LlamaParams
+) -> None:
+    rows = [
+        {"text": "a"},
+        {"text": "b", "embedding": 1},
+        {"text": "c", "embedding_truncated": 2},
+        {"text": "d"},
+    ]
+    source, output = write_jsonl(tmp_path / "rows.jsonl", rows), tmp_path / f"out{suffix}"
+    assert embed(source, output, tiny).rows == 2
+    bad = read_jsonl(tmp_path / f"out{suffix}.bad.jsonl")
+    assert [row["line"] for row in bad] == [2, 3]
+    assert all("another name with --output-column" in row["reason"] for row in bad)
+    written = pq.read_table(output).to_pylist() if suffix == ".parquet" else read_jsonl(output)
+    assert [row["text"] for row in written] == ["a", "d"]
+    with pytest.raises(InputError, match=":2: there is a column 'embedding' already"):
+        embed(source, tmp_path / f"strict{suffix}", tiny, is_strict=True)
+
+
+def test_each_file_of_json_lines_must_have_the_column(tmp_path: Path, tiny: LlamaParams) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
+    write_jsonl(tmp_path / "b.jsonl", [b"bad", {"body": "b"}])
+    with pytest.raises(InputError, match=r"b\.jsonl: there is no column 'text'; the columns are: body"):
+        embed(f"{tmp_path}/*.jsonl", tmp_path / "out" / "parts", tiny)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.jsonl"]
+
+
 def test_no_rows_give_files_without_rows(tmp_path: Path, tiny: LlamaParams) -> None:
     (tmp_path / "rows.jsonl").write_text("\n\n")
     for name in ("a.parquet", "a.jsonl", "a.npy"):
@@ -306,6 +336,8 @@ def test_folders_and_patterns_stand_for_their_files_in_order(tmp_path: Path, tin
         (["empty"], "holds no file to read"),
         (["*.csv"], "no file matches"),
         (["a.jsonl", "a.jsonl"], "named twice"),
+        (["a.jsonl", "empty/../a.jsonl"], "named twice"),
+        (["a.jsonl", "link.jsonl"], r"link\.jsonl is named twice \(also as .*a\.jsonl\)"),
         (["a.jsonl", "b.parquet"], "several kinds"),
         (["a.jsonl", "-"], "goes alone"),
         (["notes.txt"], "what kind of file"),
@@ -317,15 +349,40 @@ def test_sources_that_cannot_be_read_together_are_refused(
     (tmp_path / "empty").mkdir()
     for name in ("a.jsonl", "b.parquet", "notes.txt"):
         (tmp_path / name).write_text("{}")
-    paths = [name if name == "-" else str(tmp_path / name) for name in names]
+    (tmp_path / "link.jsonl").symlink_to("a.jsonl")
+    path_of = {name: name if name == "-" else f"{tmp_path}/{name}" for name in names}
     with pytest.raises(InputError, match=message):
-        find_sources(paths)
+        find_sources([path_of[name] for name in names])
 
 
-def test_a_file_is_not_read_and_written_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", ["rows.jsonl", "deep/../rows.jsonl", "link/rows.jsonl", "link.jsonl"])
+def test_a_file_is_not_read_and_written_at_once(output: str, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "link.jsonl").symlink_to(source)
     with pytest.raises(InputError, match="both read and written"):
-        find_sources([str(source)], output=source)
+        find_sources([str(source)], output=tmp_path / output)
+
+
+def test_a_file_that_no_job_made_is_left_alone(tmp_path: Path, tiny: LlamaParams) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    (tmp_path / "out.jsonl").write_text("precious")
+    with pytest.raises(InputError, match=r"out\.jsonl is there already, and no job made it"):
+        embed(source, tmp_path / "out.jsonl", tiny)
+    assert (tmp_path / "out.jsonl").read_text() == "precious"
+
+
+def test_a_file_whose_name_is_no_utf8_goes_on_as_others(tmp_path: Path, tiny: LlamaParams) -> None:
+    source = tmp_path / os.fsdecode(b"r\xff.jsonl")
+    try:
+        write_jsonl(source, [b"bad", *ROWS])
+    except OSError:
+        pytest.skip("this file system has only names in UTF-8")
+    for output in (tmp_path / "out", tmp_path / "out.jsonl"):
+        embed(source, output, tiny, format="jsonl")
+        assert embed(source, output, tiny, format="jsonl").resumed_rows == 50
+        assert read_jsonl(output.with_name(f"{output.name}.bad.jsonl"))[0]["file"] == str(source)
 
 
 @given(text=st.text('a,"\n', max_size=12))
@@ -364,6 +421,23 @@ def test_folders_are_made_for_parts_and_not_for_a_file(tmp_path: Path, tiny: Lla
     with pytest.raises(InputError, match=r"the folder .*none does not exist; make it first"):
         embed(source, tmp_path / "none" / "out.jsonl", tiny)
     assert not (tmp_path / "none").exists()
+    bad = write_jsonl(tmp_path / "bad.jsonl", [b"bad"])
+    for folder in ("none/deep", "new/none/deep"):
+        with pytest.raises(InputError, match="not JSON"):
+            embed(bad, tmp_path / folder, tiny, is_strict=True)
+    assert not (tmp_path / "none").exists()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["deep"]
+
+
+def test_the_folder_that_one_is_in_can_be_the_output(
+    tmp_path: Path, tiny: LlamaParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", [b"bad", *ROWS])
+    (tmp_path / "parts").mkdir()
+    monkeypatch.chdir(tmp_path / "parts")
+    assert embed(source, Path(), tiny, format="jsonl").rows == 50
+    assert Path("part-00000.jsonl").exists()
+    assert Path("../parts.bad.jsonl").exists()
 
 
 # -- odd rows

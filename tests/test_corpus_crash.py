@@ -125,6 +125,33 @@ def test_killed_at_any_sync_it_gives_the_same_bytes(tmp_path: Path, tiny: Path, 
     assert not (tmp_path / "out.jsonl.parts").exists()
 
 
+def test_killed_at_any_sync_of_the_end_it_goes_on_though_an_older_job_s_mark_is_there(
+    tmp_path: Path, tiny: Path
+) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", [{"text": text(i)} for i in range(20)])
+    output = tmp_path / "out.jsonl"
+    assert ggrank(*arguments(tiny, rows, output, "--prefix", "older")).exit_code == 0
+    mark = (tmp_path / "out.jsonl.job.json").read_bytes()
+    output.unlink()
+    code, at, killed = textwrap.dedent(KILLED_AT_A_SYNC), 0, True
+    while killed:
+        at += 1
+        command = [sys.executable, "-c", code, str(at), "after", *arguments(tiny, rows, output)]
+        done = subprocess.run(
+            [str(part) for part in command],
+            env={**ENVIRONMENT, "GGRANK_CACHE_DIR": os.environ["GGRANK_CACHE_DIR"]},
+            capture_output=True,
+        )
+        killed = done.returncode != 0
+        result = ggrank(*arguments(tiny, rows, output))
+        assert result.exit_code == 0, result.stderr
+        assert json.loads((tmp_path / "out.jsonl.job.json").read_text())["job"]["prefix"] == ""
+        assert len(output.read_bytes().splitlines()) == 20
+        output.unlink()
+        (tmp_path / "out.jsonl.job.json").write_bytes(mark)
+    assert at > 8, "two for each of job, part, mark and output, at least"
+
+
 def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(
     tmp_path: Path, tiny: Path, rows: Path, undisturbed: Path
 ) -> None:
@@ -171,6 +198,22 @@ def test_a_full_disk_is_one_clear_error_leaves_no_half_part_and_the_job_goes_on(
         assert all(left[name] == contents(undisturbed / "out")[name] for name in left if "part-" in name)
     assert ggrank(*arguments(tiny, rows, output)).exit_code == 0
     assert same(output, undisturbed / "out")
+
+
+def test_a_disk_that_is_full_at_the_start_is_no_other_process(tmp_path: Path, tiny: Path, rows: Path) -> None:
+    resource = pytest.importorskip("resource")
+    command = stopped(tmp_path, tiny, rows)
+    child = subprocess.run(
+        [sys.executable, "-m", "ggrank", *map(str, command)],
+        env={**ENVIRONMENT, "GGRANK_CACHE_DIR": os.environ["GGRANK_CACHE_DIR"]},
+        capture_output=True,
+        encoding="utf-8",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+    )
+    assert child.returncode == 1
+    assert f"{tmp_path / 'out'}: cannot be written" in child.stderr
+    assert "another process" not in child.stderr
+    assert ggrank(*command).exit_code == 0
 
 
 def test_a_line_of_the_log_that_was_cut_off_does_not_count(
@@ -260,6 +303,43 @@ def test_a_part_that_was_damaged_or_removed_is_noticed(tmp_path: Path, tiny: Pat
     assert "is gone" in ggrank(*command).stderr
     part.write_bytes(whole)
     assert ggrank(*command).exit_code == 0
+    part.unlink()
+    assert "is gone" in ggrank(*command).stderr, "of a job that is done too"
+
+
+def test_a_folder_that_lost_its_log_is_made_again(
+    tmp_path: Path, tiny: Path, rows: Path, undisturbed: Path
+) -> None:
+    shutil.copytree(undisturbed, tmp_path / "mine")
+    output = tmp_path / "mine" / "out"
+    (output / "_parts.log").unlink()
+    assert ggrank(*arguments(tiny, rows, output)).exit_code == 0
+    assert same(output, undisturbed / "out")
+
+
+def test_a_file_that_was_changed_since_its_job_made_it_is_noticed(tmp_path: Path, tiny: Path) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", [{"text": "one"}])
+    command = arguments(tiny, rows, tmp_path / "out.jsonl")
+    assert ggrank(*command).exit_code == 0
+    (tmp_path / "out.jsonl").write_text("mine\n")
+    assert "5 bytes instead of" in ggrank(*command).stderr
+    assert (tmp_path / "out.jsonl").read_text() == "mine\n"
+
+
+def test_a_second_start_leaves_the_first_alone_before_it_has_a_part(
+    tmp_path: Path, tiny: Path, rows: Path, undisturbed: Path
+) -> None:
+    command = arguments(tiny, rows, tmp_path / "out")
+    child = start_stopping(tmp_path / "out", 0, *command)
+    assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
+    before = contents(tmp_path / "out")
+    try:
+        assert "another process works on this job" in ggrank(*command).stderr
+        assert contents(tmp_path / "out") == before
+    finally:
+        _, errors = go_on(child)
+    assert (child.returncode, len(errors.splitlines())) == (0, 1), errors  # that rows were left out
+    assert same(tmp_path / "out", undisturbed / "out")
 
 
 def test_one_process_at_a_time_works_on_a_job(tmp_path: Path, tiny: Path, rows: Path) -> None:

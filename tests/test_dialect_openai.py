@@ -124,7 +124,14 @@ def test_normalize_false_gives_the_model_s_own_lengths(client: openai.OpenAI, ll
         ({"input": [1.5]}, "input"),
         ({"input": [-1]}, "input"),
         ({"input": ["a", None]}, "input"),
+        ({"input": ["a", [1]]}, "input"),
+        ({"input": [[1], "a"]}, "input"),
+        ({"input": [2**31 - 1]}, "input"),
+        ({"input": [[1], [30522]]}, "input"),
+        ({"input": ["short", "long " * 600], "truncate": False}, "input"),
         ({"input": "a", "dimensions": 0}, "dimensions"),
+        ({"input": "a", "dimensions": 385}, "dimensions"),
+        ({"input": "a", "truncate": "chunk"}, "truncate"),
         ({"input": "a", "encoding_format": "int8"}, "encoding_format"),
         ({"input": "a", "truncate": "middle"}, "truncate"),
     ],
@@ -134,6 +141,18 @@ def test_a_bad_request_names_its_field(client: openai.OpenAI, wrong: dict[str, o
         client.post("/embeddings", body=wrong, cast_to=object)
     assert caught.value.param == field
     assert caught.value.type == "invalid_request_error"
+    assert caught.value.message.startswith(f"Error code: 400 - {field}")
+
+
+def test_more_inputs_than_a_request_may_have_name_their_field(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.APIStatusError, match="input: 2,049 in one request, 2,048 at most") as caught:
+        client.embeddings.create(model="any", input=["a"] * 2049)
+    assert (caught.value.status_code, caught.value.param) == (413, "input")
+
+
+def test_an_encoding_that_is_not_known_is_told_as_it_was_found(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="must be 'float' or 'base64', found 'int8'"):
+        client.post("/embeddings", body={"input": "a", "encoding_format": "int8"}, cast_to=object)
 
 
 def test_a_token_that_the_model_does_not_have_is_refused(client: openai.OpenAI) -> None:

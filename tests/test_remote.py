@@ -7,6 +7,7 @@ must equal those of the same models in this process.
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import re
 import socket
@@ -20,6 +21,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ from hypothesis import strategies as st
 from ggrank import (
     ClosedError,
     GgrankError,
+    Index,
     InputError,
     InputTypeError,
     Llama,
@@ -270,6 +273,36 @@ def test_a_server_that_says_nothing_of_itself_is_a_clear_error(server: Told, inf
         RemoteReranker(server.url).rerank("q", ["a"])
 
 
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (Answer({"error": "db down"}, status=500), "answered 500: db down"),
+        (
+            Answer("", status=301, headers={"Location": "https://there/v1/models"}),
+            "moved to https://there/v1",
+        ),
+        (
+            Answer("", status=308, headers={"Location": "/login?next=1"}),
+            "moved to http://127.0.0.1:.*/login. G",
+        ),
+        (Answer("", status=302), "answered 302: no reason given"),
+        (Answer("", status=304), "answered 304: no reason given"),
+        (
+            Answer("<html><style>p{}</style><h1>Sign\nin.</h1></html>"),
+            "which dialect.*a text: Sign in. Check",
+        ),
+    ],
+)
+def test_why_a_server_does_not_say_what_it_is_is_told_in_its_own_words(
+    server: Told, answer: Answer, says: str
+) -> None:
+    server.on("/v1/models", answer)
+    server.on("/info", answer)
+    for kind in (RemoteReranker, RemoteEmbedder):
+        with pytest.raises(RemoteError, match=says):
+            kind(server.url, retries=0).rank("q", ["a"])
+
+
 @pytest.mark.parametrize("path", ["/rerank", "/v2/rerank/", "/v1/embeddings"])
 @pytest.mark.parametrize("dialect", ["auto", "tei"])
 def test_an_address_that_ends_in_a_request_s_path_is_told_with_the_right_one(
@@ -296,7 +329,7 @@ def test_an_openai_server_is_enough_to_embed_and_not_to_rerank(server: Told) -> 
 
 def test_a_server_that_was_down_is_asked_again_by_the_next_call(server: Told) -> None:
     server.on("/rerank", tei_scores)
-    server.on("/v1/models", Answer("down", status=500), Answer("down", status=500))
+    server.on("/v1/models", Answer("down", status=500), Answer("nothing here", status=404))
     remote = RemoteReranker(server.url, retries=0)
     with pytest.raises(RemoteError):
         remote.rerank("q", ["1"])
@@ -405,6 +438,35 @@ def test_whatever_the_batches_scores_keep_their_places(
     ]
     assert all(len(seen.body["texts"]) <= batch_size for seen in server.seen)
     server.seen.clear()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path"), [("jina", "/v1/rerank"), ("cohere", "/v2/rerank"), ("cohere-v1", "/v1/rerank")]
+)
+@pytest.mark.parametrize("score", [7.0, -2.5])
+def test_logits_where_a_dialect_has_0_to_1_are_refused_with_the_dialect_for_them(
+    server: Told, dialect: str, path: str, score: float
+) -> None:
+    answer = {"results": [{"index": 1, "relevance_score": score}, {"index": 0, "relevance_score": 0.5}]}
+    for served in (path, "/v1/rerank"):
+        server.on(served, Answer(answer))
+    with pytest.raises(
+        RemoteError, match=rf"'{dialect}' .* document 1 the score {score:g}\. .*'jina-logits'"
+    ):
+        reranker(server, dialect).rank("q", ["a", "b"], score="sigmoid")
+    remote = reranker(server, "jina-logits")
+    assert remote.rerank("q", ["a", "b"]).tolist() == [0.5, score]
+    assert remote.score_scale == "logit"
+    ranking = remote.rank("q", ["a", "b"], score="sigmoid")
+    assert [one.score for one in ranking] == pytest.approx(
+        sorted((1 / (1 + np.exp(-logit)) for logit in (0.5, score)), reverse=True)
+    )
+
+
+@pytest.mark.parametrize("score", [1.0, 0.0, -0.125])
+def test_a_cosine_of_a_listwise_model_is_no_logit(server: Told, score: float) -> None:
+    server.on("/v1/rerank", Answer({"results": [{"index": 0, "relevance_score": score}]}))
+    assert reranker(server, "jina").rerank("q", ["a"]).tolist() == [score]
 
 
 # What goes wrong on the way
@@ -550,6 +612,60 @@ def test_the_key_is_nowhere_to_be_seen(
         assert SECRET not in text
     chain = [error.value.__cause__, error.value.__context__]
     assert chain == [None, None]
+
+
+ODD = "s3cr3T/+\"'\\%=" * 2
+"""A key of characters that JSON, Python and addresses write in other ways."""
+
+
+@pytest.mark.parametrize("key", [SECRET, ODD, "none"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda key: Answer({"headers": {"Authorization": f"Bearer {key}"}}),
+        lambda key: Answer({"results": f"{'x ' * 20} {key}"}),
+        lambda key: Answer({"results": [{"relevance_score": 1.0, "index": f"{'x' * 50} {key}"}]}),
+        lambda key: Answer({"results": [{"index": 0, "relevance_score": key}]}),
+        lambda key: Answer(json.dumps({"told": key}), status=400),
+        lambda key: Answer(f"{'x' * 400} {key * 20}"),
+        lambda key: Answer("", status=307, headers={"Location": f"http://there/{quote(key)}"}),
+        lambda key: Answer("", status=302, headers={"Location": f"http://{quote(key, safe='')}.there/"}),
+    ],
+)
+def test_a_key_that_the_server_sends_back_is_hidden_wherever_it_stands(
+    server: Told, wrap: Any, key: str
+) -> None:
+    for path in ("/v1/rerank", "/v1/embeddings", "/v1/models"):
+        server.on(path, wrap(key))
+    options: Any = {"api_key": key, "model": "m", "retries": 0}
+    for remote in (
+        RemoteReranker(server.url, dialect="jina", **options),
+        RemoteReranker(server.url, **options),
+        RemoteEmbedder(server.url, dialect="openai", **options),
+    ):
+        with pytest.raises(RemoteError) as error:
+            remote.rank("q", ["a"])
+        assert not re.search(r"s3cr3t|\bnone\b", str(error.value), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("named", [SECRET, f"me/{SECRET}"])
+def test_a_model_s_name_that_is_the_key_is_hidden_too(server: Told, named: str) -> None:
+    meta = {"mode": "rerank", "score_scale": "probability"}
+    server.on("/v1/models", Answer({"data": [{"id": named, "owned_by": "ggrank", "meta": meta}]}))
+    calls: list[Any] = [
+        lambda: RemoteReranker(server.url, api_key=SECRET, model="other").model,
+        lambda: RemoteReranker(server.url, api_key=SECRET).rank("q", ["a"], score="cosine"),  # type: ignore[arg-type]
+        lambda: RemoteReranker(server.url, api_key=SECRET, model=named, dialect="huggingface").rerank(
+            "q", ["a"]
+        ),
+        lambda: RemoteEmbedder(server.url, api_key=SECRET, model=named, dialect="tei").rank(
+            "q", [], score="logit"
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(GgrankError, match=r"\*\*\*") as error:
+            call()
+        assert SECRET not in "".join(traceback.format_exception(error.value))
 
 
 @pytest.mark.parametrize("key", [f"{SECRET}\nX: y", f"{SECRET}ü", f"{SECRET} x", "", " ", 7])
@@ -814,6 +930,19 @@ def test_a_pipeline_refuses_a_remote_model_in_the_other_one_s_place(ours: str) -
         Pipeline(RemoteReranker(ours))  # type: ignore[arg-type]
     with pytest.raises(GgrankError, match="reranker"):
         Pipeline(RemoteEmbedder(ours, api_key=SECRET), RemoteEmbedder(ours))  # type: ignore[arg-type]
+
+
+def test_an_index_takes_a_remote_reranker(
+    ours: str, local_embedder: Llama, local_reranker: Llama, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("\n\n".join(TEXTS[:4]))
+    with Index.open(tmp_path / "index", embedder=local_embedder) as index:
+        index.update([tmp_path / "notes.txt"])
+        expected = index.search("museums in Paris", reranker=local_reranker)
+        with RemoteReranker(ours, api_key=SECRET) as reranker:
+            found = index.search("museums in Paris", reranker=reranker)
+    assert [one.index for one in found] == [one.index for one in expected]
+    assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=1e-4)
 
 
 def test_what_the_page_in_docs_shows_runs(ours: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -16,10 +17,14 @@ import httpx
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Message, Receive, Scope, Send
 
 import tiny_models
 from ggrank import EngineError, Llama, LlamaParams
 from ggrank.server import ServerSettings, health
+from ggrank.server.dialects import lists
+from ggrank.server.errors import TooLargeError
+from ggrank.server.security import BodyGate
 from ggrank.server.service import Service
 from serving import EMBEDDER, LONG, RERANKER, flaky_service, running, service_of, wait_until
 
@@ -158,11 +163,10 @@ def test_all_fields_that_are_missing_are_named(client: httpx.Client, path: str) 
         ({"top_n": "3"}, "top_n: must be a whole number, found a string;"),
         ({"top_n": 0, "query": 1}, "top_n: must be at least 1, found 0 (and 1 more);"),
         ({"raw_scores": SECRET}, "raw_scores: must be true or false, found a string;"),
-        ({"texts": [1, SECRET], "truncation_direction": SECRET}, "texts.0: must be a string, found 1 (and"),
-        (
-            {"texts": ["a"], "truncation_direction": SECRET},
-            "must be 'right' or 'Right', found something else",
-        ),
+        ({"texts": [1, SECRET]}, "texts.0: must be a string, found 1;"),
+        ({"texts": ["a"], "truncation_direction": SECRET}, "must be 'right' or 'Right', found a string"),
+        ({"texts": ["a"], "truncation_direction": "left"}, "must be 'right' or 'Right', found 'left'"),
+        ({"truncate": "middle"}, "truncate: must be true, false, 'end', 'error' or 'chunk', found 'middle'"),
     ],
 )
 def test_a_wrong_value_is_told_by_what_was_expected_and_found_without_its_text(
@@ -227,6 +231,100 @@ def test_more_documents_than_the_limit_are_413_with_the_limit(client: httpx.Clie
     assert (answer.status_code, "300" in answer.text) == (413, True)
     answer = client.post("/v1/embeddings", json={"input": ["x"] * 301, "model": "m"})
     assert (answer.status_code, "300" in answer.text) == (413, True)
+
+
+LISTS = {
+    "/rerank": "documents",
+    "/v1/rerank": "documents",
+    "/v2/rerank": "documents",
+    "/reranking": "texts",
+    "/v1/embeddings": "input",
+    "/embed": "inputs",
+    "/tokenize": "inputs",
+    "/decode": "ids",
+}
+
+
+@pytest.fixture(scope="module", params=[2048, 10**6])
+def roomy(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    """A server that takes large bodies, once with fewer documents than those have, and once with more."""
+    service, _ = flaky_service(ServerSettings(max_documents=request.param))
+    with running(service) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("path", "field"), LISTS.items(), ids=LISTS)
+@pytest.mark.parametrize("item", ["null", "[]", "{}"])
+def test_hundreds_of_thousands_of_wrong_items_are_one_small_error_that_names_their_field(
+    roomy: httpx.Client, path: str, field: str, item: str
+) -> None:
+    body = f'{{"query": "a", "{field}": [{",".join([item] * 300_000)}]}}'
+    answer = roomy.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 413, 422)
+    assert (field in answer.text, len(answer.content) < 1000) == (True, True), answer.text[:1000]
+
+
+def test_more_rank_fields_than_anybody_has_are_one_error(roomy: httpx.Client) -> None:
+    for names in (["a"] * 100_000, [1] * 100_000):
+        body = {"query": "a", "documents": [{"a": "b"}], "rank_fields": names}
+        answer = roomy.post("/v1/rerank", json=body)
+        assert (answer.status_code, len(answer.content) < 1000) == (400, True)
+        assert "rank_fields: must be a list of 100 at most, found a list" in answer.json()["message"]
+
+
+def test_items_are_read_in_another_thread_and_none_where_there_are_too_many() -> None:
+    service = Service(ServerSettings(max_documents=3))
+    seen: list[int] = []
+
+    def read_item(item: object, name: str) -> str:
+        seen.append(threading.get_ident())
+        return name
+
+    assert asyncio.run(lists.read(service, ["a"] * 3, read_item, "texts")) == [
+        "texts.0",
+        "texts.1",
+        "texts.2",
+    ]
+    assert threading.get_ident() not in seen
+    seen.clear()
+    with pytest.raises(TooLargeError, match="texts: 4 in one request, 3 at most"):
+        asyncio.run(lists.read(service, ["a"] * 4, read_item, "texts"))
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("/tokenize", "content"), ("/tokenize", "inputs"), ("/detokenize", "tokens"), ("/decode", "ids")],
+)
+def test_more_tokens_than_a_request_may_have_are_not_made_or_read_either(
+    client: httpx.Client, path: str, field: str
+) -> None:
+    value = "a " * 20_001 if path == "/tokenize" else [5] * 20_001
+    answer = client.post(path, json={field: value})
+    assert (answer.status_code, f"{field}: more than 20,000 tokens" in answer.text) == (413, True), (
+        answer.text
+    )
+
+
+def test_a_body_that_is_too_large_and_at_its_end_is_answered_at_once() -> None:
+    chunks: list[Message] = [
+        {"type": "http.request", "body": b"x" * 8, "more_body": True},
+        {"type": "http.request", "body": b"x" * 8, "more_body": False},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return chunks.pop(0)  # Nothing more would ever come.
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        pytest.fail("the route was asked")
+
+    scope = {"type": "http", "path": "/rerank", "method": "POST", "headers": []}
+    asyncio.run(BodyGate(app, max_bytes=10, timeout=LONG)(scope, receive, send))
+    assert sent[0]["status"] == 413
 
 
 def test_more_tokens_than_the_limit_are_413_with_the_limit(client: httpx.Client) -> None:
@@ -420,7 +518,9 @@ def test_health_is_503_when_scores_are_not_finite_and_200_when_they_are_again(
     service, engine = flaky_service(settings)
     with running(service) as client:
         assert client.get("/health").status_code == 200
+        assert client.head("/health").status_code == 200
         engine.spoil = lambda values: values * np.nan
+        assert (client.head("/health").status_code, client.head("/health").content) == (503, b"")
         sick = client.get("/health")
         assert (sick.status_code, sick.json()["status"]) == (503, "failing")
         assert "finite" in sick.json()["models"][RERANKER]

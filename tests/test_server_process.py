@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -155,7 +156,7 @@ def test_help_needs_no_extra() -> None:
 
 @pytest.mark.parametrize("way", ["option", "environment", "file"])
 def test_with_a_key_everything_but_health_and_the_pages_asks_for_it(way: str, tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("sesame\n")
+    (tmp_path / "key").write_text("sesame\nand what it is for\n")
     args = {"option": ["--api-key", "sesame"], "file": ["--api-key-file", str(tmp_path / "key")]}.get(way, [])
     variables = {"GGRANK_API_KEY": "sesame"} if way == "environment" else {}
     with process(*args, **variables) as (child, line):
@@ -180,8 +181,38 @@ def test_with_a_key_everything_but_health_and_the_pages_asks_for_it(way: str, tm
     assert "sesame" not in out + error
 
 
-def test_an_empty_key_is_refused() -> None:
-    assert failing("--api-key", "").returncode == 2
+@pytest.mark.parametrize("way", ["option", "environment", "file"])
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"k\xff", "UTF-8"),
+        (b"a\rb", "control character"),
+    ],
+)
+def test_a_key_that_nobody_could_send_is_refused_at_start(
+    way: str, key: bytes, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_bytes(key)
+    text = os.fsdecode(key)
+    args = {"option": ["--api-key", text], "file": ["--api-key-file", str(tmp_path / "key")]}.get(way, [])
+    variables = {"GGRANK_API_KEY": text} if way == "environment" else {}
+    done = failing("--port", "0", *args, **variables)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert told in done.stderr or "utf-8" in done.stderr
+
+
+def test_a_key_file_that_has_no_name_is_refused() -> None:
+    assert failing("--port", "0", "--api-key-file", "").returncode != 0
+
+
+@pytest.mark.parametrize("key", [" sesame ", "sesame\t"])
+def test_spaces_around_a_key_are_no_part_of_it(key: str) -> None:
+    with running(service_of(RERANKER), ServerSettings(api_key=key)) as client:
+        for sent in ("sesame", f"{key}"):
+            answer = client.get("/v1/models", headers={"Authorization": f"Bearer {sent}"})
+            assert answer.status_code == 200, sent
 
 
 def test_only_origins_that_were_named_may_ask_from_a_web_page() -> None:

@@ -33,8 +33,8 @@ import ray
 import ray.data
 
 import tiny_models
-from command_line import ENVIRONMENT, ggrank
-from corpus_jobs import contents, go_on, n_parts, start, start_stopping, text, wait_for_parts, write_jsonl
+from command_line import ENVIRONMENT, ggrank, process
+from corpus_jobs import contents, go_on, n_parts, start_stopping, text, wait_for_parts, write_jsonl
 from ggrank import EngineError, InputError, Llama, LlamaParams
 from ggrank.corpus import EmbedStep, Job, ScoreStep, find_sources, run
 from ggrank.corpus.blocks import BlockReader
@@ -236,11 +236,13 @@ def test_what_does_not_fit_or_is_not_there_is_told_before_anything_is_done(
 
 
 def test_an_address_where_nothing_is_is_one_clear_error(tmp_path: Path, rows: Path) -> None:
-    child = start("embed", "--file", rows, "--output", tmp_path / "out", "--address", "127.0.0.1:9")
-    _, errors = child.communicate(timeout=600)
-    assert child.returncode == 1
-    assert errors.startswith(b"Error: no Ray at 127.0.0.1:9 (")
-    assert len(errors.splitlines()) == 1
+    command = ("embed", "--file", rows, "--output", tmp_path / "out", "--address")
+    cache = os.environ["GGRANK_CACHE_DIR"]
+    for address, set_outside in (("127.0.0.1:9", ""), ("auto", "127.0.0.1:9")):
+        done = process(*command, address, RAY_ADDRESS=set_outside, GGRANK_CACHE_DIR=cache)
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: no Ray at 127.0.0.1:9 (")
+        assert len(done.stderr.splitlines()) == 1
 
 
 # -- datasets

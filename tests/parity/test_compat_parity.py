@@ -9,6 +9,7 @@ itself on transformers 4.57. The cross-encoder of ``rerankers`` gives the logits
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tiny_models
+from ggrank import InputError
 from ggrank.compat import CrossEncoder, FlagReranker, Reranker
 from tiny import goldens
 
@@ -116,6 +118,33 @@ def test_rank_is_that_of_sentence_transformers(
         [(result["corpus_id"], result["score"]) for result in found],
         [(result["corpus_id"], result["score"]) for result in expected],
     )
+
+
+def test_every_argument_of_sentence_transformers_is_known_here(original: Any, gguf: Path) -> None:
+    def defaults(call: Any) -> dict[str, Any]:
+        parameters = inspect.signature(call).parameters.values()
+        return {one.name: one.default for one in parameters if one.default is not one.empty}
+
+    model = CrossEncoder(**{**defaults(type(original).__init__), "model_name_or_path": gguf})
+    options = defaults(original.predict)
+    np.testing.assert_allclose(
+        model.predict(PAIRS[:3], **options), original.predict(PAIRS[:3]), atol=NEAR_TORCH
+    )
+    ranked = model.rank("Who may vote?", DOCUMENTS[:5], **defaults(original.rank))
+    assert len(ranked) == 5
+
+
+def test_what_is_refused_here_the_original_follows(original: Any, folder: Path, gguf: Path) -> None:
+    """It would change scores, so it must not be taken in silence."""
+    options = {"processor_kwargs": {"model_max_length": 16}}
+    other = type(original)(str(folder), **options)
+    assert np.abs(other.predict(PAIRS) - original.predict(PAIRS)).max() > NEAR_TORCH
+    with pytest.raises(InputError, match="max_length"):
+        CrossEncoder(gguf, **options)  # type: ignore[arg-type]
+
+
+def test_max_length_is_read_by_the_same_names(original: Any, ours: CrossEncoder) -> None:
+    assert ours.max_length == ours.max_seq_length == original.max_seq_length == N_CTX
 
 
 def test_both_know_one_label_and_the_sigmoid(original: Any, ours: CrossEncoder) -> None:

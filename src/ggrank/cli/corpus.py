@@ -52,6 +52,11 @@ class JobChoice:
         return None if self.output is None else Path(self.output)
 
     @property
+    def is_folder(self) -> bool:
+        """Whether the name says so, with a slash at its end."""
+        return self.output is not None and self.output.endswith(("/", "\\"))
+
+    @property
     def was_asked_for(self) -> bool:
         """Whether an option was given that only a job has."""
         context = click.get_current_context()
@@ -82,7 +87,7 @@ def job_options(command: Command) -> Command:
         "--output",
         "-o",
         metavar="FILE|DIR",
-        help="A file (.parquet, .jsonl or .npy), or a folder of parts; else stdout.",
+        help="A file (.parquet, .jsonl or .npy), or a folder/ of parts; else stdout.",
     )
     @click.option(
         "--output-format",
@@ -166,6 +171,7 @@ def run_job(
             workers=to.workers,
             is_strict=to.is_strict,
             compute=compute,
+            is_folder=to.is_folder,
         )
         summary = _stream(job) if to.output is None else _write(job)
     if summary.bad_rows and not summary.rows:

@@ -55,7 +55,7 @@ def index(
     choice: ModelChoice,
     as_table: bool | None,
 ) -> None:
-    """Index files and folders: text, Markdown, HTML, PDF and JSONL.
+    """Index files and folders: text, Markdown, HTML, PDF, JSONL and Parquet.
 
     \b
     ggrank index notes/ papers/ handbook.pdf
@@ -64,7 +64,8 @@ def index(
     ggrank index --forget papers/              out of the index again
 
     Only files that changed are read, and only passages that are new are embedded. Ctrl-C loses nothing: the
-    same command goes on. HTML and PDF need an extra: pip install 'ggrank[files]'.
+    same command goes on. HTML and PDF need an extra, pip install 'ggrank[files]', and so does Parquet:
+    'ggrank[corpus]'.
     """
     from ggrank import Index
 

@@ -19,6 +19,7 @@ import click
 from ggrank.cli import console
 from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ModelChoice
 from ggrank.errors import GgrankWarning, InputError
+from ggrank.server.keys import VARIABLE, find_key
 from ggrank.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -68,13 +69,16 @@ NEEDS = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
 )
 @click.option(
     "--api-key",
-    envvar="GGRANK_API_KEY",
+    envvar=VARIABLE,
     metavar="KEY",
     show_envvar=True,
     help="What callers must send as 'Authorization: Bearer KEY'. Here other users of the machine see it.",
 )
 @click.option(
-    "--api-key-file", type=click.Path(dir_okay=False), metavar="FILE", help="A file that holds the key."
+    "--api-key-file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="A file that holds the key in its first line.",
 )
 @click.option(
     "--cors",
@@ -155,9 +159,7 @@ def serve(
     pip install 'ggrank[server]'.
     """
     _check_extra()
-    key = _read_key(Path(api_key_file)) if api_key_file else api_key
-    if key == "":
-        raise click.BadParameter("an empty key lets nobody in; leave it out to let everybody in")
+    key = find_key(api_key, None if api_key_file is None else Path(api_key_file))
     settings = ServerSettings(api_key=key, **limits)
     if key is None and not _is_loopback(settings.host):
         warnings.warn(
@@ -284,16 +286,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _read_key(path: Path) -> str:
-    try:
-        key = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the API key cannot be read ({error})") from error
-    if not key:
-        raise InputError(f"{path} is empty; it should hold the API key in its first line")
-    return key
 
 
 def _check_extra() -> None:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.compat.model import Model, is_gpu, logits, open_reranker
+from ggrank.compat.cross_encoder_options import check_options
+from ggrank.compat.model import Model, Pairs, is_gpu, listed, logits, open_reranker
 from ggrank.errors import InputError, InputTypeError
 from ggrank.inputs import check_texts
 from ggrank.scoring import sigmoid
-
-Pairs = Iterable[Sequence[str]] | Sequence[str] | NDArray[Any]
 
 
 class CrossEncoder:
@@ -49,12 +48,12 @@ class CrossEncoder:
         *,
         filename: str | None = None,
         cache_folder: str | os.PathLike[str] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
         token: bool | str | None = None,
-        trust_remote_code: bool = False,
-        model_kwargs: dict[str, Any] | None = None,
-        backend: str = "torch",
+        default_activation_function: Callable[[Any], Any] | None = None,
+        **options: Any,
     ) -> None:
         """Loads the model.
 
@@ -69,26 +68,45 @@ class CrossEncoder:
             device: "cpu", else a GPU where llama.cpp was built for one.
             filename: which file of a repo, where it has several.
             cache_folder, revision, local_files_only, token: as in the original, for downloads.
-            trust_remote_code, model_kwargs, backend: accepted, without effect: they are torch's.
+            cache_dir, default_activation_function: old names of ``cache_folder`` and ``activation_fn``.
+            options: the original's others. Those that change no score (``backend``, ``trust_remote_code``,
+                ``model_kwargs={"torch_dtype": ...}``) are accepted, without effect.
 
         Raises:
             ModelNotFoundError, DownloadError: no such model; the message names those that are known.
             ModelModeError: an embedding model.
-            InputError: more than one label, or a ``max_length`` that the model does not have.
+            InputError: more than one label, a ``max_length`` that the model does not have, or one of the
+                options that would change scores, such as ``prompts`` or ``tokenizer_kwargs``.
         """
+        check_options("CrossEncoder", options)
         if num_labels not in (None, 1):
             raise InputError(f"num_labels must be 1 or None, found {num_labels!r}: rerankers have one")
-        self.activation_fn = activation_fn
+        self.activation_fn = activation_fn or default_activation_function
         self.llama = open_reranker(
             model_name_or_path,
             n_ctx=max_length,
             filename=filename,
             revision=revision,
             token=token if isinstance(token, str) else None,
-            cache_dir=cache_folder,
+            cache_dir=cache_folder or cache_dir,
             local_files_only=local_files_only,
             on_gpu=is_gpu(device),
         )
+
+    @property
+    def max_length(self) -> int:
+        """The longest pair in tokens; ``max_seq_length`` is its name since sentence-transformers 5.4."""
+        return self.llama.n_ctx
+
+    @max_length.setter
+    def max_length(self, value: int) -> None:
+        if value != self.llama.n_ctx:
+            raise InputError(
+                f"max_length is {self.llama.n_ctx}, and is chosen when the model is loaded: make a new "
+                f"CrossEncoder(..., max_length={value!r})"
+            )
+
+    max_seq_length = max_length
 
     def predict(
         self,
@@ -102,15 +120,19 @@ class CrossEncoder:
         apply_softmax: bool | None = False,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
+        activation_fct: Callable[[Any], Any] | None = None,
+        **options: Any,
     ) -> Any:
         """Scores of pairs, in input order.
 
         Args:
             inputs: pairs of texts, or one pair; ``sentences`` is its name before sentence-transformers 5.4.
-            activation_fn: in the place of the model's, for this call.
+            activation_fn: in the place of the model's, for this call; ``activation_fct`` is its old name.
             convert_to_numpy, convert_to_tensor: choose the result; both kinds of tensors need torch.
             batch_size, show_progress_bar, num_workers, apply_softmax: accepted, without effect: batches are
                 made by tokens, and a softmax over one label is none.
+            options: ``device`` and ``chunk_size`` are accepted, without effect: the model stays where it was
+                loaded.
 
         Returns:
             As in the original: an array of shape (n,), float32; with ``convert_to_tensor=True`` a tensor of
@@ -118,15 +140,17 @@ class CrossEncoder:
             its item alone.
 
         Raises:
-            InputError: not pairs of strings, a batch size below 1, or tensors without torch.
+            InputError: not pairs of strings, a batch size below 1, tensors without torch, or ``prompt``,
+                ``prompt_name`` or ``pool``.
         """
+        check_options("predict", options)
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, found {batch_size}")
         if (inputs is None) == (sentences is None):
             raise InputTypeError("predict takes pairs, as its first argument, inputs or sentences; once")
-        pairs = _listed(inputs if sentences is None else sentences)
+        pairs = listed(inputs if sentences is None else sentences)
         is_one_pair = bool(pairs) and not isinstance(pairs[0], (list, tuple))
-        scores = self._scores([pairs] if is_one_pair else pairs, activation_fn)
+        scores = self._scores([pairs] if is_one_pair else pairs, activation_fn or activation_fct)
         result = _converted(scores, as_numpy=convert_to_numpy, as_tensor=convert_to_tensor)
         return result[0] if is_one_pair else result
 
@@ -144,22 +168,27 @@ class CrossEncoder:
         apply_softmax: bool | None = False,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
+        activation_fct: Callable[[Any], Any] | None = None,
+        **options: Any,
     ) -> list[dict[str, Any]]:
         """Documents in order, best score first, ties in input order.
 
         Args:
             top_k: keep this many at most.
             return_documents: put the text beside the score.
-            activation_fn: as for `predict`; the other arguments are accepted, without effect.
+            activation_fn, activation_fct, options: as for `predict`; other arguments are accepted, without
+                effect.
 
         Returns:
             A dict a document: ``corpus_id`` (its place in the input), ``score`` (a float), and ``text``.
 
         Raises:
-            InputError: not strings.
+            InputError: not strings, or what `predict` refuses.
         """
+        check_options("rank", options)
         texts = list(check_texts(documents, "document"))
         pairs = [(query, text) for text in texts]
+        activation_fn = activation_fn or activation_fct
         scores = self.predict(pairs, batch_size=batch_size, activation_fn=activation_fn).tolist()
         results = [
             {"corpus_id": i, "score": score, **({"text": texts[i]} if return_documents else {})}
@@ -175,14 +204,6 @@ class CrossEncoder:
         values = logits(self.llama, pairs)
         activation_fn = activation_fn or self.activation_fn
         return sigmoid(values) if activation_fn is None else _activated(values, activation_fn)
-
-
-def _listed(inputs: Any) -> list[Any]:
-    """The pairs, or the two texts of one; a NumPy array of strings has either in its rows."""
-    if isinstance(inputs, (str, bytes)) or not isinstance(inputs, Iterable):
-        found = type(inputs).__name__
-        raise InputTypeError(f"expected a list of (text, text) pairs or one such pair, found {found}")
-    return inputs.tolist() if isinstance(inputs, np.ndarray) else list(inputs)
 
 
 def _activated(values: NDArray[np.float32], activation_fn: Callable[[Any], Any]) -> NDArray[np.float32]:

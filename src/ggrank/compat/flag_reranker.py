@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any
 
 from ggrank import Llama
-from ggrank.compat.model import Model, is_gpu, logits, open_reranker
+from ggrank.compat.model import Model, Pairs, is_gpu, listed, logits, open_reranker
 from ggrank.inputs import check_pairs
 from ggrank.scoring import sigmoid
 
@@ -79,7 +77,7 @@ class FlagReranker:
 
     def compute_score(
         self,
-        sentence_pairs: Sequence[Any],
+        sentence_pairs: Pairs,
         *,
         batch_size: int | None = None,
         query_max_length: int | None = None,
@@ -89,7 +87,7 @@ class FlagReranker:
         """Scores of pairs, in input order.
 
         Args:
-            sentence_pairs: (query, passage) pairs, or one pair.
+            sentence_pairs: (query, passage) pairs, or one pair; a NumPy array or a generator too.
             max_length: another one than the model was loaded with loads it a second time, and keeps that
                 until a third one is asked for.
             query_max_length, normalize: else those that the reranker was made with.
@@ -103,8 +101,9 @@ class FlagReranker:
             InputError: not pairs of strings, or a ``max_length`` that the model does not have.
         """
         llama = self.llama if max_length in (None, self.llama.n_ctx) else self._load(n_ctx=max_length)
-        is_one_pair = len(sentence_pairs) > 0 and isinstance(sentence_pairs[0], str)
-        pairs = list(check_pairs([sentence_pairs] if is_one_pair else sentence_pairs))
+        found = listed(sentence_pairs)
+        is_one_pair = bool(found) and isinstance(found[0], str)
+        pairs = list(check_pairs([found] if is_one_pair else found))
         limit = query_max_length or self.query_max_length
         if limit is not None:
             cut = {query: _cut(query, llama=llama, n_tokens=limit) for query in {pair[0] for pair in pairs}}

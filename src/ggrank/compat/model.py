@@ -6,17 +6,21 @@ Knows which originals ggrank has presets for; nothing of the faces that use it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ggrank import DownloadError, InputError, Llama, LlamaParams, Mode, ModelModeError, ModelNotFoundError
+from ggrank.errors import InputTypeError
 from ggrank.presets import presets
 
 Model: TypeAlias = "str | os.PathLike[str] | Llama"
 """What a face takes for a model: a name, a path, or a reranker that is loaded already."""
+
+Pairs: TypeAlias = "Iterable[Sequence[str]] | Sequence[str] | NDArray[Any]"
+"""What a face takes for pairs of texts, or for one pair."""
 
 ORIGINALS = (
     "BAAI/bge-reranker-base",
@@ -112,6 +116,18 @@ def is_gpu(device: object) -> bool:
     """
     devices = device if isinstance(device, (list, tuple)) else [device]
     return not all(str(each).startswith("cpu") for each in devices)
+
+
+def listed(pairs: Any) -> list[Any]:
+    """The pairs, or the two texts of one; a NumPy array of strings has either in its rows.
+
+    Raises:
+        InputTypeError: one string, or what has no items.
+    """
+    if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Iterable):
+        found = type(pairs).__name__
+        raise InputTypeError(f"expected a list of (text, text) pairs or one such pair, found {found}")
+    return pairs.tolist() if isinstance(pairs, np.ndarray) else list(pairs)
 
 
 def logits(llama: Llama, pairs: Iterable[tuple[str, str]]) -> NDArray[np.float32]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from ggrank.corpus.blocks import BadRow as BadRow
 from ggrank.corpus.forms import Format as Format
 from ggrank.corpus.job import Job as Job
-from ggrank.corpus.job import Progress as Progress
-from ggrank.corpus.job import Summary as Summary
 from ggrank.corpus.job import run as run
 from ggrank.corpus.job import stream as stream
+from ggrank.corpus.outcome import Progress as Progress
+from ggrank.corpus.outcome import Summary as Summary
 from ggrank.corpus.sources import Source as Source
 from ggrank.corpus.sources import find_sources as find_sources
 from ggrank.corpus.steps import EmbedStep as EmbedStep

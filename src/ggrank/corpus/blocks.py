@@ -85,8 +85,8 @@ class BlockReader:
         is_strict: a bad row is an error.
 
     Raises:
-        InputError: a bad row where ``is_strict``; a new column's name that is taken; or the first sound row
-            lacks a column, because then probably all do.
+        InputError: a bad row where ``is_strict``; or the first row that can be read lacks a column, or has a
+            new one already, because then probably all do.
     """
 
     def __init__(
@@ -116,33 +116,38 @@ class BlockReader:
     def _item(self, row: Row) -> Any:
         """What is computed from a row, or why it is bad."""
         name = self._reader.sources[row.source].shown
-        problem = row.problem
-        if not problem:
-            self._check_first(row, name)
-            try:
-                return self._step.item(row.values)
-            except InputError as error:
-                problem = str(error)
+        self._check_first(row, name)
+        try:
+            return item_of(row, self._step)
+        except InputError as error:
+            problem = str(error)
         if self._is_strict:
             raise InputError(f"{name}:{row.line}: {problem}")
         return BadRow(name, row.line, problem)
 
     def _check_first(self, row: Row, name: str) -> None:
-        """The first row that can be read must have the columns, and none may have the new ones."""
-        if not self._seen_one and row.batch is None:
-            missing = missing_column(self._step, row.values)
-            if missing:
-                raise InputError(f"{name}:{row.line}: {missing}")
+        """The first row that can be read must have the columns, and not the new ones."""
+        if self._seen_one or row.problem:
+            return
         self._seen_one = True
-        if self._step.column in row.values or f"{self._step.column}_truncated" in row.values:
-            raise InputError(f"{name}:{row.line}: {taken_column(self._step.column)}")
+        wrong = "" if row.batch is not None else wrong_columns(self._step, row.values)
+        if wrong:
+            raise InputError(f"{name}:{row.line}: {wrong}")
 
 
-def missing_column(step: Step, there: Collection[str]) -> str:
-    """What to say where a column is not there that a step needs; "" where all are."""
+def item_of(row: Row, step: Step) -> Item:
+    """What is computed from a row. Raises InputError with the reason where the row is bad."""
+    problem = row.problem or taken_column(step, row.values)
+    if problem:
+        raise InputError(problem)
+    return step.item(row.values)
+
+
+def wrong_columns(step: Step, there: Collection[str]) -> str:
+    """What to say where a column is missing that a step needs, or a new one is there already; else ""."""
     missing = [column for column in step.needed if column not in there]
     if not missing:
-        return ""
+        return taken_column(step, there)
     found = ", ".join(there) or "none"
     return (
         f"there is no column {missing[0]!r}; the columns are: {found}. Name the right one with "
@@ -150,9 +155,9 @@ def missing_column(step: Step, there: Collection[str]) -> str:
     )
 
 
-def taken_column(column: str) -> str:
-    """What to say of an input that has the new column already."""
-    return (
-        f"there is a column {column!r} (or '{column}_truncated') already; give the new one another name with "
-        "--output-column"
-    )
+def taken_column(step: Step, there: Collection[str]) -> str:
+    """What to say of an input that has a new column already; "" where it has none."""
+    taken = next((name for name in (step.column, f"{step.column}_truncated") if name in there), None)
+    if taken is None:
+        return ""
+    return f"there is a column {taken!r} already; give the new one another name with --output-column"

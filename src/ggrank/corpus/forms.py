@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.corpus.blocks import missing_column, taken_column
+from ggrank.corpus.blocks import item_of, wrong_columns
 from ggrank.corpus.kinds import find_kinds
 from ggrank.corpus.rows import Row, RowReader, csv_header
 from ggrank.corpus.sources import Source
@@ -30,10 +30,6 @@ Columns = Mapping[str, NDArray[Any]]
 class Form(Protocol):
     """One format, for one job."""
 
-    @property
-    def suffix(self) -> str:
-        """Of its files."""
-
     def write(self, path: Path, rows: Sequence[Row], columns: Columns) -> None:
         """A part: rows, and the new columns beside them."""
 
@@ -44,8 +40,6 @@ class Form(Protocol):
 @dataclass(frozen=True)
 class JsonLines:
     """A JSON object a row."""
-
-    suffix: str = ".jsonl"
 
     def write(self, path: Path, rows: Sequence[Row], columns: Columns) -> None:
         """A line for each row."""
@@ -67,7 +61,6 @@ class Npy:
     """The new column alone, a row each."""
 
     column: str
-    suffix: str = ".npy"
 
     def write(self, path: Path, rows: Sequence[Row], columns: Columns) -> None:
         """One array."""
@@ -91,7 +84,6 @@ class Parquet:
     schema: Any = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, Any] = field(default_factory=dict)
-    suffix: str = ".parquet"
 
     def write(self, path: Path, rows: Sequence[Row], columns: Columns) -> None:
         """One row group."""
@@ -135,40 +127,36 @@ def form_of(format: Format, sources: Sequence[Source], step: Step) -> Form:
 def _sound_values(sources: Sequence[Source], step: Step) -> Iterator[Mapping[str, Any]]:
     """The rows that will be written: a bad one decides no column's type."""
     for row in RowReader(sources, step.read):
-        if row.problem:
-            continue
         try:
-            step.item(row.values)
+            item_of(row, step)
         except InputError:
             continue
         yield row.values
 
 
 def check_sources(sources: Sequence[Source], step: Step) -> None:
-    """Looks at the columns of files that name them: CSV and Parquet.
+    """Looks at the columns of each file, of JSON lines at those of the first row that can be read.
 
     Raises:
         InputError: one is missing, is taken, or the files differ.
     """
     for source in sources:
         names = _names(source, sources)
-        if names is None:
-            continue
-        missing = missing_column(step, names)
-        if missing:
-            raise InputError(f"{source.shown}: {missing}")
-        if step.column in names or f"{step.column}_truncated" in names:
-            raise InputError(f"{source.shown}: {taken_column(step.column)}")
+        wrong = "" if names is None else wrong_columns(step, names)
+        if wrong:
+            raise InputError(f"{source.shown}: {wrong}")
 
 
 def _names(source: Source, sources: Sequence[Source]) -> list[str] | None:
-    """The columns that a file names; None for JSON lines and for stdin that was not kept."""
+    """The columns of a file; None for plain lines, for no rows and for stdin that was not kept."""
     if source.kind == "parquet":
         from ggrank.corpus.parquet import schema_of
 
         return list(schema_of([source]).names)
-    if source.kind != "csv" or source.path is None:
+    if source.path is None or source.kind == "text":
         return None
+    if source.kind == "jsonl":
+        return next((list(row.values) for row in RowReader([source], []) if not row.problem), None)
     names = csv_header(source)
     if names != csv_header(sources[0]):
         raise InputError(

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,7 +19,18 @@ from typing import Any
 import ggrank
 from ggrank.corpus.blocks import DEFAULT_PART_ROWS, BadRow, BlockReader
 from ggrank.corpus.forms import Form, Format, JsonLines, check_sources, form_of, joined
-from ggrank.corpus.parts import JOB, PartRecord, Parts, check_same, job_folder, open_parts, read_json, remove
+from ggrank.corpus.outcome import Progress, Summary, counted, summed_up
+from ggrank.corpus.parts import (
+    JOB,
+    SPOOL,
+    PartRecord,
+    Parts,
+    check_same,
+    job_folder,
+    open_parts,
+    read_json,
+    remove,
+)
 from ggrank.corpus.rows import Place, RowReader
 from ggrank.corpus.sources import Source, check_unchanged, stamp, with_facts, with_sums
 from ggrank.corpus.steps import Step
@@ -30,9 +41,6 @@ from ggrank.tuning import default_threads
 
 _SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".jsonl": "jsonl", ".npy": "npy"}
 
-SPOOL = "_stdin"
-"""Where stdin is kept while a job reads it: its columns are looked at first, its rows afterwards."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -42,6 +50,7 @@ class Job:
         step: what is computed, by which model.
         sources: the rows, in order.
         output: a file that ends in .parquet, .jsonl or .npy; or a folder of parts.
+        is_folder: the output is a folder, whatever its name ends in.
         format: of a folder's parts.
         part_rows: rows of a part at most.
         workers: processes that compute; 1 is this one alone.
@@ -57,6 +66,7 @@ class Job:
     workers: int = 1
     is_strict: bool = False
     compute: Compute | None = None
+    is_folder: bool = False
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -71,12 +81,12 @@ class Job:
     @property
     def is_file(self) -> bool:
         """Whether the parts become one file."""
-        return self.output.suffix.lower() in _SUFFIXES
+        return not self.is_folder and self.output.suffix.lower() in _SUFFIXES
 
     @property
     def written(self) -> Format:
         """The format of what is written."""
-        return _SUFFIXES.get(self.output.suffix.lower(), self.format)
+        return _SUFFIXES[self.output.suffix.lower()] if self.is_file else self.format
 
     @property
     def folder(self) -> Path:
@@ -85,58 +95,8 @@ class Job:
 
     def beside(self, ending: str) -> Path:
         """A file beside the output."""
-        return self.output.with_name(self.output.name + ending)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a job is.
-
-    Attributes:
-        rows: done, those of earlier runs included.
-        n_bytes, n_bytes_total: of the sources.
-        n_bytes_before: done by earlier runs.
-        n_tokens, seconds: of this run.
-    """
-
-    rows: int
-    n_bytes: int
-    n_bytes_total: int
-    n_bytes_before: int
-    n_tokens: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What came out; the same however often the job was stopped, but for the last three.
-
-    Attributes:
-        output: as it was asked for.
-        rows, bad_rows, truncated: how many were written, left out, and cut.
-        tokens: that the model read.
-        parts: that were written.
-        resumed_rows: of ``rows``, those that were there when this run began.
-        seconds: of this run.
-        tokens_per_second: of this run; None where it computed nothing.
-    """
-
-    output: str
-    rows: int
-    bad_rows: int
-    truncated: int
-    tokens: int
-    parts: int
-    resumed_rows: int = 0
-    seconds: float = 0.0
-    tokens_per_second: float | None = None
-
-    def lasting(self) -> dict[str, Any]:
-        """What does not depend on when the job was stopped."""
-        return {name: value for name, value in asdict(self).items() if name not in _OF_THE_RUN}
-
-
-_OF_THE_RUN = ("output", "resumed_rows", "seconds", "tokens_per_second")
+        output = self.output if self.output.name.strip(".") else self.output.resolve()  # "." has no name
+        return output.with_name(output.name + ending)
 
 
 def run(job: Job, *, on_progress: Callable[[Progress], object] = lambda progress: None) -> Summary:
@@ -152,6 +112,10 @@ def run(job: Job, *, on_progress: Callable[[Progress], object] = lambda progress
     started = perf_counter()
     if job.is_file:
         check_place(job.output)
+        if job.output.exists() and not job.beside(".job.json").exists():
+            raise InputError(
+                f"{job.output} is there already, and no job made it; remove it, or name another --output"
+            )
     try:
         job.step.settings()  # loads the model: what is wrong with it is told before anything is written
         with job_folder(job.folder):
@@ -178,6 +142,7 @@ def stream(job: Job, *, on_bad: Callable[[BadRow], object]) -> Generator[str, No
     """
     started, counts = perf_counter(), Counter[str]()
     check_sources(job.sources, job.step)
+    engine = job.step.model.engine
     reader = RowReader(job.sources, job.step.read)
     blocks = BlockReader(reader, job.step, part=0, part_rows=job.part_rows, is_strict=job.is_strict)
     try:
@@ -190,8 +155,8 @@ def stream(job: Job, *, on_bad: Callable[[BadRow], object]) -> Generator[str, No
             counts.update(tokens=done.computed.n_tokens)
     finally:
         job.step.close()
-    counted = {name: counts[name] for name in ("rows", "bad_rows", "truncated", "tokens")}
-    return _timed({**counted, "parts": 0}, "-", counts["tokens"], started)
+    found = {name: counts[name] for name in ("rows", "bad_rows", "truncated", "tokens", "parts")}
+    return summed_up(found, output="-", engine=engine, started=started, n_tokens=counts["tokens"])
 
 
 class _Run:
@@ -208,23 +173,42 @@ class _Run:
         job = self._job = replace(job, sources=self._summed())
         facts = _facts(job, facts)
         mark = read_json(job.beside(".job.json")) if job.is_file else read_json(job.folder / JOB)
-        if mark.get("job") == facts and "summary" in mark and (not job.is_file or job.output.is_file()):
-            return self._told(mark["summary"], resumed_rows=mark["summary"]["rows"])
-        if "job" in mark and job.is_file and job.output.is_file():
-            check_same(mark["job"], facts, f"{job.output} is of another job", "remove it and begin anew")
+        if self._is_done(mark, facts):
+            return self._told(mark["summary"], facts, resumed_rows=mark["summary"]["rows"])
         form = form_of(job.written, job.sources, job.step)
-        parts = open_parts(
+        parts = self._parts(facts)
+        resumed_rows = sum(record.rows for record in parts.records)
+        self._compute(parts, form)
+        counts = counted(parts.records)
+        self._finish(parts, form, facts, counts)
+        return self._told(counts, facts, resumed_rows=resumed_rows)
+
+    def _is_done(self, mark: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+        """Whether nothing is left to do. Raises InputError where what is there is not what the job made."""
+        job = self._job
+        if not job.is_file:
+            is_marked = "summary" in mark and mark.get("job") == facts
+            return is_marked and len(self._parts(facts).records) == mark["summary"]["parts"]
+        if not job.output.exists():
+            return False  # a mark that is there may be of a job whose output was removed
+        check_same(mark.get("job"), facts, f"{job.output} is of another job", "remove it and begin anew")
+        size = job.output.stat().st_size
+        if size != mark.get("size", size):
+            raise InputError(
+                f"{job.output} has {size:,} bytes instead of {mark['size']:,}; put it back, or remove it and "
+                "begin anew"
+            )
+        return True
+
+    def _parts(self, facts: Mapping[str, Any]) -> Parts:
+        job = self._job
+        return open_parts(
             job.folder,
             facts,
-            suffix=form.suffix,
+            suffix=f".{job.written}",
             bad=job.beside(".bad.jsonl"),
             sums={stamp(source): source.sha256 for source in job.sources},
         )
-        resumed_rows = sum(record.rows for record in parts.records)
-        self._compute(parts, form)
-        summary = _counted(job, parts.records)
-        self._finish(parts, form, facts, summary)
-        return self._told(summary.lasting(), resumed_rows=resumed_rows)
 
     def _summed(self) -> tuple[Source, ...]:
         """The sources with their sums; stdin is kept first."""
@@ -283,25 +267,26 @@ class _Run:
         here = sources[place.source]
         return before + (0 if here.is_compressed else min(place.offset, here.size))
 
-    def _finish(self, parts: Parts, form: Form, facts: Mapping[str, Any], summary: Summary) -> None:
+    def _finish(self, parts: Parts, form: Form, facts: Mapping[str, Any], counts: Mapping[str, Any]) -> None:
         job = self._job
         if not job.is_file:
-            parts.complete(summary.lasting())
+            parts.complete(counts)
             return
         with whole(job.output) as temporary:
             form.assemble(temporary, parts.paths())
-        write_json(job.beside(".job.json"), {"job": facts, "summary": summary.lasting()})
+            # Before the file has its name: a kill leaves no file that nobody knows.
+            mark = {"job": facts, "summary": counts, "size": temporary.stat().st_size}
+            write_json(job.beside(".job.json"), mark)
 
-    def _told(self, lasting: Mapping[str, Any], *, resumed_rows: int) -> Summary:
-        timed = _timed(lasting, str(self._job.output), self._n_tokens, self._started)
-        return replace(timed, resumed_rows=resumed_rows)
-
-
-def _timed(lasting: Mapping[str, Any], output: str, n_tokens: int, started: float) -> Summary:
-    """A summary of what came out, with the speed of this run."""
-    seconds = perf_counter() - started
-    speed = round(n_tokens / seconds, 1) if n_tokens else None
-    return Summary(output=output, **lasting, seconds=round(seconds, 3), tokens_per_second=speed)
+    def _told(self, counts: Mapping[str, Any], facts: Mapping[str, Any], *, resumed_rows: int) -> Summary:
+        return summed_up(
+            counts,
+            output=str(self._job.output),
+            engine=facts["model"]["engine"][0],
+            started=self._started,
+            n_tokens=self._n_tokens,
+            resumed_rows=resumed_rows,
+        )
 
 
 def _facts(job: Job, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,14 +330,3 @@ def _commit(parts: Parts, form: Form, done: list[Done], *, column: str) -> None:
         after=done[-1].block.after,
     )
     parts.commit(record, write=lambda path: form.write(path, rows, columns), bad=bad)
-
-
-def _counted(job: Job, records: list[PartRecord]) -> Summary:
-    return Summary(
-        output=str(job.output),
-        rows=sum(record.rows for record in records),
-        bad_rows=sum(record.bad_rows for record in records),
-        truncated=sum(record.truncated for record in records),
-        tokens=sum(record.n_tokens for record in records),
-        parts=len(records),
-    )

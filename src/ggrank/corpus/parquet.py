@@ -1,6 +1,7 @@
 """Parquet in and out, with pyarrow (extra ``corpus``): rows in batches, parts, and who made a column.
 
-The only file of this package that imports pyarrow. Knows tables and their metadata; no models, no jobs.
+With `ggrank.corpus.values` all of this package that imports pyarrow. Knows tables and their metadata; no
+models, no jobs.
 """
 
 from __future__ import annotations
@@ -14,19 +15,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.corpus.rows import Place, Row
+from ggrank.corpus.rows import Place, Row, check_names
 from ggrank.corpus.sources import Source
+from ggrank.corpus.values import NOT_UTF8, values_in
 from ggrank.errors import InputError
 from ggrank.inputs import check_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 METADATA = b"ggrank"
 """The key in a table's metadata: JSON, for each column that ggrank computed what it was computed with."""
 
-BATCH_ROWS = 256
-"""Rows that are decoded together; a batch never reaches over a row group's end."""
+BATCH_ROWS = 16
+"""Rows that are decoded together; a batch never reaches over a row group's end.
+
+Few, because any of them may be a thousand times as long as the others; and still reading is not what a job
+waits for.
+"""
+
+CATEGORY_BATCH_ROWS = 256
+"""The same where a column is of Arrow's dictionary type: each batch has a copy of the whole dictionary."""
+
+BATCH_BYTES = 1 << 22
+"""Of rows that are decoded together, as far as the file says how long they are."""
 
 
 def check_pyarrow() -> None:
@@ -40,18 +53,54 @@ def check_pyarrow() -> None:
 
 
 def read_rows(source: Source, start: Place, *, columns: Sequence[str]) -> Iterator[Row]:
-    """The rows of a file from a place on; only ``columns`` become Python values."""
+    """The rows of a file from a place on; only ``columns`` become Python values.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    import pyarrow as pa
+
     with _opened(source) as file:
-        row = 0
-        for group in range(file.metadata.num_row_groups):
-            n_rows = file.metadata.row_group(group).num_rows
-            if row + n_rows <= start.row:
-                row += n_rows
-                continue
-            for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False):
-                if row + len(batch) > start.row:
-                    yield from _rows_of(batch, row, source, start, file.metadata.num_rows, columns)
-                row += len(batch)
+        row, n_rows = start.row, file.metadata.num_rows
+        try:
+            for first, batch in _batches(file, start.row):
+                yield from _rows_of(batch, first, source, start, n_rows, columns)
+                row = first + len(batch)
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{source.shown}: cannot be read behind row {row:,} ({reason}); the file is damaged, "
+                "fetch or write it anew"
+            ) from error
+
+
+def _batches(file: Any, start: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Batches from the one on that has row ``start``, each with the number of rows before it."""
+    row = 0
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        if row + group.num_rows <= start:
+            row += group.num_rows
+            continue
+        size = batch_rows(group, file.schema_arrow)
+        for batch in file.iter_batches(size, row_groups=[number], use_threads=False):
+            if row + len(batch) > start:
+                yield row, batch
+            row += len(batch)
+
+
+def batch_rows(group: pq.RowGroupMetaData, schema: pa.Schema) -> int:
+    """How many rows of a row group are decoded together.
+
+    It follows from the file alone, so that a job that goes on has the same batches. What the file says of its
+    size may be too little: it counts a value once that a column's dictionary holds for many rows.
+    """
+    import pyarrow as pa
+
+    has_categories = any(pa.types.is_dictionary(field.type) for field in schema)
+    most = CATEGORY_BATCH_ROWS if has_categories else BATCH_ROWS
+    fitting = BATCH_BYTES * int(group.num_rows) // max(1, int(group.total_byte_size))
+    return max(1, min(most, fitting))
 
 
 def _rows_of(
@@ -59,27 +108,33 @@ def _rows_of(
 ) -> Iterator[Row]:
     size = batch.nbytes // len(batch)
     wanted = [name for name in columns if name in batch.schema.names]
-    values = [_values(batch.column(name)) for name in wanted]
+    values = [values_in(batch.column(name)) for name in wanted]
+    problems = _problems(batch)
     for i in range(max(0, start.row - first), len(batch)):
         after = Place(start.source, first + i + 1, source.size * (first + i + 1) // n_rows)
         named = {name: column[i] for name, column in zip(wanted, values, strict=True)}
-        yield Row(start.source, first + i + 1, named, size, after, "", batch, i)
+        yield Row(start.source, first + i + 1, named, size, after, problems[i], batch, i)
 
 
-def _values(column: pa.Array) -> list[Any]:
-    """As Python values; a text that is no UTF-8 stays bytes, and so is no string."""
-    column = column.cast(_in_microseconds(column.type), safe=False)
+def _problems(batch: pa.RecordBatch) -> list[str]:
+    """Of each row, which column has a string that is not UTF-8; "" for none. A row of CSV may not either."""
+    problems = [""] * len(batch)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        for i, value in enumerate([] if _is_valid(column) else values_in(column)):
+            if value is NOT_UTF8:
+                problems[i] = f"column {name!r} is not UTF-8"
+    return problems
+
+
+def _is_valid(column: pa.Array) -> bool:
+    """Whether all strings are UTF-8, and more: much faster than to make Python's values of them."""
+    import pyarrow as pa
+
     try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError:
-        return [_value(item) for item in column]
-
-
-def _value(item: pa.Scalar) -> Any:
-    try:
-        return item.as_py()
-    except UnicodeDecodeError:
-        return b"not UTF-8"
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _opened(source: Source) -> Any:
@@ -93,7 +148,7 @@ def _opened(source: Source) -> Any:
         )
     try:
         return pq.ParquetFile(source.path, memory_map=True, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{source.shown}: cannot be read as Parquet ({reason})") from error
 
@@ -102,12 +157,13 @@ def schema_of(sources: Sequence[Source]) -> pa.Schema:
     """The columns that all sources have.
 
     Raises:
-        InputError: one cannot be read, or has other columns than the first.
+        InputError: one cannot be read, has two columns of one name, or other columns than the first.
     """
     schemas = []
     for source in sources:
         with _opened(source) as file:
             schemas.append(file.schema_arrow)
+        check_names(schemas[-1].names, source)
         if not schemas[-1].equals(schemas[0]):
             raise InputError(
                 f"{source.shown} has other columns than {sources[0].shown}: "
@@ -128,36 +184,18 @@ def table_of_rows(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
     parts = []
-    for _, group in groupby(rows, key=lambda row: id(row.batch)):
-        same = list(group)
-        parts.append(same[0].batch.take(pa.array([row.index for row in same], pa.int64())))
+    # Slices, because not all types can be taken from row by row: string_view cannot.
+    for _, group in groupby(enumerate(rows), key=lambda pair: (id(pair[1].batch), pair[1].index - pair[0])):
+        same = [row for _, row in group]
+        parts.append(same[0].batch.slice(same[0].index, len(same)))
     return pa.Table.from_batches(parts, schema=schema)
 
 
 def values_of_rows(rows: Sequence[Row], schema: pa.Schema) -> list[dict[str, Any]]:
     """The same as Python values, times to the microsecond."""
-    import pyarrow as pa
-
     table = table_of_rows(rows, schema)
-    fields = [field.with_type(_in_microseconds(field.type)) for field in table.schema]
-    return list(table.cast(pa.schema(fields), safe=False).to_pylist())
-
-
-def _in_microseconds(kind: pa.DataType) -> pa.DataType:
-    """A type of times that Python has, for one in nanoseconds, which it has not; others stay."""
-    import pyarrow as pa
-
-    if getattr(kind, "unit", "") == "ns":
-        if pa.types.is_timestamp(kind):
-            return pa.timestamp("us", kind.tz)
-        return pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us")
-    if pa.types.is_list(kind):
-        return pa.list_(_in_microseconds(kind.value_type))
-    if pa.types.is_large_list(kind):
-        return pa.large_list(_in_microseconds(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([kind[i].with_type(_in_microseconds(kind[i].type)) for i in range(kind.num_fields)])
-    return kind
+    columns = [[value for chunk in column.chunks for value in values_in(chunk)] for column in table.columns]
+    return [dict(zip(schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def table_of_values(rows: Sequence[Row], kinds: Mapping[str, str]) -> pa.Table:

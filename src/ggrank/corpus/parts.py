@@ -4,6 +4,7 @@
     _job.json            what the job is: which rows, model and settings; at the end, what came out
     _parts.log           a JSON line for each part that is done; a part counts once its line is on the disk
     _lock                locked by the one process that writes, as long as it lives
+    _stdin               what came from there, as long as the job reads it
 
 Names with an underscore are passed over by what reads folders of Parquet. Bad rows are in a file beside the
 folder. Knows files and their order of writing; not how a part is computed.
@@ -16,17 +17,17 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ggrank.corpus.blocks import BadRow
 from ggrank.corpus.rows import Place
-from ggrank.corpus.writing import append, sync, told, whole, write_json
+from ggrank.corpus.writing import append, encoded, sync, told, whole, write_json
 from ggrank.errors import InputError
 
-JOB, LOG, LOCK = "_job.json", "_parts.log", "_lock"
+JOB, LOG, LOCK, SPOOL = "_job.json", "_parts.log", "_lock", "_stdin"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Parts:
         before = self.records[-1].bad_size if self.records else 0
         if lines:
             append(self._bad, lines)
-        bad_size = before + len(lines.encode("utf-8", "replace"))
+        bad_size = before + len(encoded(lines))
         facts = {**asdict(record), "size": path.stat().st_size, "bad_size": bad_size}
         append(self._folder / LOG, json.dumps(facts) + "\n")
         self.records.append(PartRecord.from_json(json.dumps(facts)))
@@ -137,7 +138,7 @@ _AWAY = "remove the folder and begin anew"
 @contextmanager
 def job_folder(folder: Path) -> Iterator[None]:
     """Makes the folder (and those above it) where there is none, and holds its lock: nobody else can work on
-    the job meanwhile.
+    the job meanwhile. What was made goes again where no part was done.
 
     Raises:
         InputError: something else is there, another process works on it, or it cannot be written.
@@ -151,13 +152,17 @@ def job_folder(folder: Path) -> Iterator[None]:
             raise InputError(
                 f"{folder} has other files in it, and no job's; name another folder for --output"
             )
+        above = [parent for parent in folder.parents if not parent.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _locked(folder):
+    with _locked(folder):
+        try:
             yield
-    finally:
-        if not (folder / LOG).exists() and not _others(folder):  # no part was done
-            shutil.rmtree(folder, ignore_errors=True)
+        finally:  # within the lock: another process that is refused has nothing to remove
+            if folder.is_dir() and not (folder / LOG).exists() and not _others(folder):  # no part was done
+                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # those that others use by now stay
+                for parent in above if not folder.exists() else ():
+                    parent.rmdir()
 
 
 def open_parts(
@@ -178,6 +183,7 @@ def open_parts(
     if before:
         check_same(before.get("job"), job, f"{folder} holds parts of another job", _AWAY)
     else:
+        (folder / LOG).unlink(missing_ok=True)  # where a kill ended the removal of an older job
         write_json(folder / JOB, {"job": job, "sums": sums})
         bad.unlink(missing_ok=True)
     return Parts(folder, suffix=suffix, bad=bad)
@@ -205,7 +211,8 @@ def remove(folder: Path) -> None:
 
 def _others(folder: Path) -> bool:
     """Whether files are there that the beginning or the removal of a job does not leave."""
-    return any(not path.name.startswith(("_", f".{JOB}")) for path in folder.iterdir())
+    ours = (JOB, f".{JOB}", LOG, LOCK, SPOOL)
+    return any(not path.name.startswith(ours) for path in folder.iterdir())
 
 
 @contextmanager
@@ -213,15 +220,20 @@ def _locked(folder: Path) -> Iterator[None]:
     """Holds the folder's lock, which dies with its process. Of SQLite only its locks are used, which every
     system has.
     """
+    taken = f"{folder}: another process works on this job; wait until it is done"
     try:
         lock = sqlite3.connect(folder / LOCK, timeout=0, isolation_level=None)
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         raise InputError(f"{folder}: cannot be written ({error})") from error
     with closing(lock):
         try:
             lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise InputError(f"{folder}: another process works on this job; wait until it is done") from error
+        except sqlite3.Error as error:  # of a full disk too; only from Python 3.11 on it has a code
+            if "locked" in str(error):
+                raise InputError(taken) from error
+            raise InputError(f"{folder}: cannot be written ({error}); what is done is kept") from error
+        if not (folder / LOCK).exists():  # who had it has removed the folder meanwhile
+            raise InputError(taken)
         yield
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +22,11 @@ from ggrank.errors import InputError
 
 MOST_BYTES = 1 << 26
 """Of a line or a field, 64 MB: a quote that is never closed would else read the whole file into memory."""
+
+_UNREADABLE = (OSError, EOFError, zlib.error)
+"""What reading raises: the disk's errors, a compressed file that was cut, one that is damaged."""
+
+_TOO_LONG = f"a line of more than {MOST_BYTES >> 20} MB"
 
 
 class Place(NamedTuple):
@@ -81,11 +88,7 @@ class RowReader:
         for number, source in enumerate(self.sources):
             if number >= self.start.source:
                 start = self.start if number == self.start.source else Place(number)
-                try:
-                    yield from self._rows(source, start)
-                except (OSError, EOFError) as error:
-                    reason = getattr(error, "strerror", None) or error
-                    raise InputError(f"{source.shown}: cannot be read ({reason})") from error
+                yield from self._rows(source, start)
 
     def _rows(self, source: Source, start: Place) -> Iterator[Row]:
         if source.kind == "parquet":
@@ -107,36 +110,79 @@ def csv_header(source: Source) -> list[str]:
         return _header(_Lines(file, source, Place()))[0]
 
 
+def check_names(names: Sequence[str], source: Source) -> None:
+    """Raises InputError where two columns have one name: which of them is meant?"""
+    if len(set(names)) < len(names):
+        twice = next(first for first, second in pairwise(sorted(names)) if first == second)
+        raise InputError(f"{source.shown}: two columns are named {twice!r}; give each a name of its own")
+
+
 class _Lines:
-    """The physical lines of a source, counted. ``skip`` goes on at the place where reading should begin."""
+    """The physical lines of a source, counted. ``skip`` goes on at the place where reading should begin.
+
+    Attributes:
+        number, offset: lines and bytes that were read.
+        problem: why the line that was read last is not given, but empty; "" for others.
+        ended: whether a line was asked for behind the last one.
+    """
 
     def __init__(self, file: IO[bytes], source: Source, start: Place) -> None:
         self.source, self.start = source, start
         self._file = file
+        self._readline: Callable[[int], bytes] = file.readline
+        self._can_seek = not source.is_compressed
         self.number = self.offset = 0
+        self.problem = ""
         self.ended = False
+        if source.kind == "csv" and self._has_carriage_returns():
+            # As Excel's "CSV (Macintosh)" has them. Latin-1 gives each byte back as it was.
+            text = io.TextIOWrapper(file, "latin-1", newline="\r")
+            self._readline = lambda size: text.readline(size).encode("latin-1")
+            self._can_seek = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        line = self._file.readline(MOST_BYTES)
+        line = self._read(MOST_BYTES)
         if not line:
             self.ended = True
             raise StopIteration
-        if len(line) == MOST_BYTES:
-            raise InputError(
-                f"{self.source.shown}:{self.number + 1}: a line of more than {MOST_BYTES >> 20} MB"
-            )
         if self.number == 0 and line[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise InputError(f"{self.source.shown}: not UTF-8 (it looks like UTF-16); save the file as UTF-8")
+        self.problem = ""
+        if len(line) == MOST_BYTES and not line.endswith(b"\n"):
+            line, self.problem = b"", _TOO_LONG
+            while (rest := self._read(1 << 20)) and not rest.endswith(b"\n"):
+                pass
         self.number += 1
-        self.offset += len(line)
         return line.removeprefix(b"\xef\xbb\xbf") if self.number == 1 else line
+
+    def _read(self, size: int) -> bytes:
+        try:
+            line = self._readline(size)
+        except _UNREADABLE as error:
+            raise self._unreadable(error) from error
+        self.offset += len(line)
+        return line
+
+    def _has_carriage_returns(self) -> bool:
+        """Whether lines end in CR alone; the first bytes are looked at, and stay there to be read."""
+        try:
+            begin = getattr(self._file, "peek", bytes)(1)  # more than one, all that was read at once
+        except _UNREADABLE as error:
+            raise self._unreadable(error) from error
+        return b"\r" in begin[:-1] and b"\n" not in begin
+
+    def _unreadable(self, error: Exception) -> InputError:
+        reason = getattr(error, "strerror", None) or error
+        return InputError(
+            f"{self.source.shown}:{self.number + 1}: cannot be read ({reason}); is the file whole?"
+        )
 
     def skip(self) -> None:
         """To where the start is; a file is not read up to there."""
-        if self.start.row > self.number and not self.source.is_compressed:
+        if self.start.row > self.number and self._can_seek:
             self._file.seek(self.start.offset)
             self.number, self.offset = self.start.row, self.start.offset
         while self.number < self.start.row:
@@ -169,8 +215,8 @@ def _read_jsonl(lines: _Lines) -> Iterator[Row]:
         line = next(lines, None)
         if line is None:
             return
-        if line.strip():
-            values, problem = _parsed(line)
+        if lines.problem or line.strip():
+            values, problem = ({}, lines.problem) if lines.problem else _parsed(line)
             yield lines.row(lines.number, values, before=before, problem=problem)
 
 
@@ -192,10 +238,10 @@ def _read_text(lines: _Lines) -> Iterator[Row]:
         line = next(lines, None)
         if line is None:
             return
-        if not line.strip():
+        if not (lines.problem or line.strip()):
             continue
         try:
-            text, problem = line.decode("utf-8").rstrip("\r\n"), ""
+            text, problem = line.decode("utf-8").rstrip("\r\n"), lines.problem
         except UnicodeDecodeError as error:
             text, problem = "", f"not UTF-8 (byte {error.start + 1})"
         yield lines.row(lines.number, {"text": text}, before=before, problem=problem)
@@ -224,18 +270,27 @@ def _read_csv(lines: _Lines) -> Iterator[Row]:
 def _header(lines: _Lines) -> tuple[list[str], Iterator[list[str]]]:
     csv.field_size_limit(MOST_BYTES)  # 128 kB otherwise; the module has one limit for everybody
     # Bytes that are no UTF-8 become lone surrogates here, so that the row can be named that has them.
-    reader = csv.reader(line.decode("utf-8", "surrogateescape") for line in lines)
-    header = next(reader, None) or []
+    reader = csv.reader(line.decode("utf-8", "surrogateescape") for line in _short(lines))
+    try:
+        header = next(reader, None) or []
+    except csv.Error as error:
+        raise InputError(
+            f"{lines.source.shown}:1: the columns' names are not CSV ({error}); save the file as CSV anew"
+        ) from error
     if not header:
         raise InputError(f"{lines.source.shown}: the first line should name the columns, and is empty")
     if lines.ended:
         raise InputError(f"{lines.source.shown}:1: the columns' names have a quote that is never closed")
-    if len(set(header)) < len(header):
-        twice = next(first for first, second in pairwise(sorted(header)) if first == second)
-        raise InputError(
-            f"{lines.source.shown}: two columns are named {twice!r}; give each a name of its own"
-        )
+    check_names(header, lines.source)
     return header, reader
+
+
+def _short(lines: _Lines) -> Iterator[bytes]:
+    """The lines. Raises InputError at one that is too long: within quotes it is only a piece of a row."""
+    for line in lines:
+        if lines.problem:
+            raise InputError(f"{lines.source.shown}:{lines.number}: {lines.problem}; is it CSV?")
+        yield line
 
 
 def _named(header: list[str], fields: list[str]) -> tuple[Mapping[str, str], str]:

@@ -121,9 +121,7 @@ def find_sources(
         ['a.csv', 'b.csv']
     """
     names = [name for path in paths for name in _names(path, output)]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{twice} is named twice, so its rows would be there twice; name it once")
+    _check_once(names)
     if STDIN in names and len(names) > 1:
         raise InputError("stdin (-) goes alone; leave out the other files, or name it as a file")
     sources = tuple(_look(name, kind, otherwise) for name in names)
@@ -133,6 +131,16 @@ def find_sources(
             f"the files are of several kinds ({', '.join(kinds)}); give each kind a job of its own"
         )
     return sources
+
+
+def _check_once(names: Iterable[str]) -> None:
+    seen: dict[Path, str] = {}
+    for name in names:
+        path = Path(name).resolve()
+        if path in seen:
+            also = "" if seen[path] == name else f" (also as {seen[path]})"
+            raise InputError(f"{name} is named twice{also}, so its rows would be there twice; name it once")
+        seen[path] = name
 
 
 def _names(path: str, output: Path | None) -> Iterator[str]:
@@ -164,9 +172,9 @@ def _is_own(name: str, output: Path | None) -> bool:
     """Whether a file is, or lies in, what the job writes."""
     if output is None:
         return False
-    path, made = Path(name).absolute(), output.absolute()
-    own = (made, *(made.with_name(made.name + ending) for ending in (".parts", ".bad.jsonl", ".job.json")))
-    return any(path.is_relative_to(one) for one in own)
+    path, made = Path(name).resolve(), output.parent.resolve() / output.name  # which may be a link itself
+    beside = (made.with_name(made.name + ending) for ending in (".parts", ".bad.jsonl", ".job.json"))
+    return any(path.is_relative_to(one) for one in (made, made.resolve(), *beside))
 
 
 def _below(folder: str) -> Iterator[str]:

@@ -305,14 +305,23 @@ def text_of(values: Mapping[str, Any], columns: Sequence[str] = ()) -> str:
 
 
 def string_in(values: Mapping[str, Any], column: str) -> str:
-    """The string in a column. Raises InputError where there is none."""
+    """The string in a column; bytes that are UTF-8 count. Raises InputError where there is none."""
     if column not in values:
         raise InputError(f"no column {column!r}")
     value = values[column]
+    if isinstance(value, bytes):  # as older writers of Parquet leave a column of strings: binary, unmarked
+        value = _decoded(value)
     if not isinstance(value, str):
         found = {"NoneType": "null", "bytes": "not UTF-8"}.get(type(value).__name__, type(value).__name__)
         raise InputError(f"column {column!r} holds no string: {found}")
     return check_text(value, column)
+
+
+def _decoded(value: bytes) -> str | bytes:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value
 
 
 def check_columns(needed: Sequence[str], there: Mapping[str, Any] | Sequence[str]) -> None:

@@ -21,9 +21,16 @@ from ggrank.errors import InputError
 
 
 def check_place(path: Path) -> None:
-    """Raises InputError where a file's folder is missing: a name that is mistyped makes no folders."""
+    """Raises InputError where a file's folder is missing (a name that is mistyped makes no folders), or where
+    a folder is in the file's place.
+    """
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder, and a file should go there; name another --output, or end the name with a "
+            "slash for a folder of parts"
+        )
 
 
 @contextmanager
@@ -68,7 +75,7 @@ def sync(path: Path) -> None:
 def append(path: Path, text: str) -> None:
     """Adds to a file, and returns when the disk has it. Raises InputError where it cannot be written."""
     with told(path), path.open("ab") as file:
-        file.write(text.encode("utf-8", "replace"))
+        file.write(encoded(text))
         file.flush()
         os.fsync(file.fileno())
 
@@ -76,7 +83,12 @@ def append(path: Path, text: str) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """One JSON object, whole or not at all."""
     with whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8", "replace")
+        temporary.write_bytes(encoded(json.dumps(value, indent=1, ensure_ascii=False) + "\n"))
+
+
+def encoded(text: str) -> bytes:
+    """JSON as UTF-8; lone surrogates, as in a file's name that is no UTF-8, become JSON's own escapes."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def concatenate(target: IO[bytes], parts: Iterable[Path]) -> None:

@@ -9,15 +9,17 @@ import logging
 import random
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ggrank.errors import ClosedError, InputError, RemoteError, RemoteInputError
+from ggrank.errors import ClosedError, GgrankError, InputError, RemoteError, RemoteInputError
 from ggrank.remote.arguments import checked_key, checked_retries, checked_seconds, checked_url
-from ggrank.remote.refusals import HINTS, endpoint_hint, in_one_line, server_message
+from ggrank.remote.refusals import HINTS, endpoint_hint, in_one_line, server_message, without_key
 
 if TYPE_CHECKING:
     import httpx
@@ -98,18 +100,29 @@ class Connection:
         )
 
     def look(self, path: str) -> object:
-        """What the server has at a path, read as JSON; None where it has nothing there that is JSON.
+        """What the server has at a path: its JSON, or a text in one line; None where nothing is there.
 
         Raises:
-            RemoteError: it could not be reached, wants another key, or is busy or down.
+            RemoteError: it could not be reached, has moved, wants another key, or is busy or down.
         """
         response = self._send("GET", path, None)
-        if response.status_code in (401, 403, *_BUSY):
+        status = response.status_code
+        if response.is_redirect or status in (401, 403, 429) or status >= 500:
             raise self._refusal(response)
         try:
-            return response.json() if response.is_success else None
+            found = response.json() if response.is_success else None
         except (ValueError, RecursionError):
-            return None
+            found = response.text
+        return self._clean(server_message(found)) if isinstance(found, str) else found
+
+    @contextmanager
+    def key_hidden(self) -> Iterator[None]:
+        """Every error from within says ``***`` for the key: a server may send it back in any place."""
+        try:
+            yield
+        except GgrankError as error:
+            error.args = tuple(without_key(str(one), self._key) for one in error.args)
+            raise
 
     def close(self) -> None:
         """Closes the connections; twice is fine."""
@@ -183,8 +196,8 @@ class Connection:
     def _refusal(self, response: httpx.Response) -> RemoteError:
         """The error for an answer that is no success, in the server's own words."""
         status, url = response.status_code, response.request.url
-        if response.is_redirect:
-            target = urlsplit(str(response.next_request.url if response.next_request else ""))
+        if response.next_request is not None:
+            target = urlsplit(str(response.next_request.url))
             return RemoteError(
                 f"{url} answered {status}: it has moved to {target.scheme}://{target.netloc.rpartition('@')[2]}"
                 f"{target.path}. Give that server's address as base_url; redirects are not followed.",
@@ -198,12 +211,8 @@ class Connection:
         return kind(f"{url} answered {status}: {message.rstrip('.')}. {asked}{hint}".rstrip(), status=status)
 
     def _clean(self, text: str) -> str:
-        """A server's text in one line, without the key, which some servers send back."""
-        if self._key:
-            key = re.escape(self._key)
-            # A short key, such as "none" where a client insists on one, is a part of words too.
-            text = re.sub(key if len(self._key) >= 8 else rf"(?<!\w){key}(?!\w)", "***", text)
-        return in_one_line(text)
+        """A server's text in one line, without the key, which is hidden before a cut leaves half of it."""
+        return in_one_line(without_key(text, self._key))
 
 
 def _pause(found: httpx.Response | Exception, attempt: int) -> float | None:

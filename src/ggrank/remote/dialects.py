@@ -13,7 +13,9 @@ from urllib.parse import quote
 
 from ggrank.types import Scale, Truncate
 
-RerankDialectName = Literal["ggrank", "tei", "cohere", "cohere-v1", "jina", "llama-server", "huggingface"]
+RerankDialectName = Literal[
+    "ggrank", "tei", "cohere", "cohere-v1", "jina", "jina-logits", "llama-server", "huggingface"
+]
 EmbedDialectName = Literal["ggrank", "tei", "openai", "llama-server", "huggingface"]
 
 HUGGING_FACE = "https://router.huggingface.co/hf-inference"
@@ -172,6 +174,13 @@ RERANK: dict[str, RerankDialect] = {
         RerankDialect(
             name="jina",  # https://api.jina.ai/redoc
             scale="probability",
+            path="/v1/rerank",
+            body=_without_documents,
+            batch_size=256,
+        ),
+        RerankDialect(
+            name="jina-logits",  # the same form with a model whose scores nothing squashes: vLLM, LocalAI
+            scale="logit",
             path="/v1/rerank",
             body=_without_documents,
             batch_size=256,

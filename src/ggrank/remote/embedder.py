@@ -142,7 +142,8 @@ class RemoteEmbedder:
         """Documents in order of their cosine with the query; arguments and errors: as `Llama.rank`."""
         check_top_n(top_n)
         check_threshold(threshold)
-        scale = choose_scale(score, own="cosine", model=self._model or self._connection.base_url)
+        with self._connection.key_hidden():
+            scale = choose_scale(score, own="cosine", model=self._model or self._connection.base_url)
         query = check_text(query, "the query")
         texts = list(check_texts(documents, "document"))
         first = self._vectors([self.query_prefix + query], normalize=True, truncate=truncate)
@@ -175,7 +176,7 @@ class RemoteEmbedder:
 
     def _target(self) -> EmbedTarget:
         """Found once: the first caller asks, the others wait for it."""
-        with self._lock:
+        with self._lock, self._connection.key_hidden():
             if self._found is None:
                 self._found = find_embedder(
                     self._connection, self._dialect, model=self._model, batch_size=self._batch_size
@@ -191,8 +192,9 @@ class RemoteEmbedder:
         results = Results()
         for batch in windows(texts, target.batch_size):
             call = EmbedCall(target.model, batch, normalize, truncate)
-            answer = self._connection.post(target.path, dialect.body(call))
-            read_vectors(answer, len(batch), rows=dialect.rows, into=results)
+            with self._connection.key_hidden():
+                answer = self._connection.post(target.path, dialect.body(call))
+                read_vectors(answer, len(batch), rows=dialect.rows, into=results)
         if not results.parts:
             return Results([np.empty((0, self.n_embd), np.float32)])
         if normalize:  # also where the server did, or was not asked to: twice changes nothing

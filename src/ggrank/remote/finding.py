@@ -62,11 +62,12 @@ class EmbedTarget:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What a server says of itself; ``kind`` "" where nothing tells it."""
+    """What a server says of itself; ``kind`` "" where nothing tells it, and ``text`` what it said instead."""
 
     kind: str = ""
     models: tuple[dict[str, object], ...] = ()
     info: dict[str, object] | None = None
+    text: str = ""
 
 
 def find_reranker(
@@ -82,7 +83,7 @@ def find_reranker(
     name, facts = _find(connection, dialect, hosts=_RERANK_HOSTS, known=tuple(RERANK))
     found = RERANK[name]
     _check_mode(facts, Mode.RERANK)
-    hosted = name in ("huggingface", "jina")
+    hosted = name in ("huggingface", "jina", "jina-logits")
     asked = BGE_RERANKERS.get(model, model) if model and hosted else model
     target = RerankTarget(
         dialect=found,
@@ -133,14 +134,19 @@ def _find(
     like = (
         "it has OpenAI's /v1/models, but does not say how it reranks (most such servers: dialect='jina')"
         if facts.kind == "openai"
-        else "neither /v1/models nor /info is there"
+        else "neither /v1/models nor /info tells it"
     )
+    like += f", the answer is only a text: {facts.text.rstrip('.')}" if facts.text else ""
     what_to_do = endpoint_hint(connection.base_url) or f"Check base_url, or name the dialect: one of {names}"
     raise RemoteError(f"{connection.base_url} does not say which dialect it speaks: {like}. {what_to_do}")
 
 
 def _ask(connection: Connection) -> _Facts:
-    """Two questions at most: OpenAI's list of models, then TEI's description of itself."""
+    """Two questions at most: OpenAI's list of models, then TEI's description of itself.
+
+    Raises:
+        RemoteError: as `Connection.look`, whose words say more than that nothing was found.
+    """
     listed = connection.look("/v1/models")
     data = listed.get("data") if isinstance(listed, dict) else None
     models = tuple(one for one in data if isinstance(one, dict)) if isinstance(data, list) else ()
@@ -151,7 +157,8 @@ def _ask(connection: Connection) -> _Facts:
     info = connection.look("/info")
     if isinstance(info, dict) and "model_id" in info and "max_client_batch_size" in info:
         return _Facts("tei", info=info)
-    return _Facts("openai" if models else "", models)
+    text = next((answer for answer in (listed, info) if isinstance(answer, str)), "")
+    return _Facts("openai" if models else "", models, text=text)
 
 
 def _path(connection: Connection, name: str, path: str, model: str) -> str:

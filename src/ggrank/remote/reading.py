@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from ggrank.errors import RemoteError
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+_MOST = 1.001
+"""The largest score of 0 to 1, with room for rounding in half precision."""
 
 
 @dataclass
@@ -67,6 +69,21 @@ def read_scores(answer: object, n_documents: int, *, results: str | None, score:
     into.add(
         np.array(values, np.float32), [item.get("truncated") is True for item in items], _n_tokens(answer)
     )
+
+
+def check_probabilities(values: NDArray[np.float32], dialect: str) -> None:
+    """Raises RemoteError where scores cannot be 0 to 1. Below 0 some are: listwise models give cosines.
+
+    Example:
+        >>> check_probabilities(np.float32([0.25, 0.75]), "jina")
+    """
+    wrong = np.flatnonzero(np.abs(values) > _MOST)
+    if wrong.size:
+        raise RemoteError(
+            f"dialect {dialect!r} is for scores of 0 to 1, but the server gave document {wrong[0]} the score "
+            f"{values[wrong[0]]:g}. If its scores are logits, name the dialect for them: 'llama-server' for "
+            "llama.cpp's own server, 'jina-logits' for others that have /v1/rerank"
+        )
 
 
 def read_vectors(answer: object, n_texts: int, *, rows: str | None, into: Results) -> None:
@@ -178,5 +195,8 @@ def _is_count(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
+    """Cut between words: a key has no space, so none is cut in half, and whoever hides it finds it whole."""
     text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    if len(text) <= 80:
+        return text
+    return f"{text[:77].rpartition(' ')[0] or type(value).__name__} ..."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import quote
 
 HINTS = {
     401: "Give an api_key that the server accepts.",
@@ -52,6 +53,29 @@ def server_message(text: str) -> str:
     except (ValueError, RecursionError):
         return _TAGS.sub(" ", text)
     return _reason(found) or text
+
+
+def without_key(text: str, key: str | None) -> str:
+    """A text with ``***`` for the key, which servers may send back, also as JSON or an address has it.
+
+    Example:
+        >>> without_key("Bearer s3cret/key is wrong, see ?key=s3cret%2Fkey", "s3cret/key")
+        'Bearer *** is wrong, see ?key=***'
+    """
+    if not key:
+        return text
+    forms = {
+        key,
+        repr(key)[1:-1],
+        json.dumps(key)[1:-1],
+        key.replace("/", "\\/"),
+        quote(key),
+        quote(key, safe=""),
+    }
+    pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+    # A short key, such as "none" where a client insists on one, is a part of words too.
+    pattern = pattern if len(key) >= 8 else rf"(?<!\w)(?:{pattern})(?!\w)"
+    return re.sub(pattern, "***", text, flags=re.IGNORECASE)
 
 
 def in_one_line(text: str) -> str:

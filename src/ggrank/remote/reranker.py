@@ -28,7 +28,7 @@ from ggrank.remote.connection import CONNECT_TIMEOUT, READ_TIMEOUT, RETRIES, Con
 from ggrank.remote.dialects import HUGGING_FACE, RERANK, RerankCall, RerankDialectName
 from ggrank.remote.finding import RerankTarget, find_reranker
 from ggrank.remote.ranking import ranking_of
-from ggrank.remote.reading import Results, read_scores
+from ggrank.remote.reading import Results, check_probabilities, read_scores
 from ggrank.scoring import choose_scale
 from ggrank.types import Mode, Ranking, Scale, ScoreScale, Truncate
 
@@ -44,7 +44,7 @@ class RemoteReranker:
         model: the server's name for it. None: the one that the server has (ggrank, TEI, llama-server), else
             ``BAAI/bge-reranker-v2-m3``.
         dialect: "auto" asks the server, once; or "ggrank", "tei", "cohere" (v2), "cohere-v1", "jina",
-            "llama-server", "huggingface".
+            "jina-logits", "llama-server", "huggingface".
         batch_size: documents of one request; more are sent in several, one after the other. None: what the
             server or its dialect allows.
         connect_timeout: seconds for a connection to stand.
@@ -102,8 +102,8 @@ class RemoteReranker:
 
     @property
     def score_scale(self) -> Scale:
-        """What scores are: "logit" from ggrank, TEI and llama-server (a ggrank server may say "probability");
-        "probability", 0 to 1, from Cohere, Jina and Hugging Face. May ask the server.
+        """What scores are: "logit" from ggrank, TEI, llama-server and "jina-logits" (a ggrank server may say
+        "probability"); "probability", 0 to 1, from Cohere, Jina and Hugging Face. May ask the server.
         """
         return self._target().scale
 
@@ -122,7 +122,8 @@ class RemoteReranker:
             Shape (n,), float32, in input order, on the scale that ``score_scale`` says.
 
         Raises:
-            RemoteError: no answer, a refusal, or scores that are missing, too many, or no numbers.
+            RemoteError: no answer, a refusal, or scores that are missing, too many, no numbers, or not on the
+                scale of the dialect.
             InputError: not strings; `RemoteInputError` where the server refuses the texts.
             ModelModeError: the server's model makes vectors, or it cannot truncate like that.
         """
@@ -194,7 +195,7 @@ class RemoteReranker:
 
     def _target(self) -> RerankTarget:
         """Found once: the first caller asks, the others wait for it."""
-        with self._lock:
+        with self._lock, self._connection.key_hidden():
             if self._found is None:
                 self._found = find_reranker(
                     self._connection, self._dialect, model=self._model, batch_size=self._batch_size
@@ -207,7 +208,8 @@ class RemoteReranker:
                 f"score='logit' is not what {self._connection.base_url} gives: its scores are {own} already, "
                 "0 to 1; use 'auto'"
             )
-        return choose_scale(score, own=own, model=self.model or self._connection.base_url)
+        with self._connection.key_hidden():
+            return choose_scale(score, own=own, model=self.model or self._connection.base_url)
 
     def _scores(self, query: str, documents: Iterable[str], truncate: Truncate) -> Results:
         """documents -> requests of ``batch_size`` -> scores in input order."""
@@ -218,6 +220,9 @@ class RemoteReranker:
         results = Results([np.empty(0, np.float32)])
         for batch in windows(documents, target.batch_size):
             call = RerankCall(target.model, query, batch, truncate)
-            answer = self._connection.post(target.path, dialect.body(call))
-            read_scores(answer, len(batch), results=dialect.results, score=dialect.score, into=results)
+            with self._connection.key_hidden():
+                answer = self._connection.post(target.path, dialect.body(call))
+                read_scores(answer, len(batch), results=dialect.results, score=dialect.score, into=results)
+            if target.scale == "probability":
+                check_probabilities(results.parts[-1], dialect.name)
         return results

@@ -5,7 +5,6 @@ Knows statuses; never the texts of a request, which no answer to an error repeat
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +12,12 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from ggrank.errors import GgrankError, InputError, InputTooLongError, ModelModeError
+from ggrank.errors import GgrankError, InputError, ModelModeError
 from ggrank.inputs import check_text
 from ggrank.server.dialects import error_shape, field_of
-from ggrank.server.dialects.errors import ErrorShape, found
-from ggrank.server.errors import NotReadyError, OverloadedError, TooLargeError, TooLongError
+from ggrank.server.dialects.errors import ErrorShape, found, found_word
+from ggrank.server.dialects.options import PARSED
+from ggrank.server.errors import FieldError, NotReadyError, OverloadedError, TooLargeError, TooLongError
 
 LOADING_SECONDS = 2
 """When to ask again while models are loaded."""
@@ -33,6 +33,7 @@ _EXPECTED = {
     "literal_error": "{expected}",
     "greater_than_equal": "at least {ge}",
     "too_short": "a list of {min_length} or more",
+    "too_long": "a list of {max_length} at most",
 }
 """What a field must be, by the type of pydantic's complaint."""
 
@@ -62,9 +63,9 @@ def bad_input(scope: Scope, message: str, *, field: str | None = None) -> JSONRe
 def answer_to(scope: Scope, error: GgrankError) -> JSONResponse:
     """The answer to one of ggrank's own errors."""
     if isinstance(error, TooLargeError):
-        return answer(scope, 413, str(error))
-    if isinstance(error, InputTooLongError):
-        return bad_input(scope, _too_long(error))
+        return answer(scope, 413, str(error), field=error.field)
+    if isinstance(error, FieldError):
+        return bad_input(scope, str(error), field=error.field)
     if isinstance(error, (InputError, ModelModeError)):
         return bad_input(scope, str(error))
     if isinstance(error, OverloadedError):
@@ -75,14 +76,6 @@ def answer_to(scope: Scope, error: GgrankError) -> JSONResponse:
     if isinstance(error, TooLongError):
         again = {"Retry-After": str(error.retry_after)}
     return answer(scope, 503, str(error), headers=again)
-
-
-def _too_long(error: InputTooLongError) -> str:
-    """Its facts; what it advises is for whoever loads a model, which no caller of a server does."""
-    facts = str(error).partition("Shorten it")[0]
-    return (
-        f'{facts}Shorten it, send "truncate": true to have it cut, or start the server with a larger --n-ctx'
-    )
 
 
 def answer_to_validation(scope: Scope, errors: Sequence[Any]) -> JSONResponse:
@@ -122,8 +115,8 @@ def _wrong(error: Mapping[str, Any]) -> str:
     if expected is None:
         return str(error["msg"])
     must = expected.format(**error.get("ctx", {}))
-    is_word = error["type"] == "literal_error"
-    return f"must be {must}, found {'something else' if is_word else found(error['input'])}"
+    told = found_word if error["type"] == "literal_error" else found
+    return f"must be {must}, found {told(error['input'])}"
 
 
 def _is_json(scope: Scope) -> bool:
@@ -132,8 +125,4 @@ def _is_json(scope: Scope) -> bool:
 
 
 def _shape(scope: Scope) -> ErrorShape:
-    try:
-        body = json.loads(scope.get(BODY) or b"null")
-    except (ValueError, RecursionError):
-        body = None
-    return error_shape(scope["path"], body)
+    return error_shape(scope["path"], scope.get(PARSED))

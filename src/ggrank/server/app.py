@@ -20,6 +20,7 @@ from ggrank.errors import GgrankError
 from ggrank.server import health, metrics, page
 from ggrank.server.answers import answer, answer_to, answer_to_validation, bad_input
 from ggrank.server.dialects import ROUTERS
+from ggrank.server.keys import checked_key
 from ggrank.server.security import ApiKeyGate, BodyGate
 from ggrank.server.service import Service
 from ggrank.server.settings import ServerSettings
@@ -57,7 +58,7 @@ def _add_gates(app: FastAPI, settings: ServerSettings, *, access_log: bool) -> N
     """What a request passes before a route sees it; the last one that is added comes first."""
     app.add_middleware(BodyGate, max_bytes=settings.max_bytes, timeout=settings.timeout)
     if settings.api_key is not None:
-        app.add_middleware(ApiKeyGate, api_key=settings.api_key)
+        app.add_middleware(ApiKeyGate, api_key=checked_key(settings.api_key))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -5,7 +5,10 @@ Knows messages; no HTTP. `ggrank.server.answers` says which status each has.
 
 from __future__ import annotations
 
-from ggrank.errors import EngineError, GgrankError, InputError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ggrank.errors import EngineError, GgrankError, InputError, InputTooLongError
 
 
 class OverloadedError(GgrankError):
@@ -16,8 +19,20 @@ class OverloadedError(GgrankError):
         self.retry_after = retry_after
 
 
+class FieldError(InputError):
+    """A field of a request that cannot be used; ``field`` is its name as the caller wrote it."""
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class TooLargeError(InputError):
-    """A request has more bytes, documents or tokens than a request may have."""
+    """A request has more bytes, documents or tokens than it may; ``field`` has them, where one does."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class NotReadyError(EngineError):
@@ -30,3 +45,23 @@ class TooLongError(EngineError):
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Says in which field of a request is wrong what a model says of its texts or token ids."""
+    try:
+        yield
+    except TooLargeError:
+        raise
+    except InputError as error:
+        told = _advised(error) if isinstance(error, InputTooLongError) else str(error)
+        raise FieldError(told, field="query" if told.startswith("the query") else name) from error
+
+
+def _advised(error: InputTooLongError) -> str:
+    """Its facts; what it advises is for whoever loads a model, which no caller of a server does."""
+    facts = str(error).partition("Shorten it")[0]
+    return (
+        f'{facts}Shorten it, send "truncate": true to have it cut, or start the server with a larger --n-ctx'
+    )

@@ -31,6 +31,7 @@ class Verdict(BaseModel):
     models: dict[str, str]
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", response_model=Verdict, responses={503: {"model": Verdict}})
 async def health(request: Request, response: Response) -> Verdict:
     """200 when every model has just computed finite scores; 503 while they load, or where one does not.

@@ -69,38 +69,44 @@ class BodyGate:
             await self._app(scope, receive, send)
             return
         body = bytearray()
-        try:
-            refusal = await asyncio.wait_for(self._read(scope, receive, body), self._timeout)
-        except (TimeoutError, asyncio.TimeoutError):
-            refusal = (408, f"the body was not there after {self._timeout:g} s")
-        except ConnectionResetError:
-            return
-        if refusal is None:
-            scope[BODY] = bytes(body)
-            await self._run(scope, receive, send)
-        else:
-            await answer(scope, *refusal)(scope, receive, send)
-
-    async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
-        is_too_large = length.isascii() and length.isdigit() and int(length[:20]) > self._max_bytes
-        while not is_too_large:
+        is_too_large, has_more = _is_number(length) and int(length[:20]) > self._max_bytes, True
+        try:
+            if not is_too_large:
+                has_more = await asyncio.wait_for(self._read(receive, body), self._timeout)
+        except (TimeoutError, asyncio.TimeoutError):
+            message = f"the body was not there after {self._timeout:g} s"
+            await answer(scope, 408, message)(scope, receive, send)
+            return
+        except ConnectionResetError:
+            return
+        if not is_too_large and len(body) <= self._max_bytes:
+            scope[BODY] = bytes(body)
+            await self._run(scope, receive, send)
+            return
+        body.clear()
+        if has_more and "expect" not in headers:  # Who expects leave to send gets the answer instead.
+            await _drain(receive)
+        await self._refuse(scope, receive, send)
+
+    async def _read(self, receive: Receive, body: bytearray) -> bool:
+        """Reads until the end, or until it is too large; whether there is more."""
+        has_more = True
+        while has_more and len(body) <= self._max_bytes:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ConnectionResetError
             body += message.get("body", b"")
-            is_too_large = len(body) > self._max_bytes
-            if not message.get("more_body", False) and not is_too_large:
-                return None
-        body.clear()
-        if "expect" not in headers:  # Else the sender waits for leave, and gets the answer instead.
-            await _drain(receive)
-        return (
-            413,
+            has_more = message.get("more_body", False)
+        return has_more
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        message = (
             f"the body has more than {self._max_bytes:,} bytes; send less at once, or start the server with "
-            "a larger --max-bytes",
+            "a larger --max-bytes"
         )
+        await answer(scope, 413, message)(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.Event()
@@ -128,6 +134,10 @@ class BodyGate:
                 raise
         finally:
             watcher.cancel()
+
+
+def _is_number(length: str) -> bool:
+    return length.isascii() and length.isdigit()
 
 
 async def _drain(receive: Receive) -> None:

@@ -20,7 +20,8 @@ import numpy as np
 from ggrank.errors import InputError, ModelModeError
 from ggrank.loading import load_model
 from ggrank.params import LlamaParams
-from ggrank.server.errors import NotReadyError, OverloadedError, TooLargeError, TooLongError
+from ggrank.server.errors import FieldError, NotReadyError, OverloadedError, TooLongError, naming
+from ggrank.server.limits import check_number, check_tokens
 from ggrank.server.served import Embedded as Embedded
 from ggrank.server.served import Reranked as Reranked
 from ggrank.server.served import ServedModel as ServedModel
@@ -118,29 +119,31 @@ class Service:
         threshold: float | None = None,
         score: ScoreScale = "auto",
         truncate: Truncate = "end",
+        name: str = "documents",
     ) -> Reranked:
         """Documents in order, best first; arguments as for `Llama.rank`.
 
         Args:
             model: a reranker's name, or an embedder's, which ranks by cosine; anything else is the default
                 reranker, or the default embedder where no reranker is served.
+            name: what the caller calls the documents, for errors.
         """
-        name = self._choose(model, Mode.RERANK, Mode.EMBEDDING)
-        self._check_number(documents, "documents")
-        llama = self._llamas[name]
-        if truncate == "chunk" and llama.mode is Mode.EMBEDDING:
-            raise InputError(f"truncate 'chunk' is for rerankers; {name} is an embedding model")
+        chosen = self._choose(model, Mode.RERANK, Mode.EMBEDDING)
+        check_number(self.settings, documents, name)
+        llama = self._llamas[chosen]
+        _check_chunk(truncate, llama, chosen)
         if top_n is not None and top_n > len(documents):
             top_n = max(1, len(documents))  # Python's own tools refuse numbers of more than 63 bits.
         if threshold is not None and abs(threshold) > MOST_SCORE:
             threshold = math.copysign(MOST_SCORE, threshold)
-        ranking = await self._ask(
-            llama,
-            lambda: llama.rank(
-                query, documents, top_n=top_n, threshold=threshold, score=score, truncate=truncate
-            ),
-        )
-        return Reranked(self._models[name], ranking)
+        with naming(name):
+            ranking = await self._ask(
+                llama,
+                lambda: llama.rank(
+                    query, documents, top_n=top_n, threshold=threshold, score=score, truncate=truncate
+                ),
+            )
+        return Reranked(self._models[chosen], ranking)
 
     async def embed(
         self,
@@ -150,44 +153,61 @@ class Service:
         normalize: bool = True,
         truncate: Truncate = "end",
         prefix: str = "",
+        name: str = "texts",
     ) -> Embedded:
         """A vector for each text; arguments as for `Llama.embed`.
 
         Args:
             texts: strings, or lists of the model's own token ids without special tokens.
+            name: what the caller calls the texts, for errors.
         """
-        name = self._choose(model, Mode.EMBEDDING)
-        self._check_number(texts, "texts")
-        llama = self._llamas[name]
-        found = await self._ask(
-            llama, lambda: llama.vectors(texts, prefix=prefix, normalize=normalize, truncate=truncate)
-        )
-        return Embedded(self._models[name], found.values, found.n_tokens, found.truncated)
+        chosen = self._choose(model, Mode.EMBEDDING)
+        check_number(self.settings, texts, name)
+        llama = self._llamas[chosen]
+        _check_chunk(truncate, llama, chosen)
+        with naming(name):
+            found = await self._ask(
+                llama, lambda: llama.vectors(texts, prefix=prefix, normalize=normalize, truncate=truncate)
+            )
+        return Embedded(self._models[chosen], found.values, found.n_tokens, found.truncated)
 
     async def tokenize(
-        self, texts: Sequence[str], *, model: str | None = None, add_special: bool = True
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        add_special: bool = True,
+        name: str = "texts",
     ) -> list[list[int]]:
         """Token ids of each text, not cut; by default with the special tokens of a single text."""
         llama = self._llamas[self._choose(model, Mode.RERANK, Mode.EMBEDDING)]
-        self._check_number(texts, "texts")
+        check_number(self.settings, texts, name)
         tokens_of = llama.framed if add_special else llama.tokenize
-        return await self._ask(llama, lambda: [tokens_of(text).tolist() for text in texts])
+
+        def tokenize() -> list[list[int]]:
+            lists: list[list[int]] = []
+            n_tokens = 0
+            for text in texts:
+                lists.append(tokens_of(text).tolist())
+                n_tokens += len(lists[-1])
+                check_tokens(self.settings, n_tokens, name)
+            return lists
+
+        return await self._ask(llama, tokenize)
 
     async def detokenize(self, tokens: Sequence[int], *, model: str | None = None) -> str:
         """The text of token ids, special tokens left out."""
         [text] = await self.detokenize_many([tokens], model=model)
         return text
 
-    async def detokenize_many(self, lists: Sequence[Sequence[int]], *, model: str | None = None) -> list[str]:
+    async def detokenize_many(
+        self, lists: Sequence[Sequence[int]], *, model: str | None = None, name: str = "tokens"
+    ) -> list[str]:
         """The text of each list of token ids, special tokens left out."""
         llama = self._llamas[self._choose(model, Mode.RERANK, Mode.EMBEDDING)]
-        most = self.settings.max_tokens
-        if sum(map(len, lists)) > most:
-            raise TooLargeError(
-                f"more than {most:,} tokens in one request; send fewer at a time, or start the server with a "
-                "larger --max-tokens"
-            )
-        return await self._ask(llama, lambda: [llama.detokenize(tokens) for tokens in lists])
+        check_tokens(self.settings, sum(map(len, lists)), name)
+        with naming(name):
+            return await self._ask(llama, lambda: [llama.detokenize(tokens) for tokens in lists])
 
     async def probe(self, name: str) -> bool:
         """Whether a model computes finite values now; comes before everything that waits."""
@@ -215,14 +235,6 @@ class Service:
                     return name
         kind = "reranker" if modes[0] is Mode.RERANK else "embedder"
         raise ModelModeError(f"no {kind} is served here; start the server with --{kind}")
-
-    def _check_number(self, texts: Sequence[object], name: str) -> None:
-        most = self.settings.max_documents
-        if len(texts) > most:
-            raise TooLargeError(
-                f"{name}: {len(texts):,} in one request, {most:,} at most; send fewer at a time, or start "
-                "the server with a larger --max-documents"
-            )
 
     async def _ask(self, llama: SharedLlama, call: Callable[[], T]) -> T:
         self._admit(llama)
@@ -263,6 +275,11 @@ class Service:
     def _count_down(self, future: Future[T]) -> None:
         with self._lock:
             self._n_requests -= 1
+
+
+def _check_chunk(truncate: Truncate, llama: SharedLlama, name: str) -> None:
+    if truncate == "chunk" and llama.mode is Mode.EMBEDDING:
+        raise FieldError(f"truncate 'chunk' is for rerankers; {name} is an embedding model", field="truncate")
 
 
 def _retry_after(llama: SharedLlama) -> int:

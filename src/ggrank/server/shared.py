@@ -104,7 +104,7 @@ class SharedLlama(Llama):
         if isinstance(tokens, str):
             raise InputError(f"{name} is a string among lists of token ids; send one or the other")
         # A list of Python's numbers may hold one that no array can.
-        if not all(0 <= token < self._n_vocab for token in tokens):
+        if tokens and (min(tokens) < 0 or max(tokens) >= self._n_vocab):
             raise InputError(
                 f"{name} must hold token ids of {self.model_path.stem}, 0 to {self._n_vocab - 1}"
             )

@@ -11,7 +11,7 @@ from uuid import uuid4
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from ggrank.server.dialects.documents import Document, document_text
+from ggrank.server.dialects.documents import Documents, read_documents
 from ggrank.server.dialects.errors import ErrorShape, named
 from ggrank.server.dialects.options import RankOptions, Served, Text, rerank
 from ggrank.types import Ranking
@@ -45,7 +45,7 @@ class V2RerankRequest(RankOptions):
     """A query and documents. ``max_tokens_per_doc``, ``priority`` and ``relevant_spans`` do nothing here."""
 
     query: Text = Field(examples=["What is the capital of the United States?"])
-    documents: list[Document] = Field(
+    documents: Documents = Field(
         min_length=1,
         description="Strings; an object is ranked by its `text`, or by all its fields, a line each.",
         examples=[CAPITALS],
@@ -117,7 +117,7 @@ def meta(ranking: Ranking, *, version: str, n_documents: int) -> Meta:
 @router.post("/v2/rerank", response_model_exclude_none=True)
 async def rerank_v2(request: V2RerankRequest, service: Served) -> V2RerankResponse:
     """Documents in order of relevance, as Cohere's second API gives them: scores 0..1."""
-    texts = [document_text(document) for document in request.documents]
+    texts = [document.text for document in await read_documents(service, request.documents)]
     reranked = await rerank(service, request, request.query, texts, scale="sigmoid")
     return V2RerankResponse(
         id=str(uuid4()),

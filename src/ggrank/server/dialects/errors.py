@@ -6,12 +6,15 @@ Knows statuses and words; not what went wrong, and never the texts of a request.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 MOST_DIGITS = 20
 """A longer number is not repeated."""
+
+_WORD = re.compile(r"[A-Za-z0-9_.-]{1,20}")
 
 _KINDS: dict[type, str] = {str: "a string", list: "a list", dict: "an object"}
 
@@ -71,6 +74,16 @@ def found(value: object) -> str:
         return written if len(written) <= MOST_DIGITS else "a number"
     kind = _KINDS.get(type(value), "another value")
     return kind if value else f"an empty {kind.split()[-1]}"
+
+
+def found_word(value: object) -> str:
+    """As `found`, for a field that takes one of a few words: a short word, which is no text, is shown.
+
+    Example:
+        >>> found_word("int8"), found_word("What is Deep Learning?"), found_word(5)
+        ("'int8'", 'a string', '5')
+    """
+    return repr(value) if isinstance(value, str) and _WORD.fullmatch(value) else found(value)
 
 
 def named(message: str, field: str | None) -> str:

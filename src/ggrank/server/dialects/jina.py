@@ -5,6 +5,7 @@ Knows the fields of both; Cohere's second API is `ggrank.server.dialects.cohere`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field, Tag
 
 from ggrank.server.dialects import cohere, llama_server
-from ggrank.server.dialects.documents import Document, Scalar, document_text
+from ggrank.server.dialects.documents import Document, Documents, Scalar, read_documents
 from ggrank.server.dialects.errors import ErrorShape, named
 from ggrank.server.dialects.options import AS_OTHERS, AS_TEI, RankOptions, Served, Text, rerank, tei_if
 from ggrank.server.dialects.tei import TeiRank, TeiRerankRequest, rerank_texts
@@ -42,7 +43,7 @@ class V1RerankRequest(RankOptions):
     """A query and documents. Cohere's ``max_chunks_per_doc`` and ``max_tokens_per_doc`` do nothing here."""
 
     query: Text = Field(examples=["Organic skincare products for sensitive skin"])
-    documents: list[Document] = Field(
+    documents: Documents = Field(
         min_length=1,
         description="Strings, or objects with a `text`.",
         examples=[
@@ -55,6 +56,7 @@ class V1RerankRequest(RankOptions):
     rank_fields: list[str] | None = Field(
         default=None,
         min_length=1,
+        max_length=100,
         description="Of documents that are objects: rank by these fields, in this order.",
     )
     return_documents: bool | None = Field(
@@ -101,32 +103,29 @@ async def rerank_v1(request: TextsOrDocuments, service: Served) -> V1RerankRespo
     """
     if isinstance(request, TeiRerankRequest):
         return await rerank_texts(service, request)
-    texts = [document_text(document, request.rank_fields) for document in request.documents]
+    documents = await read_documents(service, request.documents, rank_fields=request.rank_fields or ("text",))
+    texts = [document.text for document in documents]
     reranked = await rerank(service, request, request.query, texts, scale="sigmoid")
     return V1RerankResponse(
         id=str(uuid4()),
         model=reranked.model.name,
         object="list",
         usage=llama_server.usage(reranked.ranking.n_tokens),
-        results=_results(request, reranked),
+        results=_results(request, reranked, documents),
         meta=cohere.meta(reranked.ranking, version="1", n_documents=len(texts)),
     )
 
 
-def _results(request: V1RerankRequest, reranked: Reranked) -> list[V1Result]:
+def _results(request: V1RerankRequest, reranked: Reranked, documents: Sequence[Document]) -> list[V1Result]:
     wanted = request.return_documents
     if wanted is None:
         wanted = (request.model or "").startswith("jina")
     return [
         V1Result(
-            document=_object(request.documents[ranked.index]) if wanted else None,
+            document=documents[ranked.index].fields if wanted else None,
             index=ranked.index,
             relevance_score=ranked.score,
             truncated=ranked.truncated,
         )
         for ranked in reranked.ranking
     ]
-
-
-def _object(document: str | dict[str, Scalar]) -> dict[str, Scalar]:
-    return {"text": document} if isinstance(document, str) else document

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, Tag
 
-from ggrank.server.dialects.documents import Document, document_text
+from ggrank.server.dialects.documents import Documents, read_documents
 from ggrank.server.dialects.errors import ErrorShape, named
 from ggrank.server.dialects.options import AS_OTHERS, AS_TEI, RankOptions, Served, Text, rerank, tei_if
 from ggrank.server.dialects.tei import TeiRank, TeiRerankRequest, rerank_texts
@@ -47,7 +47,7 @@ class RerankRequest(RankOptions):
     """A query and documents: what llama-server's clients send."""
 
     query: Text = Field(examples=["What is panda?"])
-    documents: list[Document] = Field(
+    documents: Documents = Field(
         min_length=1,
         description="Strings, or objects with a `text`.",
         examples=[
@@ -101,7 +101,7 @@ async def rerank_documents(
     service: Service, request: RerankRequest, *, return_documents: bool
 ) -> RerankResponse:
     """Answers a request with ``documents``; ``return_documents`` is what is done where it does not say."""
-    texts = [document_text(document) for document in request.documents]
+    texts = [document.text for document in await read_documents(service, request.documents)]
     reranked = await rerank(service, request, request.query, texts, scale="logit")
     wanted = return_documents if request.return_documents is None else request.return_documents
     return RerankResponse(

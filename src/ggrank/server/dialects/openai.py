@@ -12,8 +12,9 @@ from fastapi.responses import JSONResponse
 from pydantic import AliasChoices, BaseModel, Field
 
 from ggrank.server.dialects.errors import ErrorShape, named
+from ggrank.server.dialects.lists import Inputs, read_input, read_one_or_many
 from ggrank.server.dialects.llama_server import Usage, usage
-from ggrank.server.dialects.options import Body, Dimensions, Inputs, Served, Text, Truncation, truncate_word
+from ggrank.server.dialects.options import Body, Dimensions, Served, Text, Truncation, truncate_word
 from ggrank.server.dialects.vectors import as_base64, shortened
 from ggrank.server.service import Embedded, ServedModel, Service
 
@@ -33,7 +34,7 @@ def error_body(status: int, message: str, field: str | None) -> dict[str, Any]:
         "error": {
             "message": named(message, field),
             "type": kind,
-            "param": field,
+            "param": field and field.partition(".")[0],
             "code": "model_not_found" if (status, field) == (404, "model") else _CODES.get(status),
         }
     }
@@ -94,7 +95,8 @@ class EmbeddingsResponse(BaseModel):
 async def embeddings(request: EmbeddingsRequest, service: Served) -> EmbeddingsResponse:
     """Vectors of texts, as OpenAI gives them; Jina's requests read the same."""
     embedded = await service.embed(
-        request.input,
+        await read_one_or_many(service, request.input, read_input, "input"),
+        name="input",
         model=request.model,
         normalize=request.normalize is not False,
         truncate=truncate_word(request.truncate),

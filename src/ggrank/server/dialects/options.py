@@ -6,6 +6,7 @@ Knows the names and meanings of request fields; not paths, not the shape of any 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import Depends, Request
@@ -16,22 +17,25 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    PlainValidator,
     ValidationInfo,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from ggrank.inputs import check_text
-from ggrank.server.dialects.errors import found
+from ggrank.server.dialects.errors import found_word
 from ggrank.server.service import Reranked, Service
 from ggrank.types import Mode, ScoreScale, Truncate
 
-LAST_TOKEN_ID = 2**31 - 1
+PARSED = "ggrank.parsed"
+"""Where a request's scope holds what its body says, for the words of an error: parsing it again is dear."""
 
 
-def served_models(request: Request) -> Service:
-    """The models of the running application, for a route's parameter."""
+async def served_models(request: Request) -> Service:
+    """The models of the running application, for a route's parameter; keeps what FastAPI has parsed."""
+    if request.method == "POST":
+        with suppress(ValueError):  # sent without a word that it is JSON
+            request.scope[PARSED] = await request.json()
     service: Service = request.app.state.service
     return service
 
@@ -55,7 +59,7 @@ Text = Annotated[str, AfterValidator(_encodable)]
 def _truncation(value: object) -> object:
     if isinstance(value, bool) or value in ("end", "error", "chunk"):
         return value
-    raise wrong("must be true, false, 'end', 'error' or 'chunk'")
+    raise wrong(f"must be true, false, 'end', 'error' or 'chunk', found {found_word(value)}")
 
 
 Dimensions = Annotated[
@@ -88,62 +92,6 @@ def truncate_word(value: bool | Truncate | None) -> Truncate:
     if value is None or isinstance(value, bool):
         return "error" if value is False else "end"
     return value
-
-
-def check_token_ids(value: object) -> list[int]:
-    """A list of one token id or more."""
-    if not isinstance(value, list) or not value:
-        raise wrong(f"must be a list of at least one token id, found {found(value)}")
-    if all(type(item) is int and 0 <= item <= LAST_TOKEN_ID for item in value):
-        return value
-    raise wrong(f"token ids must be whole numbers from 0 to {LAST_TOKEN_ID}")
-
-
-TokenId = Annotated[int, Field(ge=0, le=LAST_TOKEN_ID)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1)]
-"""For OpenAPI only: `check_token_ids` is what checks, with one message in place of one for each id."""
-
-
-class TextObject(BaseModel):
-    """A text in an object, as Jina's clients write it."""
-
-    text: str
-
-
-def _inputs(value: object) -> list[str | list[int]]:
-    if isinstance(value, str):
-        return [_encodable(value)]
-    if not isinstance(value, list) or not value:
-        raise wrong(
-            f"must be a string, a list of token ids, or a list of at least one of those, found {found(value)}"
-        )
-    if type(value[0]) is int:
-        return [check_token_ids(value)]
-    return [_input(item, i) for i, item in enumerate(value)]
-
-
-def _input(item: object, i: int) -> str | list[int]:
-    if isinstance(item, dict) and isinstance(item.get("text"), str):
-        item = item["text"]
-    if isinstance(item, str):
-        return _encodable(item)
-    if isinstance(item, list):
-        return check_token_ids(item)
-    raise wrong(f"item {i} must be a string or a list of token ids, found {found(item)}")
-
-
-Inputs = Annotated[
-    list[str | list[int]],
-    PlainValidator(
-        _inputs,
-        json_schema_input_type=str
-        | Annotated[list[str], Field(min_length=1)]
-        | TokenIds
-        | Annotated[list[TokenIds], Field(min_length=1)]
-        | Annotated[list[TextObject], Field(min_length=1)],
-    ),
-]
-"""What to embed: one text or several, as strings or as the token ids of this model."""
 
 
 class Body(BaseModel):
@@ -189,9 +137,20 @@ class RankOptions(Body):
 
 
 async def rerank(
-    service: Service, options: RankOptions, query: str, documents: Sequence[str], *, scale: ScoreScale
+    service: Service,
+    options: RankOptions,
+    query: str,
+    documents: Sequence[str],
+    *,
+    scale: ScoreScale,
+    name: str = "documents",
 ) -> Reranked:
-    """Asks the service what the request asks; ``scale`` is the dialect's own, "sigmoid" or "logit"."""
+    """Asks the service what the request asks.
+
+    Args:
+        scale: the dialect's own, "sigmoid" or "logit".
+        name: the field that holds the documents.
+    """
     return await service.rerank(
         query,
         documents,
@@ -200,6 +159,7 @@ async def rerank(
         threshold=options.threshold,
         score="auto" if _ranks_by_cosine(service, options.model) else options.score(scale),
         truncate=truncate_word(options.truncate),
+        name=name,
     )
 
 

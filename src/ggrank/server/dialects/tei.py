@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, SkipValidation
 
 from ggrank import __version__
 from ggrank.server.dialects.errors import ErrorShape, named
+from ggrank.server.dialects.lists import Inputs, read, read_input, read_one_or_many, read_text
 from ggrank.server.dialects.options import (
     Body,
     Dimensions,
-    Inputs,
     RankOptions,
     Served,
     Text,
@@ -69,7 +69,9 @@ class TeiRerankRequest(RankOptions):
     """A query and texts: what TEI's clients send."""
 
     query: Text = Field(examples=["What is Deep Learning?"])
-    texts: list[Text] = Field(min_length=1, examples=[["Deep Learning is not...", "Deep learning is..."]])
+    texts: list[SkipValidation[Text]] = Field(
+        min_length=1, examples=[["Deep Learning is not...", "Deep learning is..."]]
+    )
     return_text: bool | None = Field(default=None, description="Send each text back with its score.")
     truncation_direction: TruncationDirection = "right"
 
@@ -87,7 +89,8 @@ class TeiRank(BaseModel):
 
 async def rerank_texts(service: Service, request: TeiRerankRequest) -> list[TeiRank]:
     """Answers a request with ``texts``, on whichever path it came."""
-    reranked = await rerank(service, request, request.query, request.texts, scale="sigmoid")
+    texts = await read(service, request.texts, read_text, "texts")
+    reranked = await rerank(service, request, request.query, texts, scale="sigmoid", name="texts")
     return [
         TeiRank(
             index=ranked.index,
@@ -128,7 +131,8 @@ async def embed(request: TeiEmbedRequest, service: Served, response: Response) -
     `x-compute-tokens` how many tokens were computed.
     """
     embedded = await service.embed(
-        request.inputs,
+        await read_one_or_many(service, request.inputs, read_input, "inputs"),
+        name="inputs",
         model=request.model,
         normalize=request.normalize,
         truncate=truncate_word(request.truncate),

@@ -8,22 +8,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, PlainValidator, Tag
+from pydantic import BaseModel, Field, Tag
+from starlette.concurrency import run_in_threadpool
 
 from ggrank.server.dialects import tei
+from ggrank.server.dialects.lists import IdLists, Ids, Strings, read_ids, read_one_or_many, read_text
 from ggrank.server.dialects.llama_server import ERRORS
-from ggrank.server.dialects.options import (
-    AS_OTHERS,
-    AS_TEI,
-    Body,
-    Served,
-    Text,
-    TokenIds,
-    check_token_ids,
-    tei_if,
-    wrong,
-)
-from ggrank.server.errors import TooLargeError
+from ggrank.server.dialects.options import AS_OTHERS, AS_TEI, Body, Served, Text, tei_if
 from ggrank.server.service import Service
 
 router = APIRouter(tags=["tokens"])
@@ -56,20 +47,10 @@ class Tokenized(BaseModel):
     tokens: list[int] | list[Piece] = Field(examples=[[7592, 2088]])
 
 
-def _texts(value: object) -> list[str]:
-    texts = [value] if isinstance(value, str) else value
-    if isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts):
-        return texts
-    raise wrong("must be a string or a list of at least one string")
-
-
 class TeiTokenizeRequest(Body):
     """Texts, in TEI's words."""
 
-    inputs: Annotated[
-        list[str],
-        PlainValidator(_texts, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)]),
-    ] = Field(examples=["What is Deep Learning?"])
+    inputs: Strings = Field(examples=["What is Deep Learning?"])
     model: str | None = Field(default=None, description=_MODEL)
     add_special_tokens: bool = Field(default=True, description="Add the special tokens of a single text.")
 
@@ -97,33 +78,35 @@ async def tokenize(request: AnyTokenizeRequest, service: Served) -> Tokenized | 
     """
     if isinstance(request, TeiTokenizeRequest):
         return await _tei_tokens(request, service)
-    [tokens] = await service.tokenize([request.content], model=request.model, add_special=request.add_special)
+    [tokens] = await service.tokenize(
+        [request.content], model=request.model, add_special=request.add_special, name="content"
+    )
     if not request.with_pieces:
         return Tokenized(tokens=tokens)
     pieces = await _pieces(service, [tokens], request.model)
-    return Tokenized(tokens=[Piece(id=token, piece=pieces[token]) for token in tokens])
+    shown = {token: Piece(id=token, piece=piece) for token, piece in pieces.items()}
+    return Tokenized(tokens=[shown[token] for token in tokens])
 
 
 async def _tei_tokens(request: TeiTokenizeRequest, service: Service) -> list[list[TeiToken]]:
+    texts = await read_one_or_many(service, request.inputs, read_text, "inputs")
     lists = await service.tokenize(
-        request.inputs, model=request.model, add_special=request.add_special_tokens
+        texts, model=request.model, add_special=request.add_special_tokens, name="inputs"
     )
     [framed] = await service.tokenize([""], model=request.model)
     [bare] = await service.tokenize([""], model=request.model, add_special=False)
     special = set(framed) - set(bare)
     pieces = await _pieces(service, lists, request.model)
-    return [
-        [
-            TeiToken(id=token, text=pieces[token].removeprefix(" "), special=token in special)
-            for token in tokens
-        ]
-        for tokens in lists
-    ]
+    shown = {
+        token: TeiToken(id=token, text=piece.removeprefix(" "), special=token in special)
+        for token, piece in pieces.items()
+    }
+    return [[shown[token] for token in tokens] for tokens in lists]
 
 
 async def _pieces(service: Service, lists: list[list[int]], model: str | None) -> dict[int, str]:
-    """The text of each token that occurs."""
-    tokens = sorted({token for tokens in lists for token in tokens})
+    """The text of each token that occurs: there are fewer of those than tokens."""
+    tokens = sorted(set().union(*lists))
     pieces = await service.detokenize_many([[token] for token in tokens], model=model)
     return dict(zip(tokens, pieces, strict=True))
 
@@ -131,9 +114,7 @@ async def _pieces(service: Service, lists: list[list[int]], model: str | None) -
 class DetokenizeRequest(Body):
     """Token ids, in llama-server's words."""
 
-    tokens: Annotated[list[int], PlainValidator(check_token_ids, json_schema_input_type=TokenIds)] = Field(
-        examples=[[7592, 2088]]
-    )
+    tokens: Ids = Field(examples=[[7592, 2088]])
     model: str | None = Field(default=None, description=_MODEL)
 
 
@@ -143,23 +124,10 @@ class Detokenized(BaseModel):
     content: str = Field(examples=["hello world"])
 
 
-def _id_lists(value: object) -> list[list[int]]:
-    if isinstance(value, list) and value and type(value[0]) is int:
-        return [check_token_ids(value)]
-    if isinstance(value, list) and value:
-        return [check_token_ids(item) for item in value]
-    raise wrong("must be a list of at least one token id, or a list of such lists")
-
-
 class DecodeRequest(Body):
     """Token ids, in TEI's words."""
 
-    ids: Annotated[
-        list[list[int]],
-        PlainValidator(
-            _id_lists, json_schema_input_type=TokenIds | Annotated[list[TokenIds], Field(min_length=1)]
-        ),
-    ] = Field(examples=[[7592, 2088]])
+    ids: IdLists = Field(examples=[[7592, 2088]])
     model: str | None = Field(default=None, description=_MODEL)
 
 
@@ -173,17 +141,13 @@ async def detokenize(request: AnyDetokenizeRequest, service: Served) -> Detokeni
     """The text of token ids, special tokens left out: `tokens` as llama-server, `ids` as TEI's `/decode`."""
     if isinstance(request, DecodeRequest):
         return await decode(request, service)
-    return Detokenized(content=await service.detokenize(request.tokens, model=request.model))
+    tokens = await run_in_threadpool(read_ids, request.tokens, "tokens")
+    return Detokenized(content=await service.detokenize(tokens, model=request.model))
 
 
 @router.post("/decode", responses=tei.ERRORS.documented())
 async def decode(request: DecodeRequest, service: Served) -> list[str]:
     """The texts of token ids as TEI gives them: no special tokens, no space in front."""
-    most = service.settings.max_documents
-    if len(request.ids) > most:
-        raise TooLargeError(
-            f"ids: {len(request.ids):,} lists in one request, {most:,} at most; send fewer at a time, or "
-            "start the server with a larger --max-documents"
-        )
-    texts = await service.detokenize_many(request.ids, model=request.model)
+    lists = await read_one_or_many(service, request.ids, read_ids, "ids")
+    texts = await service.detokenize_many(lists, model=request.model, name="ids")
     return [text.removeprefix(" ") for text in texts]

@@ -10,8 +10,9 @@ import base64
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import InputError
 from ggrank.scoring import l2_normalize
+from ggrank.server.dialects.errors import found
+from ggrank.server.errors import FieldError
 
 
 def shortened(
@@ -23,7 +24,7 @@ def shortened(
         vectors: shape (n, n_embd), float32.
 
     Raises:
-        InputError: more dimensions than the model has.
+        FieldError: more dimensions than the model has.
 
     Example:
         >>> import numpy as np
@@ -33,9 +34,8 @@ def shortened(
     if dimensions is None or dimensions == vectors.shape[1]:
         return vectors
     if dimensions > vectors.shape[1]:
-        raise InputError(
-            f"dimensions must be at most the model's {vectors.shape[1]}, found {dimensions}: ask for fewer"
-        )
+        told = f"dimensions must be at most the model's {vectors.shape[1]}, found {found(dimensions)}"
+        raise FieldError(f"{told}: ask for fewer", field="dimensions")
     cut = vectors[:, :dimensions]
     return l2_normalize(cut) if normalize else cut
 
