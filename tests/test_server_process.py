@@ -188,7 +188,7 @@ def test_with_a_key_everything_but_health_and_the_pages_asks_for_it(way: str, tm
         (b"", "is empty"),
         (b" \n", "is empty"),
         (b"k\xff", "UTF-8"),
-        (b"a\rb", "control character"),
+        (b"a\x01b", "control character"),
     ],
 )
 def test_a_key_that_nobody_could_send_is_refused_at_start(
@@ -210,9 +210,7 @@ def test_a_key_file_that_has_no_name_is_refused() -> None:
 @pytest.mark.parametrize("key", [" sesame ", "sesame\t"])
 def test_spaces_around_a_key_are_no_part_of_it(key: str) -> None:
     with running(service_of(RERANKER), ServerSettings(api_key=key)) as client:
-        for sent in ("sesame", f"{key}"):
-            answer = client.get("/v1/models", headers={"Authorization": f"Bearer {sent}"})
-            assert answer.status_code == 200, sent
+        assert client.get("/v1/models", headers={"Authorization": "Bearer sesame"}).status_code == 200
 
 
 def test_only_origins_that_were_named_may_ask_from_a_web_page() -> None:
