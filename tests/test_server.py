@@ -163,9 +163,15 @@ def test_all_fields_that_are_missing_are_named(client: httpx.Client, path: str) 
         ({"top_n": "3"}, "top_n: must be a whole number, found a string;"),
         ({"top_n": 0, "query": 1}, "top_n: must be at least 1, found 0 (and 1 more);"),
         ({"raw_scores": SECRET}, "raw_scores: must be true or false, found a string;"),
-        ({"texts": [1, SECRET]}, "texts.0: must be a string, found 1;"),
-        ({"texts": ["a"], "truncation_direction": SECRET}, "must be 'right' or 'Right', found a string"),
-        ({"texts": ["a"], "truncation_direction": "left"}, "must be 'right' or 'Right', found 'left'"),
+        ({"documents": None, "texts": [1, SECRET]}, "texts.0: must be a string, found 1;"),
+        (
+            {"documents": None, "texts": ["a"], "truncation_direction": SECRET},
+            "must be 'right' or 'Right', found a string",
+        ),
+        (
+            {"documents": None, "texts": ["a"], "truncation_direction": "left"},
+            "must be 'right' or 'Right', found 'left'",
+        ),
         ({"truncate": "middle"}, "truncate: must be true, false, 'end', 'error' or 'chunk', found 'middle'"),
     ],
 )
@@ -374,6 +380,9 @@ def test_metrics_tell_of_requests_tokens_and_micro_batches(client: httpx.Client)
     ]
     client.post("/rerank", json={"query": QUERY})
     client.get("/nothing")
+    for name in ("swagger-ui.css", "nothing"):
+        client.get(f"/docs-assets/{name}")
+    client.get("/openapi.json")
 
     def rise(*key: str) -> float:
         return after[key] - before.get(key, 0.0)
@@ -388,6 +397,9 @@ def test_metrics_tell_of_requests_tokens_and_micro_batches(client: httpx.Client)
     assert rise("ggrank_requests_total", "POST", "/rerank", "200") == 1
     assert rise("ggrank_requests_total", "POST", "/rerank", "400") == 1
     assert rise("ggrank_requests_total", "GET", "unknown", "404") == 1
+    assert rise("ggrank_requests_total", "GET", "/docs-assets/", "200") == 1
+    assert rise("ggrank_requests_total", "GET", "/docs-assets/", "404") == 1
+    assert rise("ggrank_requests_total", "GET", "/openapi.json", "200") == 1
     assert rise("ggrank_request_seconds_count", "/rerank") == 2
     assert rise("ggrank_tokens_total", RERANKER) == used
     assert rise("ggrank_sequences_total", RERANKER) == len(DOCUMENTS)

@@ -203,6 +203,20 @@ def test_a_key_that_nobody_could_send_is_refused_at_start(
     assert told in done.stderr or "utf-8" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--api-key", "a", "--api-key-file", "b"], "one at a time"),
+        (["--cors", "foo"], "such as https://example.com, found 'foo'"),
+        (["--cors", "https://example.com/page"], "found 'https://example.com/page'"),
+    ],
+)
+def test_options_that_could_not_work_are_refused_at_start(args: list[str], told: str) -> None:
+    done = failing("--port", "0", *args)
+    assert done.returncode in (1, 2)
+    assert told in done.stderr
+
+
 def test_a_key_file_that_has_no_name_is_refused() -> None:
     assert failing("--port", "0", "--api-key-file", "").returncode != 0
 

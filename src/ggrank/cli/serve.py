@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ggrank.cli import console
 from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ModelChoice
@@ -78,7 +79,7 @@ NEEDS = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
     "--api-key-file",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="A file that holds the key in its first line.",
+    help="A file that holds the key in its first line; it comes before GGRANK_API_KEY.",
 )
 @click.option(
     "--cors",
@@ -159,6 +160,9 @@ def serve(
     pip install 'ggrank[server]'.
     """
     _check_extra()
+    is_typed = click.get_current_context().get_parameter_source("api_key") is ParameterSource.COMMANDLINE
+    if is_typed and api_key_file is not None:
+        raise click.UsageError("--api-key and --api-key-file: one at a time")
     key = find_key(api_key, None if api_key_file is None else Path(api_key_file))
     settings = ServerSettings(api_key=key, **limits)
     if key is None and not _is_loopback(settings.host):

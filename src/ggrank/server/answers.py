@@ -83,7 +83,7 @@ def answer_to_validation(scope: Scope, errors: Sequence[Any]) -> JSONResponse:
     first = errors[0]
     if first["type"] == "json_invalid":
         where, why = first["loc"][-1], first.get("ctx", {}).get("error", "")
-        return bad_input(scope, f"the body is not JSON: {why} at character {where}", field="body")
+        return bad_input(scope, f"not JSON: {why} at character {where}", field="body")
     if scope.get(BODY) and not _is_json(scope):
         return bad_input(scope, "send the body with the header Content-Type: application/json", field="body")
     missing = [field_of(error["loc"]) or "body" for error in errors if error["type"] == "missing"]

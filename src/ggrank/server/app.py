@@ -82,7 +82,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:  # FastAPI's words for what json.loads does not even call bad JSON.
-            return bad_input(request.scope, "the body cannot be read as JSON", field="body")
+            return bad_input(request.scope, "cannot be read; send JSON in UTF-8", field="body")
         return answer(request.scope, error.status_code, _told(request, error), headers=error.headers)
 
 

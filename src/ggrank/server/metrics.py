@@ -22,6 +22,7 @@ from prometheus_client import (
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ggrank.server.answers import answer
+from ggrank.server.security import OPEN_FOLDER, OPEN_PATHS
 from ggrank.server.service import Service
 from ggrank.server.shared import SharedLlama
 from ggrank.server.worker import Computed
@@ -139,11 +140,18 @@ class Observed:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "other"
-        route = getattr(scope.get("route"), "path", "unknown")
+        route = getattr(scope.get("route"), "path", None) or _page_of_docs(scope["path"])
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
         if self._access_log:
             log.info("%s %s %d %.0f ms", method, route, status, 1000 * seconds)
+
+
+def _page_of_docs(path: str) -> str:
+    """What FastAPI answers besides our routes, under names that nobody can make up."""
+    if path.startswith(OPEN_FOLDER):
+        return OPEN_FOLDER
+    return path if path in OPEN_PATHS else "unknown"
 
 
 GONE = 499

@@ -89,7 +89,9 @@ class Service:
     def add(self, name: str, llama: SharedLlama) -> None:
         """Serves a loaded model; the service closes it."""
         if name in self._llamas:
-            raise InputError(f"two models are named {name!r}; give each file a name of its own")
+            raise InputError(
+                f"two models are named {name!r}; leave one out, or give each file a name of its own"
+            )
         if llama.pooling_type is PoolingType.NONE:
             raise ModelModeError(f"{name} does not pool, so a text has no one vector; it cannot be served")
         self._llamas[name] = llama

@@ -6,6 +6,9 @@ Knows numbers and words; no models, no HTTP. Every default is described here and
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from ggrank.errors import InputError
 
 MEBIBYTE = 2**20
 
@@ -44,3 +47,13 @@ class ServerSettings:
     max_queue_tokens: int = MEBIBYTE
     timeout: float = 300.0
     cors_origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for origin in self.cors_origins:
+            parts = urlsplit(origin)
+            has_more = parts.path or parts.query or parts.fragment
+            if origin != "*" and (parts.scheme not in ("http", "https") or not parts.netloc or has_more):
+                raise InputError(
+                    "a CORS origin must be *, or a scheme and a host such as https://example.com, found "
+                    f"{origin!r}"
+                )

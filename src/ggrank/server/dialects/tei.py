@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, BeforeValidator, Field, SkipValidation
+from pydantic import BaseModel, BeforeValidator, Field, SkipValidation, model_validator
 
 from ggrank import __version__
 from ggrank.server.dialects.errors import ErrorShape, named
@@ -74,6 +74,13 @@ class TeiRerankRequest(RankOptions):
     )
     return_text: bool | None = Field(default=None, description="Send each text back with its score.")
     truncation_direction: TruncationDirection = "right"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_list(cls, body: Any) -> Any:
+        if isinstance(body, dict) and body.get("documents") is not None:
+            raise wrong("has documents and texts; send one of them")
+        return body
 
 
 class TeiRank(BaseModel):
