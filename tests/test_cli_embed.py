@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from command_line import (
     ggrank,
     json_lines,
 )
+from corpus_jobs import piped
 from ggrank import Llama
 
 
@@ -38,6 +40,20 @@ def test_embed_writes_a_row_for_each_text(tmp_path: Path) -> None:
     assert (vectors.shape, vectors.dtype) == ((3, 384), np.float32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["vectors.npy"]
+
+
+@pytest.mark.parametrize("args", [[], ["--file", "-"], ["--output", "vectors.npy"]])
+def test_stdin_that_begins_with_a_brace_is_json_lines_even_where_that_line_is_broken(
+    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, stdout, stderr = piped('{broken\n{"text": "a", "id": 7}\n', "embed", *args)
+    assert (code, stdout) == (1, "")
+    assert "stdin:1: not JSON" in stderr
+    assert not list(tmp_path.iterdir())
+    assert piped('{broken\n{"text": "a"}\n', "embed", *args, "--format", "text")[0] == 0
+    code, stdout, stderr = piped('{"text": "a", "id": 7}\n', "embed", "first", "-")
+    assert [json.loads(line)["id"] for line in stdout.splitlines()] == [None, 7]
 
 
 def test_embed_leaves_an_old_file_alone_when_it_fails(tmp_path: Path) -> None:

@@ -49,13 +49,34 @@ def test_stdin_is_json_lines(expected: list[float]) -> None:
 
 
 def test_a_job_of_which_no_row_could_be_used_ends_with_an_error(tmp_path: Path) -> None:
-    (tmp_path / "pairs.jsonl").write_text("who hums?,Bees hum.\n")
-    written = ggrank("score", tmp_path / "pairs.jsonl", "--output", tmp_path / "out.jsonl")
-    streamed = ggrank("score", tmp_path / "pairs.jsonl")
-    for result, summary in ((written, written.stdout), (streamed, streamed.stderr.splitlines()[-2])):
-        assert result.exit_code == 1
-        assert "--format" in result.stderr.splitlines()[-1]
-        assert json.loads(summary)["bad_rows"] == 1
+    source = tmp_path / "pairs.jsonl"
+    for line, reason, is_other in (
+        (b"who hums?,Bees hum.", "not JSON", True),
+        (b'{"query": "who hums?", "document": 5}', "column 'document' holds no string: int", False),
+    ):
+        write_jsonl(source, [line, b"later"])
+        written = ggrank("score", source, "--output", tmp_path / "out.jsonl")
+        streamed = ggrank("score", source)
+        for result, summary in ((written, written.stdout), (streamed, streamed.stderr.splitlines()[-2])):
+            error = result.stderr.splitlines()[-1]
+            assert result.exit_code == 1
+            assert f"the first: {source}:1: {reason}" in error
+            assert ("--format" in error) == is_other
+            assert json.loads(summary)["bad_rows"] == 2
+    assert not (tmp_path / "out.jsonl").exists()
+    write_jsonl(source, PAIRS)
+    assert ggrank("score", source, "--output", tmp_path / "out.jsonl").exit_code == 0
+
+
+def test_an_input_without_rows_ends_with_an_error(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").touch()
+    for args, name in ((["score"], "stdin"), (["score", tmp_path / "pairs.jsonl"], "pairs.jsonl")):
+        for output in ([], ["--output", tmp_path / "out.jsonl"]):
+            result = ggrank(*args, *output, stdin="")
+            assert result.exit_code == 1
+            assert "there are no rows in " in result.stderr.splitlines()[-1]
+            assert result.stderr.splitlines()[-1].endswith(name)
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]
 
 
 def test_stdin_in_parts_is_the_same_job_when_the_same_rows_come_again(tmp_path: Path) -> None:
@@ -128,6 +149,8 @@ def test_an_embedder_cannot_score(tmp_path: Path) -> None:
         ["embed", "a text", "--workers", "2"],
         ["embed", "--file", "{pairs}", "--output", "out.parquet", "--truncate", "error"],
         ["score", "{pairs}", "--output", "out.txt"],
+        ["score", "{pairs}", "--output", "out.jsonl", "--output-format", "parquet"],
+        ["score", "{pairs}", "--output-format", "npy"],
         ["score", "{pairs}", "--output", "out.jsonl", "--cache", "cache"],
     ],
 )
@@ -144,6 +167,29 @@ def test_a_few_texts_come_as_int8_and_as_bits() -> None:
     bits = json_lines(ggrank("embed", "one", "--dtype", "binary"))[0]["embedding"]
     with Llama.load("all-minilm-l6-v2") as llama:
         assert bits == np.packbits(llama.embed("one") > 0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--output", "hi.jsonl"], "leave out --output, and write > hi.jsonl"),
+        (["--output-format", "jsonl"], "--output-format is for a job"),
+        (["--text-column", "n"], "--text-column is for a job"),
+        (["--format", "csv"], "--format csv is for a job"),
+        (["--engine", "ray"], "--engine ray or --address is for a job"),
+        (["--file", "pairs.jsonl"], "--file pairs.jsonl is for a job"),
+        (["--file", "notes.txt", "--output", "hi.parquet"], "--output hi.parquet is for a job"),
+    ],
+)
+def test_texts_with_what_only_a_job_has_are_told_which_option_that_is(
+    args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("pairs.jsonl", "notes.txt"):
+        write_jsonl(tmp_path / name, PAIRS)
+    result = ggrank("embed", "hi", *args)
+    assert result.exit_code == 2
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize("named", ["rows.csv", "rows.jsonl", "folder", "fol*/*", "rows.txt --format jsonl"])

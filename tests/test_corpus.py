@@ -163,7 +163,7 @@ def test_strict_stops_at_the_first_bad_row(line: bytes, reason: str, tmp_path: P
     source = write_jsonl(tmp_path / "rows.jsonl", [b'{"text": "good"}', line])
     with pytest.raises(InputError, match=rf"rows\.jsonl:2: .*{reason.split(':')[0]}"):
         embed(source, tmp_path / "out.jsonl", is_strict=True)
-    with pytest.raises(InputError, match=":2: "):
+    with pytest.raises(InputError, match=r":2: .*in a \.npy .*\.jsonl and \.parquet can leave it out"):
         embed(source, tmp_path / "out.npy")  # a row's number is all that a .npy knows it by
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
 
@@ -236,13 +236,17 @@ def test_each_file_of_json_lines_must_have_the_column(tmp_path: Path, tiny: Llam
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.jsonl"]
 
 
-def test_no_rows_give_files_without_rows(tmp_path: Path, tiny: LlamaParams) -> None:
-    (tmp_path / "rows.jsonl").write_text("\n\n")
-    for name in ("a.parquet", "a.jsonl", "a.npy"):
-        assert embed(tmp_path / "rows.jsonl", tmp_path / name, tiny).rows == 0
-    assert np.load(tmp_path / "a.npy").shape[0] == 0
-    assert pq.read_table(tmp_path / "a.parquet").column_names == ["embedding", "embedding_truncated"]
-    assert (tmp_path / "a.jsonl").read_bytes() == b""
+def test_without_one_good_row_nothing_takes_the_output_s_name(tmp_path: Path, tiny: LlamaParams) -> None:
+    for lines in ([], [b"", b""], [b"bad", b'{"text": 1}']):
+        source = write_jsonl(tmp_path / "rows.jsonl", lines)
+        n_bad = sum(map(bool, lines))
+        for name in ("a.parquet", "a.jsonl", "a", *(() if n_bad else ("a.npy",))):
+            summary = embed(source, tmp_path / name, tiny, part_rows=1)
+            assert (summary.rows, summary.bad_rows, summary.parts) == (0, n_bad, 0)
+            bad = [f"{name}.bad.jsonl"] if n_bad else []
+            assert sorted(path.name for path in tmp_path.iterdir()) == [*bad, "rows.jsonl"]
+            assert embed(source, tmp_path / name, tiny, part_rows=1).bad_rows == n_bad, "and again"
+            (tmp_path / f"{name}.bad.jsonl").unlink(missing_ok=True)
 
 
 # -- how vectors are kept

@@ -253,11 +253,12 @@ def test_another_model_setting_or_input_is_refused_and_the_same_goes_on(
     other = tiny_models.write("bert-cls", tmp_path / "models")
     for change, word in (
         (["--model", other], "model.sha256"),
-        (["--dtype", "float16"], "dtype"),
-        (["--prefix", "x"], "prefix"),
-        (["--n-ctx", "32"], "model.n_ctx"),
-        (["--part-rows", "50"], "part_rows"),
-        (["--output-column", "other"], "column"),
+        (["--dtype", "float16"], "--dtype"),
+        (["--prefix", "x"], "--prefix"),
+        (["--n-ctx", "32"], "--n-ctx"),
+        (["--part-rows", "50"], "--part-rows"),
+        (["--output-column", "other"], "--output-column"),
+        (["--text-column", "text"], "--text-column"),
     ):
         result = ggrank(*command, *change)
         assert result.exit_code == 1
@@ -272,6 +273,38 @@ def test_another_model_setting_or_input_is_refused_and_the_same_goes_on(
     (mine / "c.jsonl").unlink()
     assert contents(tmp_path / "out") == before
     assert ggrank(*command).exit_code == 0
+
+
+def killed_before_its_first_part(output: Path, command: list[str | Path]) -> None:
+    child = start_stopping(output, 0, *command)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)  # at its first sync, that of _job.json
+    child.kill()
+    child.communicate()
+
+
+def test_a_job_that_was_killed_before_its_first_part_is_in_nobody_s_way(
+    tmp_path: Path, tiny: Path, rows: Path, undisturbed: Path
+) -> None:
+    output = tmp_path / "out"
+    killed_before_its_first_part(output, arguments(tiny, rows, output, "--dtype", "int8"))
+    (output / "_job.json").write_text('{"job": {"dtype": "int8"}}')
+    before = contents(output)
+    refused = ggrank(*arguments(tiny, rows, output, "--text-column", "none"))
+    assert "no column 'none'" in refused.stderr
+    assert contents(output) == before, "an error leaves what was there"
+    assert ggrank(*arguments(tiny, rows, output)).exit_code == 0
+    assert same(output, undisturbed / "out")
+
+
+def test_a_part_that_does_not_count_yet_is_another_job_s_all_the_same(
+    tmp_path: Path, tiny: Path, rows: Path, undisturbed: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(undisturbed / "out", output)
+    (output / "_parts.log").unlink()
+    before = contents(output)
+    assert "another job" in ggrank(*arguments(tiny, rows, output, "--dtype", "int8")).stderr
+    assert contents(output) == before
 
 
 def test_an_input_that_changes_while_it_is_read_is_noticed(tmp_path: Path, tiny: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import wraps
@@ -23,7 +23,7 @@ from ggrank.cli.options import Command, ModelChoice
 from ggrank.errors import InputError
 
 if TYPE_CHECKING:
-    from ggrank.corpus import Format, Job, Progress, Summary
+    from ggrank.corpus import BadRow, Format, Job, Progress, Source, Summary
     from ggrank.corpus.sources import Kind
     from ggrank.corpus.steps import Step
     from ggrank.corpus.workers import Compute
@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".jsonl", ".npy")
 
-_OWN = ("output_format", "output_column", "part_rows", "workers", "is_strict")
+_OWN = {
+    "output_format": "--output-format",
+    "output_column": "--output-column",
+    "part_rows": "--part-rows",
+    "workers": "--workers",
+    "is_strict": "--strict",
+}
 
 
 @dataclass(frozen=True)
@@ -57,12 +63,11 @@ class JobChoice:
         return self.output is not None and self.output.endswith(("/", "\\"))
 
     @property
-    def was_asked_for(self) -> bool:
-        """Whether an option was given that only a job has."""
-        context = click.get_current_context()
-        return self.where is not nullcontext or any(
-            context.get_parameter_source(name) is not ParameterSource.DEFAULT for name in _OWN
-        )
+    def asked_for_by(self) -> str:
+        """An option that only a job has, where one was given; else ""."""
+        if self.where is not nullcontext:
+            return "--engine ray or --address"
+        return next((option for name, option in _OWN.items() if _is_given(name)), "")
 
 
 class Rows(click.Path):
@@ -131,6 +136,10 @@ def job_options(command: Command) -> Command:
     return cast(Command, collected)
 
 
+def _is_given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
 def check_output(output: str) -> None:
     """Wrong usage where a name is neither that of a file to write nor of a folder."""
     path = Path(output)
@@ -160,6 +169,7 @@ def run_job(
         files = ("-",)
     if to.output is not None:
         check_output(to.output)
+    _check_format(to)
     sources = find_sources(files, kind=kind, otherwise=otherwise, output=to.path)
     with to.where() as compute:
         job = Job(
@@ -173,13 +183,36 @@ def run_job(
             compute=compute,
             is_folder=to.is_folder,
         )
-        summary = _stream(job) if to.output is None else _write(job)
-    if summary.bad_rows and not summary.rows:
-        raise InputError("no row could be used; --format says what the files are, if they are something else")
+        summary, first_bad = _stream(job) if to.output is None else _write(job)
+    if not summary.rows:
+        raise InputError(_why_nothing(first_bad, sources))
 
 
-def _write(job: Job) -> Summary:
-    from ggrank.corpus import run
+def _check_format(to: JobChoice) -> None:
+    """Wrong usage where --output-format says another format than the output has."""
+    if not _is_given("output_format") or to.is_folder or (to.path is not None and to.path.is_dir()):
+        return
+    suffix = ".jsonl" if to.path is None else to.path.suffix.lower()
+    if suffix in SUFFIXES and suffix != f".{to.output_format}":
+        what = "stdout gets JSON lines" if to.path is None else f"{to.output} is to be {suffix}"
+        raise click.BadParameter(
+            f"{what}, and not {to.output_format}; leave out one of the two, or name a folder/ of parts",
+            param_hint="'--output-format'",
+        )
+
+
+def _why_nothing(bad: BadRow | None, sources: Sequence[Source]) -> str:
+    if bad is None:
+        return f"there are no rows in {', '.join(source.shown for source in sources)}"
+    # Only then it may be another kind of file than its name says.
+    hint = "; --format says what the files are, if they are something else"
+    is_other = bad.reason.startswith("not JSON")
+    return f"no row could be used; the first: {bad.file}:{bad.line}: {bad.reason}{hint if is_other else ''}"
+
+
+def _write(job: Job) -> tuple[Summary, BadRow | None]:
+    """Does the job; what came out, and the first bad row."""
+    from ggrank.corpus import BadRow, run
 
     try:
         with _bar() as on_progress:
@@ -187,17 +220,24 @@ def _write(job: Job) -> Summary:
     except KeyboardInterrupt:
         click.echo("\nStopped. What is done is kept; the same command goes on.", err=True)
         raise
+    first_bad = None
     if summary.bad_rows:
+        with job.beside(".bad.jsonl").open("rb") as lines:
+            first_bad = BadRow(**json.loads(lines.readline()))
         rows = "1 row was" if summary.bad_rows == 1 else f"{summary.bad_rows:,} rows were"
         click.echo(f"Warning: {rows} left out: {job.beside('.bad.jsonl')} says which and why", err=True)
     echo_json(asdict(summary))
-    return summary
+    return summary, first_bad
 
 
-def _stream(job: Job) -> Summary:
-    from ggrank.corpus import BadRow, stream
+def _stream(job: Job) -> tuple[Summary, BadRow | None]:
+    """As `_write`, to stdout."""
+    from ggrank.corpus import stream
+
+    first_bad: list[BadRow] = []
 
     def tell(bad: BadRow) -> None:
+        first_bad[:] = first_bad or [bad]
         click.echo(f"Warning: {bad.file}:{bad.line}: left out: {bad.reason}", err=True)
 
     lines = stream(job, on_bad=tell)
@@ -207,7 +247,7 @@ def _stream(job: Job) -> Summary:
         except StopIteration as end:
             summary: Summary = end.value
             click.echo(json.dumps(asdict(summary)), err=True)  # stdout has the rows
-            return summary
+            return summary, next(iter(first_bad), None)
         click.echo(line.encode("utf-8"), nl=False)
 
 

@@ -6,6 +6,7 @@ A few texts are embedded here; a job over files is `ggrank.corpus`'s.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -120,36 +121,42 @@ def embed(
     if to.output is not None:
         check_output(to.output)
     form = VectorForm(dtype=dtype, dimensions=dimensions, normalize=normalize)
-    if not _is_job(texts, files, file_format, to, has_columns=bool(text_columns)):
+    why_job = _why_job(texts, files, file_format, to, has_columns=bool(text_columns))
+    if not why_job:
         _embed_texts(texts, files, file_format, to.output, prefix or "", form, truncate, choice, as_table)
         return
-    _check_job(texts, truncate, as_table)
+    _check_job(texts, why_job, truncate, as_table)
     step = EmbedStep(job_params(choice), text_columns, prefix, form, column_of(to, "embedding"))
     kind: Kind | None = None if file_format == "auto" else file_format
     run_job(files, to, step, kind=kind, otherwise="text")
 
 
-def _is_job(
+def _why_job(
     texts: tuple[str, ...],
     files: tuple[str, ...],
     file_format: FileFormat,
     to: JobChoice,
     *,
     has_columns: bool,
-) -> bool:
-    """Whether rows of files are meant, and not a few texts."""
+) -> str:
+    """The option that says that rows of files are meant; "" where a few texts are."""
     from ggrank.corpus.sources import holds_rows
 
-    if to.was_asked_for or has_columns or file_format in ("jsonl", "csv", "parquet"):
-        return True
+    if to.asked_for_by or has_columns:
+        return to.asked_for_by or "--text-column"
+    if file_format in ("jsonl", "csv", "parquet"):
+        return f"--format {file_format}"
     if to.output is not None and not to.output.endswith(".npy"):
-        return not texts or bool(files)
-    return file_format == "auto" and any(map(holds_rows, files))
+        return f"--output {to.output}" if files or not texts else ""
+    rows = next(filter(holds_rows, files), None)
+    return f"--file {rows}" if file_format == "auto" and rows is not None else ""
 
 
-def _check_job(texts: tuple[str, ...], truncate: Truncate, as_table: bool | None) -> None:
+def _check_job(texts: tuple[str, ...], why_job: str, truncate: Truncate, as_table: bool | None) -> None:
     if texts:
-        raise click.UsageError("A job reads files of rows: leave out the TEXTS, or put them into a file.")
+        raise click.UsageError(
+            f"{why_job} is for a job, which reads files of rows: leave it out, or put the TEXTS into a file."
+        )
     if truncate == "error":
         raise click.UsageError("A job cuts long texts and marks them; --truncate error is for TEXTS.")
     if as_table:
@@ -171,10 +178,14 @@ def _embed_texts(
     from ggrank.corpus.writing import check_place
 
     if output is not None and not output.endswith(".npy"):
-        raise click.BadParameter(f"{output} does not end in .npy", param_hint="'--output'")
+        raise click.BadParameter(
+            f"TEXTS go to a file that ends in .npy, not to {output}; as JSON lines they go to stdout: "
+            f"leave out --output, and write > {Path(output).with_suffix('.jsonl')}",
+            param_hint="'--output'",
+        )
     if output is not None:
         check_place(Path(output))
-    documents = read_documents(texts, files, file_format=file_format)  # type: ignore[arg-type]  # a job has others
+    documents = _documents(texts, files, file_format)
     with choice.load() as llama:
         form.check(llama.model_path.name, llama.n_embd)
         parts = _embed_in_steps(llama, documents, prefix=prefix, form=form, truncate=truncate)
@@ -189,6 +200,23 @@ def _embed_texts(
             echo_facts(llama.model_path.name, runs_on, numbers, cache_fact(llama))
         else:
             _echo_json(documents, parts)
+
+
+def _documents(texts: tuple[str, ...], files: tuple[str, ...], file_format: FileFormat) -> list[Document]:
+    """All texts. Stdin that begins with a brace is JSON lines, broken or not, as it is to a job."""
+    from ggrank.corpus.sources import STDIN, begin_of_stdin
+
+    def read(texts: Sequence[str], files: Sequence[str]) -> list[Document]:
+        kind = file_format
+        is_stdin = STDIN in (*texts, *files) or not (texts or files)
+        if kind == "auto" and is_stdin and sys.stdin is not None and not sys.stdin.isatty():
+            kind = "jsonl" if begin_of_stdin().startswith(b"{") else kind
+        return read_documents(texts, files, file_format=kind)  # type: ignore[arg-type]  # a job has others
+
+    if not texts and not files:
+        return read((), ())
+    found = [*(read([text], ()) for text in texts), *(read((), [file]) for file in files)]
+    return [document for documents in found for document in documents]
 
 
 def _embed_in_steps(

@@ -83,6 +83,7 @@ class BlockReader:
         part: the number of the part that begins there.
         part_rows: rows of a part at most.
         is_strict: a bad row is an error.
+        hint: put behind that error.
 
     Raises:
         InputError: a bad row where ``is_strict``; or the first row that can be read lacks a column, or has a
@@ -90,10 +91,17 @@ class BlockReader:
     """
 
     def __init__(
-        self, reader: RowReader, step: Step, *, part: int, part_rows: int, is_strict: bool = False
+        self,
+        reader: RowReader,
+        step: Step,
+        *,
+        part: int,
+        part_rows: int,
+        is_strict: bool = False,
+        hint: str = "",
     ) -> None:
         self._reader, self._step = reader, step
-        self._part, self._part_rows, self._is_strict = part, part_rows, is_strict
+        self._part, self._part_rows, self._is_strict, self._hint = part, part_rows, is_strict, hint
         self._seen_one = part > 0
 
     def __iter__(self) -> Iterator[Block]:
@@ -122,7 +130,7 @@ class BlockReader:
         except InputError as error:
             problem = str(error)
         if self._is_strict:
-            raise InputError(f"{name}:{row.line}: {problem}")
+            raise InputError(f"{name}:{row.line}: {problem}{self._hint}")
         return BadRow(name, row.line, problem)
 
     def _check_first(self, row: Row, name: str) -> None:

@@ -41,6 +41,11 @@ from ggrank.tuning import default_threads
 
 _SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".jsonl": "jsonl", ".npy": "npy"}
 
+_NEEDS_ALL = (
+    "; in a .npy only a row's number tells whose vector it is, so a bad row ends the job: .jsonl and "
+    ".parquet can leave it out"
+)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -104,6 +109,9 @@ def run(job: Job, *, on_progress: Callable[[Progress], object] = lambda progress
 
     Args:
         on_progress: called after each block.
+
+    Returns:
+        What came out. Where no row could be used nothing was written but the file of bad rows.
 
     Raises:
         InputError: what was asked for cannot be done, or a file cannot be read or written.
@@ -180,7 +188,11 @@ class _Run:
         resumed_rows = sum(record.rows for record in parts.records)
         self._compute(parts, form)
         counts = counted(parts.records)
-        self._finish(parts, form, facts, counts)
+        if counts["rows"]:
+            self._finish(parts, form, facts, counts)
+        else:  # nothing that should keep the command that is right from this output
+            parts.discard()
+            counts["parts"] = 0
         return self._told(counts, facts, resumed_rows=resumed_rows)
 
     def _is_done(self, mark: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
@@ -231,6 +243,7 @@ class _Run:
             part=len(parts.records),
             part_rows=job.part_rows,
             is_strict=job.is_strict,
+            hint=_NEEDS_ALL if job.written == "npy" else "",
         )
         rows_before = sum(record.rows + record.bad_rows for record in parts.records)
         waiting: list[Done] = []

@@ -105,6 +105,13 @@ class Parts:
         """Marks the job as done."""
         write_json(self._folder / JOB, {**read_json(self._folder / JOB), "summary": dict(summary)})
 
+    def discard(self) -> None:
+        """Removes the parts, not the bad rows; the folder is then that of a job before its first part."""
+        with told(self._folder):
+            (self._folder / LOG).unlink(missing_ok=True)
+            for path in self.paths():
+                path.unlink(missing_ok=True)
+
     def _recover(self) -> list[PartRecord]:
         """What counts, and everything else as it was when the last part that counts was done."""
         log = self._folder / LOG
@@ -134,11 +141,29 @@ class Parts:
 
 _AWAY = "remove the folder and begin anew"
 
+_OPTIONS = {
+    "text_columns": "--text-column",
+    "query_column": "--query-column",
+    "document_column": "--document-column",
+    "column": "--output-column",
+    "prefix": "--prefix",
+    "dtype": "--dtype",
+    "dimensions": "--dimensions",
+    "normalize": "--normalize",
+    "score": "--score",
+    "truncate": "--truncate",
+    "format": "--output-format",
+    "part_rows": "--part-rows",
+    "strict": "--strict",
+    "model.n_ctx": "--n-ctx",
+}
+"""Settings of a job that an option gives, for messages."""
+
 
 @contextmanager
 def job_folder(folder: Path) -> Iterator[None]:
     """Makes the folder (and those above it) where there is none, and holds its lock: nobody else can work on
-    the job meanwhile. What was made goes again where no part was done.
+    the job meanwhile. What was made goes again where no part was done; what an earlier run left stays.
 
     Raises:
         InputError: something else is there, another process works on it, or it cannot be written.
@@ -155,10 +180,11 @@ def job_folder(folder: Path) -> Iterator[None]:
         above = [parent for parent in folder.parents if not parent.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
+        is_new = not (folder / JOB).exists()
         try:
             yield
         finally:  # within the lock: another process that is refused has nothing to remove
-            if folder.is_dir() and not (folder / LOG).exists() and not _others(folder):  # no part was done
+            if is_new and folder.is_dir() and _has_no_part(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):  # those that others use by now stay
                 for parent in above if not folder.exists() else ():
@@ -168,7 +194,8 @@ def job_folder(folder: Path) -> Iterator[None]:
 def open_parts(
     folder: Path, job: Mapping[str, Any], *, suffix: str, bad: Path, sums: Mapping[str, str]
 ) -> Parts:
-    """Begins a job in a folder whose lock is held, or goes on with the same one.
+    """Begins a job in a folder whose lock is held, or goes on with the same one. A job that was killed before
+    its first part has nothing to keep: whichever comes now begins anew.
 
     Args:
         job: what it is; every value that another job would have otherwise.
@@ -180,7 +207,7 @@ def open_parts(
         InputError: there is another job's output, or it cannot be written.
     """
     before = read_json(folder / JOB)
-    if before:
+    if before and not _has_no_part(folder):
         check_same(before.get("job"), job, f"{folder} holds parts of another job", _AWAY)
     else:
         (folder / LOG).unlink(missing_ok=True)  # where a kill ended the removal of an older job
@@ -207,6 +234,11 @@ def remove(folder: Path) -> None:
             path.unlink()
         if folder.exists():
             shutil.rmtree(folder)
+
+
+def _has_no_part(folder: Path) -> bool:
+    """Whether a job in a folder is still before its first part."""
+    return not (folder / LOG).exists() and not _others(folder)
 
 
 def _others(folder: Path) -> bool:
@@ -248,13 +280,15 @@ def check_same(before: Any, now: Mapping[str, Any], found: str, away: str) -> No
     for name, value in _flat(now):
         if old.get(name) != value:
             raise InputError(
-                f"{found}: its {name} was {_short(old.get(name))}, and now it is "
+                f"{found}: its {_OPTIONS.get(name, name)} was {_short(old.get(name))}, and now it is "
                 f"{_short(value)}; use the same again, name another --output, or {away}"
             )
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    if value is None or value == []:
+        return "not given"
+    text = ", ".join(map(repr, value)) if isinstance(value, list) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

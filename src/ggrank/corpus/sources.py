@@ -194,11 +194,16 @@ def _look(name: str, kind: Kind | None, otherwise: Kind | None) -> Source:
     return with_facts(Source(name, found))
 
 
-def _kind_of_stdin(otherwise: Kind | None) -> Kind:
-    """Waits for stdin's first bytes, which stay there to be read."""
-    # What a program has put in its place may not be looked into; it is taken for JSON lines.
+def begin_of_stdin() -> bytes:
+    """Waits for stdin's first bytes, which stay there to be read; from the first that is no space on. Empty
+    where there are none, and where a program has put something in its place that may not be looked into.
+    """
     peek = getattr(sys.stdin.buffer, "peek", bytes)
-    begin = peek().removeprefix(b"\xef\xbb\xbf").lstrip()
+    return bytes(peek()).removeprefix(b"\xef\xbb\xbf").lstrip()
+
+
+def _kind_of_stdin(otherwise: Kind | None) -> Kind:
+    begin = begin_of_stdin()
     if not begin or begin.startswith(b"{"):
         return "jsonl"
     if otherwise is None:
