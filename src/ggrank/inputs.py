@@ -102,7 +102,7 @@ class Distinct:
     """Finds what is equal in a long list that comes in windows, and holds none of it.
 
     What is equal is computed once, and so gets exactly the same score. Remembered are 16 bytes of a hash of
-    each different text or pair, of the last `MOST_REMEMBERED` at least, in about 30 MB.
+    each different text or pair, of the last `MOST_REMEMBERED` at least, in 40 MB at most.
 
     Example:
         >>> seen = Distinct()
