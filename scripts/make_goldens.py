@@ -31,6 +31,7 @@ def main() -> None:
     make_texts()
     for kind in arguments.kinds or models.KINDS:
         make(kind)
+    make_segments()
 
 
 def make_texts() -> None:
@@ -50,6 +51,14 @@ def make(kind: str) -> None:
     goldens.save(kind, answer)
     size = (goldens.DIRECTORY / f"{kind}.npz").stat().st_size
     print(f"{kind}: {len(answer.ids)} sequences, {size} bytes")
+
+
+def make_segments() -> None:
+    from tiny.torch_reference import SEGMENT_KINDS, segment_logits, segment_pairs
+
+    pairs = segment_pairs()
+    logits = [segment_logits(kind, pairs) for kind in SEGMENT_KINDS]
+    goldens.save_segments(pairs, {name: found for group in logits for name, found in group.items()})
 
 
 if __name__ == "__main__":

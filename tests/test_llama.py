@@ -316,12 +316,8 @@ def test_a_bert_reranker_that_lost_its_pooler_warns_and_a_whole_one_does_not(mod
         Llama.load(tiny_models.write("bert-reranker-without-pooler", models)).close()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Llama.load(tiny_models.write("bert-reranker", models)).close()
-
-
-def test_a_bert_reranker_with_two_token_types_warns_that_llama_cpp_reads_one(models: Path) -> None:
-    with pytest.warns(GgrankWarning, match=r"two token types.*ms-marco-MiniLM"):
-        Llama.load(tiny_models.write("bert-reranker-two-types", models)).close()
+        for kind in ("bert-reranker", "bert-reranker-segments"):
+            Llama.load(tiny_models.write(kind, models)).close()
 
 
 @pytest.mark.parametrize(

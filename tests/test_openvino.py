@@ -25,7 +25,7 @@ from ggrank.engine.openvino.compiled import MOST_KEPT
 from ggrank.engine.openvino.graph import build_graph
 from ggrank.engine.openvino.library import ov
 from ggrank.engine.openvino.shape import BertShape
-from ggrank.engine.openvino.weights import Weights
+from ggrank.engine.weights import Weights
 from ggrank.errors import ClosedError, ModelModeError
 from ggrank.gguf_file import open_gguf
 from ggrank.presets import bundled_path, presets

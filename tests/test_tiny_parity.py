@@ -16,11 +16,10 @@ import pytest
 from numpy.typing import NDArray
 
 import tiny_models
-from ggrank import GgrankWarning, Llama
+from ggrank import Llama
 from tiny import goldens
 
-TWO_TYPES = "bert-reranker-two-types"
-RERANKERS = [kind for kind in tiny_models.KINDS if "reranker" in kind and kind != TWO_TYPES]
+RERANKERS = [kind for kind in tiny_models.KINDS if "reranker" in kind]
 EMBEDDERS = [kind for kind in tiny_models.KINDS if "reranker" not in kind]
 WITH_OPENVINO = ("bert", "xlmr")  # kinds whose network the second engine knows
 NEAR_TORCH = 1e-3
@@ -162,13 +161,6 @@ def test_smaller_weights_move_logits_a_little(
     with _load(kind, directory, dtype=dtype, engine=engine) as llama:
         moved = np.abs(llama.score_pairs(goldens.pairs()) - goldens.load(kind).outputs[:, 0])
     assert 1e-5 < np.median(moved) < (0.02 if dtype == "f16" else 0.2)
-
-
-def test_a_model_with_two_token_types_is_not_the_original_and_says_so(directory: Path) -> None:
-    """When this fails, llama.cpp has learned token types, and the warning in ``heads.py`` can go."""
-    with pytest.warns(GgrankWarning, match="two token types"), _load(TWO_TYPES, directory) as llama:
-        logits = llama.score_pairs(goldens.pairs())
-    assert _largest(logits, goldens.load(TWO_TYPES).outputs[:, 0]) > 1
 
 
 def _load(

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 
 from ggrank.errors import GgrankWarning, ModelModeError
-from ggrank.gguf_file import GgufFile, differing_rows
+from ggrank.gguf_file import GgufFile
 from ggrank.pairing import PairFormat, TextFrame, bert_pair, roberta_pair, template_pair
 from ggrank.types import Engine, PoolingType, Scale, SpecialTokens
 
@@ -50,15 +50,8 @@ def _doubts(file: GgufFile, pooling: PoolingType) -> Iterator[str]:
     if "cls.weight" not in file.tensors:
         yield (
             "has lost its pooler (no cls.weight): the original BERT model has a dense layer and tanh before "
-            "its last one, so these scores are not the original's and may rank badly. Use another conversion "
-            "of this model."
-        )
-    if differing_rows(file, "token_types.weight"):
-        # bert.cpp in llama.cpp: "token types are hardcoded to zero". XLM-R has one type only.
-        yield (
-            "has two token types: a model that was trained to read documents as type 1 (most BERT "
-            "cross-encoders, such as ms-marco-MiniLM) gives other scores here, because llama.cpp's BERT "
-            "graph reads everything as type 0. One that was trained with type 0 alone is right."
+            "its last one, so these scores are not the original's and may rank badly. Convert the original "
+            "with 'ggrank convert', which keeps it."
         )
 
 

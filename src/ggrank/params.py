@@ -194,6 +194,7 @@ def resolve_settings(
         use_mmap=params.use_mmap,
         flash_attn=_first(params.flash_attn, tuned.flash_attn, file.quantization != "f32"),
         use_extra_bufts=_first(params.use_extra_bufts, tuned.use_extra_bufts, extra_bufts_pay()),
+        segment_ids=pooling is PoolingType.RANK and file.segment_ids,
         engine=engine,
     )
 

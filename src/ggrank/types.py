@@ -112,7 +112,8 @@ class EngineSettings:
     """What an engine is started with; the names are llama.cpp's.
 
     ``n_ctx`` is the longest sequence in tokens, ``n_ubatch`` the most tokens and ``n_seq_max`` the
-    most sequences of a micro-batch. ``n_gpu_layers`` -1 means all.
+    most sequences of a micro-batch. ``n_gpu_layers`` -1 means all. With ``segment_ids`` what follows a
+    sequence's first separator is segment 1.
     """
 
     pooling_type: PoolingType
@@ -124,6 +125,7 @@ class EngineSettings:
     use_mmap: bool = True
     flash_attn: bool = True
     use_extra_bufts: bool = True
+    segment_ids: bool = False
     engine: EngineName = "llama.cpp"
 
 

@@ -91,6 +91,8 @@ def _add_job(writer: gguf.GGUFWriter, model: TinyModel) -> None:
         writer.add_pooling_type(POOLING[model.pooling])
     if model.labels:
         writer.add_classifier_output_labels(model.labels)
+    if model.segment_ids is not None:
+        writer.add_bool("ggrank.segment_ids", model.segment_ids)
     if model.classifier_pooling:
         # gguf 0.19 has no method for this field, which newer converters write.
         writer.add_uint32(f"{writer.arch}.classifier.pooling_type", POOLING[model.classifier_pooling])

@@ -22,6 +22,7 @@ class TinyModel:
         pooling: what the file says: "mean", "cls", "last", "rank"; None when the file says nothing.
         labels: the classifier's labels; empty for an embedder.
         classifier_pooling: ModernBERT's "mean" or "cls", before its head.
+        segment_ids: what the file says of them; None when it says nothing.
     """
 
     kind: str
@@ -32,18 +33,34 @@ class TinyModel:
     pooling: str | None
     labels: tuple[str, ...] = ()
     classifier_pooling: str = ""
+    segment_ids: bool | None = None
 
     @property
     def is_reranker(self) -> bool:
         return bool(self.labels)
 
 
-def _bert(kind: str, pooling: str | None, *, n_labels: int = 0, types_differ: bool = False) -> TinyModel:
+def _bert(kind: str, pooling: str | None, *, n_labels: int = 0) -> TinyModel:
     shape = Shape(vocab.size("wordpiece"))
-    arrays = weights.bert(shape, 11, types_differ=types_differ)
+    arrays = weights.bert(shape, 11, types_scale=0.5 if pooling == "cls" else 0)
     if n_labels:
         arrays |= weights.bert_head(shape, 12, n_labels=n_labels)
     return TinyModel(kind, "bert", "wordpiece", shape, arrays, pooling, _labels(n_labels))
+
+
+def _bert_with_segments(
+    kind: str, *, n_layer: int, n_embd: int, n_head: int, segment_ids: bool | None = None
+) -> TinyModel:
+    """A cross-encoder whose type rows are as large as its word rows, so that segments decide its logits."""
+    shape = Shape(
+        vocab.size("wordpiece"),
+        hidden_size=n_embd,
+        intermediate_size=4 * n_embd,
+        num_hidden_layers=n_layer,
+        num_attention_heads=n_head,
+    )
+    arrays = weights.bert(shape, 13, types_scale=1.0) | weights.bert_head(shape, 14, n_labels=1)
+    return TinyModel(kind, "bert", "wordpiece", shape, arrays, "rank", _labels(1), segment_ids=segment_ids)
 
 
 def _xlmr(kind: str, pooling: str | None, *, n_labels: int = 0, n_ctx: int = 128) -> TinyModel:
@@ -91,7 +108,8 @@ def _labels(n_labels: int) -> tuple[str, ...]:
 
 KINDS: dict[str, Callable[[str], TinyModel]] = {
     "bert-reranker": lambda kind: _bert(kind, "rank", n_labels=1),
-    "bert-reranker-two-types": lambda kind: _bert(kind, "rank", n_labels=1, types_differ=True),
+    "bert-reranker-segments": lambda kind: _bert_with_segments(kind, n_layer=2, n_embd=128, n_head=2),
+    "bert-reranker-segments-384": lambda kind: _bert_with_segments(kind, n_layer=6, n_embd=384, n_head=12),
     "bert-mean": lambda kind: _bert(kind, "mean"),
     "bert-cls": lambda kind: _bert(kind, "cls"),
     "xlmr-reranker": lambda kind: _xlmr(kind, "rank", n_labels=1),
@@ -111,6 +129,9 @@ ODD_KINDS: dict[str, Callable[[str], TinyModel]] = {
     "bert-reranker-without-pooling-type": lambda kind: _bert(kind, None, n_labels=1),
     "xlmr-reranker-without-pooling-type": lambda kind: _xlmr(kind, None, n_labels=1),
     "bert-without-pooling-type": lambda kind: _bert(kind, None),
+    "bert-reranker-segments-off": lambda kind: _bert_with_segments(
+        kind, n_layer=2, n_embd=128, n_head=2, segment_ids=False
+    ),
     "bert-reranker-3-labels": lambda kind: _bert(kind, "rank", n_labels=3),
     "xlmr-reranker-512": lambda kind: _xlmr(kind, "rank", n_labels=1, n_ctx=512),
     "chat": lambda kind: _qwen3(kind, None),

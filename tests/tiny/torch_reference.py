@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, processors
+from tokenizers import Encoding, Tokenizer, processors
 
-from tiny import goldens, texts, vocab
+from tiny import goldens, models, texts, vocab
 from tiny.goldens import Golden
 from tiny.jina_reference import JinaReranker
 from tiny.models import TinyModel
 from tiny.templates import RERANK_TEMPLATE
+
+SEGMENT_KINDS = tuple(kind for kind in models.KINDS if "segments" in kind)
 
 
 class Reference:
@@ -52,6 +55,27 @@ class Reference:
         encoded = self._tokenizer.encode(text)
         return list(encoded.ids), list(encoded.type_ids)
 
+    def cut_pair(self, query: str, document: str) -> tuple[list[int], list[int]]:
+        """The same where the query may be too long as well: it keeps three quarters of ``n_ctx``."""
+        first, second = self._plain(query), self._plain(document)
+        first.truncate(3 * self._n_ctx // 4)
+        second.truncate(max(self._n_ctx - 3 - len(first), 0))
+        encoded = self._tokenizer.post_process(first, second)
+        return list(encoded.ids), list(encoded.type_ids)
+
+    def windows(self, query: str, document: str) -> list[tuple[list[int], list[int]]]:
+        """The pairs of a long BERT document: windows that share a quarter; the last ends with the text."""
+        cls, sep = (vocab.token_id(self._model.tokenizer, token) for token in ("[CLS]", "[SEP]"))
+        head, ids = [cls, *self._plain(query).ids, sep], self._plain(document).ids
+        width = self._n_ctx - len(head) - 1
+        starts = [*range(0, len(ids) - width, width - width // 4), len(ids) - width]
+        tails = [[*ids[start : start + width], sep] for start in starts]
+        return [([*head, *tail], [0] * len(head) + [1] * len(tail)) for tail in tails]
+
+    def _plain(self, text: str) -> Encoding:
+        self._tokenizer.no_truncation()
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
     @torch.no_grad()
     def outputs(self, sequences: Sequence[tuple[list[int], list[int]]]) -> NDArray[np.float32]:
         rows = [self._network(torch.tensor([ids]), torch.tensor([types]))[0] for ids, types in sequences]
@@ -76,6 +100,42 @@ def golden(model: TinyModel) -> Golden:
     else:
         sequences = [reference.text(text) for text in goldens.texts()]
     return Golden(ids=[ids for ids, _ in sequences], outputs=reference.outputs(sequences))
+
+
+def segment_pairs() -> dict[str, list[tuple[str, str]]]:
+    """Pairs of every length that fits, pairs of which query and document are cut, and documents of several
+    windows; for the kinds with segment ids, which share a tokenizer and ``n_ctx``.
+    """
+    model = models.build(SEGMENT_KINDS[0])
+    reference, n_ctx, query = (
+        Reference(model, n_ctx=100_000),
+        model.shape.max_position_embeddings,
+        "Who may vote?",
+    )
+
+    def document(n_tokens: int) -> str:
+        return _exact(lambda text: len(reference._plain(text)), n_tokens) if n_tokens else ""
+
+    room = n_ctx - 3 - len(reference._plain(query))
+    queries = [query, *(document(n) for n in (95, 96, 97, 125, 200))]
+    return {
+        "lengths": [(query, document(n)) for n in range(room + 1)],
+        "cut": [(query, document(n)) for query in queries for n in (0, 1, 29, 30, 300)],
+        "windows": [(query, document(n)) for query in queries[:2] for n in (room + 1, 200, 333, 600)],
+    }
+
+
+def segment_logits(kind: str, pairs: dict[str, list[tuple[str, str]]]) -> dict[str, NDArray[np.float32]]:
+    """The logits of each group, and of `goldens.pairs` with every token as segment 0, by ``kind/group``."""
+    reference = Reference(models.build(kind))
+    without = [(ids, [0] * len(ids)) for ids, _ in starmap(reference.pair, goldens.pairs())]
+    groups = {
+        "lengths": reference.outputs(list(starmap(reference.cut_pair, pairs["lengths"])))[:, 0],
+        "cut": reference.outputs(list(starmap(reference.cut_pair, pairs["cut"])))[:, 0],
+        "windows": np.array([reference.outputs(reference.windows(*p)).max() for p in pairs["windows"]]),
+        "without": reference.outputs(without)[:, 0],
+    }
+    return {f"{kind}/{group}": logits.astype(np.float32) for group, logits in groups.items()}
 
 
 def exact_pairs(model: TinyModel) -> list[tuple[str, str]]:

@@ -64,15 +64,18 @@ class Source:
         return {f"{name}.weight": weight, f"{name}.bias": self.vector(size)}
 
 
-def bert(shape: Shape, seed: int, *, unused_positions: int = 0, types_differ: bool = False) -> Weights:
-    """BertModel or XLMRobertaModel without pooler; XLM-R has two rows before its first used position."""
+def bert(shape: Shape, seed: int, *, unused_positions: int = 0, types_scale: float = 0) -> Weights:
+    """BertModel or XLMRobertaModel without pooler; XLM-R has two rows before its first used position.
+
+    The token types have rows of their own of ``types_scale``; with 0 all are the same.
+    """
     source, n = Source(seed), shape.hidden_size
     positions = shape.max_position_embeddings + unused_positions
-    types = source.table(shape.type_vocab_size, n, scale=0.5)
+    types = source.table(shape.type_vocab_size, n, scale=types_scale or 0.5)
     weights = {
         "embeddings.word_embeddings.weight": source.table(shape.vocab_size, n),
         "embeddings.position_embeddings.weight": source.table(positions, n, scale=0.3),
-        "embeddings.token_type_embeddings.weight": types if types_differ else types[:1].repeat(len(types), 0),
+        "embeddings.token_type_embeddings.weight": types if types_scale else types[:1].repeat(len(types), 0),
         **source.norm("embeddings.LayerNorm", n),
     }
     for i in range(shape.num_hidden_layers):

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ggrank.errors import InputError
 from ggrank.types import TokenIds
 
 _int32 = ctypes.POINTER(ctypes.c_int32)
+_float = ctypes.POINTER(ctypes.c_float)
 
 
 class BatchArrays:
@@ -39,8 +41,16 @@ class BatchArrays:
             "logits": self._output.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
         }
 
-    def fill(self, sequences: Sequence[TokenIds], *, n_vocab: int) -> dict[str, Any]:
+    def fill(
+        self, sequences: Sequence[TokenIds], *, n_vocab: int, vectors: NDArray[np.float32] | None = None
+    ) -> dict[str, Any]:
         """The fields of one batch: sequence i has id i and positions from 0; every token is an output.
+
+        Args:
+            sequences: token ids.
+            n_vocab: pieces of the vocabulary.
+            vectors: shape (n_tokens, n_embd): computed with in place of the word vectors. The caller keeps
+                it for as long as the batch.
 
         Raises:
             InputError: a token id is not in the vocabulary; llama.cpp would read past a table.
@@ -55,4 +65,7 @@ class BatchArrays:
         # Each token points at its sequence's id: an address into _seq_ids, four bytes an id.
         owner = np.repeat(np.arange(len(sequences), dtype=np.uintp), lengths)
         self._seq_id[:n_tokens] = np.uintp(self._seq_ids.ctypes.data) + owner * np.uintp(4)
-        return {"n_tokens": n_tokens, **self._pointers}
+        fields = {"n_tokens": n_tokens, **self._pointers}
+        if vectors is not None:
+            fields |= {"token": None, "embd": vectors.ctypes.data_as(_float)}
+        return fields

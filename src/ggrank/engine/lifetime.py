@@ -1,13 +1,21 @@
-"""Whether a loaded model may still be used: not after it is closed, and not in a forked child.
-
-Knows processes; not what is kept alive.
+"""When native libraries may be called: not with a closed model, in a forked child with care, never while the
+interpreter ends.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
 
-from ggrank.errors import ClosedError
+from ggrank.errors import ClosedError, EngineError
+
+Result = TypeVar("Result")
 
 
 class Lifetime:
@@ -26,8 +34,8 @@ class Lifetime:
         """Raises ClosedError where the model may not be used."""
         if not self.in_this_process:
             raise ClosedError(
-                "this model was loaded in another process; llama.cpp's threads do not survive a fork. Load "
-                "it in the process that uses it, or start workers with multiprocessing's 'spawn'."
+                "this model was loaded in another process, and its threads do not survive a fork. Load it in "
+                "the process that uses it, or start workers with multiprocessing's 'spawn'."
             )
         if not self._is_open:
             raise ClosedError("this model is closed; load it again")
@@ -35,3 +43,84 @@ class Lifetime:
     def end(self) -> None:
         """From here on `check` raises."""
         self._is_open = False
+
+
+class _Calls:
+    """The native calls that run in this process."""
+
+    def __init__(self, *, is_forked: bool = False) -> None:
+        self.changed = threading.Condition()
+        self.n_running = 0
+        self.n_ever = 0
+        self.is_ending = False
+        self.is_forked = is_forked
+
+
+_calls = _Calls()
+
+
+@contextmanager
+def native_call() -> Iterator[None]:
+    """Around every call into a native library that takes long or runs Python again.
+
+    At the interpreter's end (``atexit``) running calls are waited for, and daemon threads that begin
+    another one end. Otherwise a call would return into an interpreter that has ended: CPython then unwinds
+    the thread's C++ frames with ``pthread_exit``, and the process aborts.
+    """
+    calls = _calls
+    with calls.changed:
+        if calls.is_ending and threading.current_thread() is not threading.main_thread():
+            raise SystemExit  # ends this thread without a word
+        calls.n_running += 1
+        calls.n_ever += 1
+    try:
+        yield
+    finally:
+        with calls.changed:
+            calls.n_running -= 1
+            calls.changed.notify_all()
+
+
+@atexit.register
+def _wait_for_calls() -> None:
+    calls = _calls
+    with calls.changed:
+        calls.is_ending = True
+        calls.changed.wait_for(lambda: calls.n_running == 0)
+
+
+def is_ending() -> bool:
+    """Whether the program ends, so that nothing need be freed any more."""
+    return bool(getattr(_calls, "is_ending", True))  # At the very end a module's names are None.
+
+
+def _start_again() -> None:
+    """A forked child has none of the parent's threads, so no call of theirs will ever end."""
+    global _calls
+    _calls = _Calls(is_forked=_calls.is_forked or _calls.n_ever > 0)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_again)
+
+
+def check_fork(*, on_gpu: bool) -> None:
+    """Raises EngineError in a forked child that cannot compute: its parent has used these libraries."""
+    if _calls.is_forked and (on_gpu or sys.platform != "linux"):
+        what = "a GPU's driver does" if on_gpu else "this system's libraries do"
+        raise EngineError(
+            f"this process was forked from one that had loaded a model, and {what} not work after that. "
+            "Start it with multiprocessing's 'spawn', or load the first model after the fork."
+        )
+
+
+def in_living_threads(compute: Callable[[], Result]) -> Result:
+    """Computes; in a forked child in a thread of its own.
+
+    GNU's OpenMP keeps a pool of threads for each thread that has computed. The pool of the thread that
+    forked is dead in the child, which would wait for it for ever; a new thread gets a new pool.
+    """
+    if not _calls.is_forked:
+        return compute()
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(compute).result()

@@ -11,7 +11,6 @@ against ``n_ubatch`` (``GGML_ASSERT`` in ``llama_context::encode``), token ids a
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,10 +22,13 @@ from numpy.typing import NDArray
 from ggrank.engine.batch_arrays import BatchArrays
 from ggrank.engine.budget import check_budget
 from ggrank.engine.library import api, gpu_names, log, recent_errors, refusal, start_backend
-from ggrank.engine.lifetime import Lifetime
+from ggrank.engine.lifetime import Lifetime, check_fork, in_living_threads, is_ending, native_call
+from ggrank.engine.token_vectors import TokenVectors
 from ggrank.engine.unused_memory import give_back
 from ggrank.engine.vocabulary import Vocabulary
+from ggrank.engine.weights import Weights
 from ggrank.errors import EngineError, ModelFileError
+from ggrank.gguf_file import open_gguf
 from ggrank.types import Attention, EngineSettings, PoolingType, SpecialTokens, TokenIds
 
 _F32 = 0
@@ -63,13 +65,19 @@ class LlamaCppEngine:
         self._most_tokens = 0
         self._context: Any = None  # A pointer; ctypes gives it no type.
         self._on_gpu = settings.n_gpu_layers != 0 and bool(gpu_names())
-        self._model = self._load_model()
+        check_fork(on_gpu=self._on_gpu)
+        with native_call():
+            self._model = self._load_model()
         self._vocabulary = Vocabulary(self._model, self._lifetime)
         try:
-            self._context = self._new_context()
+            with native_call():
+                self._context = self._new_context()
         except BaseException:
             self.close()
             raise
+        self._token_vectors: TokenVectors | None = None
+        if settings.segment_ids:
+            self._token_vectors = TokenVectors(Weights(open_gguf(path)), separator=self.special.sep)
         self._arrays = BatchArrays(settings.n_ubatch, settings.n_seq_max)
         self.n_embd = int(api.llama_model_n_embd_out(self._model))
         is_rank = settings.pooling_type is PoolingType.RANK
@@ -119,8 +127,8 @@ class LlamaCppEngine:
         """
         check_budget(sequences, self._settings)
         self._lifetime.check()
-        with self._lock:
-            return self._finite(lambda: self._compute(sequences))
+        with self._lock, native_call():
+            return in_living_threads(lambda: self._finite(lambda: self._compute(sequences)))
 
     def run_tokens(self, tokens: TokenIds) -> NDArray[np.float32]:
         """Computes one sequence without pooling: shape (n_tokens, n_embd), float32.
@@ -130,23 +138,23 @@ class LlamaCppEngine:
         """
         check_budget([tokens], self._settings)
         self._lifetime.check()
-        with self._lock:
-            return self._finite(lambda: self._compute_tokens(tokens))
+        with self._lock, native_call():
+            return in_living_threads(lambda: self._finite(lambda: self._compute_tokens(tokens)))
 
     def close(self) -> None:
         """Frees the context and the model, after calls in other threads have ended; twice is fine."""
         if not self._lifetime.in_this_process:
             return  # A forked child shares the memory, but not the threads that would have to end.
-        with self._lock, self._vocabulary.lock:
+        with self._lock, self._vocabulary.lock, native_call():
             self._free_context()
             if self._model is not None:
                 api.llama_model_free(self._model)
                 self._model = None
             self._lifetime.end()
 
-    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+    def __del__(self, _is_ending: Callable[[], bool] = is_ending) -> None:
         # Bound early: at the interpreter's end this module's names are gone before the last engine is.
-        if getattr(self, "_model", None) is not None and not _is_finalizing():
+        if getattr(self, "_model", None) is not None and not _is_ending():
             self.close()
 
     def _load_model(self) -> Any:
@@ -251,7 +259,11 @@ class LlamaCppEngine:
     def _process(self, sequences: Sequence[TokenIds]) -> None:
         if self._context is None:  # A rebuild failed before, for want of memory perhaps.
             self._context = self._new_context()
-        batch = api.llama_batch(**self._arrays.fill(sequences, n_vocab=self._vocabulary.n_tokens))
+        # llama.cpp's BERT graph adds segment 0 to every token (bert.cpp: "token types are hardcoded to
+        # zero"), and takes vectors in place of ids: these hold what segment 1 differs from segment 0.
+        vectors = None if self._token_vectors is None else self._token_vectors.of(sequences)
+        fields = self._arrays.fill(sequences, n_vocab=self._vocabulary.n_tokens, vectors=vectors)
+        batch = api.llama_batch(**fields)
         memory = api.llama_get_memory(self._context)
         if memory:
             api.llama_memory_clear(memory, True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ggrank.engine.library import api, recent_errors, refusal, start_backend
-from ggrank.engine.lifetime import Lifetime
+from ggrank.engine.lifetime import Lifetime, native_call
 from ggrank.errors import EngineError, ModelFileError
 from ggrank.types import SpecialTokens, TokenIds
 
@@ -28,7 +28,8 @@ def load_vocabulary(path: Path) -> Any:
     params = api.llama_model_default_params()
     params.vocab_only = True
     recent_errors.clear()
-    model = api.llama_model_load_from_file(str(path).encode("utf-8"), params)
+    with native_call():
+        model = api.llama_model_load_from_file(str(path).encode("utf-8"), params)
     if not model:
         raise ModelFileError(refusal(path, "load the vocabulary"))
     return model
@@ -89,7 +90,7 @@ class Vocabulary:
     def _llama_tokenize(self, data: bytes, buffer: TokenIds, parse_special: bool) -> int:
         pointer = buffer.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
         self._lifetime.check()
-        with self.lock:
+        with self.lock, native_call():
             self._lifetime.check()
             n_max = len(buffer)
             return int(api.llama_tokenize(self._vocab, data, len(data), pointer, n_max, False, parse_special))
@@ -102,7 +103,7 @@ class Vocabulary:
         for _ in range(2):
             buffer = ctypes.create_string_buffer(size)
             self._lifetime.check()
-            with self.lock:
+            with self.lock, native_call():
                 self._lifetime.check()
                 n_bytes = api.llama_detokenize(self._vocab, pointer, len(ids), buffer, size, True, False)
             if n_bytes >= 0:

@@ -112,6 +112,17 @@ class GgufFile:
         return is_last or "cls.output.weight" in self.tensors
 
     @property
+    def segment_ids(self) -> bool:
+        """Whether a pair's document is segment 1: in a WordPiece BERT with two different rows of token types,
+        unless ``ggrank.segment_ids`` is false, for a model that was trained with segment 0 alone.
+        """
+        if self.architecture != "bert" or self.tokenizer_model != "bert":
+            return False
+        return self.metadata.get("ggrank.segment_ids", True) is True and self._rows_differ(
+            "token_types.weight"
+        )
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """What the outputs of a classifier mean, such as ("yes", "no"); empty where the file says nothing."""
         array = self._fact("classifier.output_labels")
@@ -149,6 +160,16 @@ class GgufFile:
         with _mapped(self.path) as data:
             return gguf_format.numbers(data, self._array(key))
 
+    def _rows_differ(self, tensor: str) -> bool:
+        """Whether a tensor has a second row, and other values in it than in the first."""
+        found = self.tensors.get(tensor)
+        if found is None or found.shape[1:2] < (2,):
+            return False
+        n_bytes = found.n_bytes // found.shape[1]
+        with self.path.open("rb") as stream:
+            stream.seek(found.offset)
+            return stream.read(n_bytes) != stream.read(n_bytes)
+
     def _array(self, key: str) -> GgufArray:
         value = self.metadata[key]
         if not isinstance(value, GgufArray):
@@ -181,17 +202,6 @@ def open_gguf(path: str | os.PathLike[str]) -> GgufFile:
         check_vocabulary(header, data)
         check_model(header, data)
     return GgufFile(path=path, n_bytes=n_bytes, metadata=header.metadata, tensors=header.tensors)
-
-
-def differing_rows(file: GgufFile, tensor: str) -> bool:
-    """Whether a tensor has a second row, and other values in it than in the first."""
-    found = file.tensors.get(tensor)
-    if found is None or found.shape[1:2] < (2,):
-        return False
-    n_bytes = found.n_bytes // found.shape[1]
-    with file.path.open("rb") as stream:
-        stream.seek(found.offset)
-        return stream.read(n_bytes) != stream.read(n_bytes)
 
 
 def check_usable(file: GgufFile, pooling_type: PoolingType) -> None:

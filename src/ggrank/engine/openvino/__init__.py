@@ -6,7 +6,6 @@ Knows token ids and micro-batches; no queries, documents or scores. Needs the ex
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +18,12 @@ from numpy.typing import NDArray
 
 from ggrank.engine.budget import check_budget
 from ggrank.engine.library import api
-from ggrank.engine.lifetime import Lifetime
+from ggrank.engine.lifetime import Lifetime, check_fork, is_ending, native_call
 from ggrank.engine.openvino.shape import ONE_TOKEN, BertShape, Precision
-from ggrank.engine.openvino.weights import Weights
+from ggrank.engine.token_vectors import TokenVectors
 from ggrank.engine.vocabulary import Vocabulary, load_vocabulary
-from ggrank.errors import EngineError, InputError
+from ggrank.engine.weights import Floats, Weights
+from ggrank.errors import EngineError
 from ggrank.gguf_file import GgufFile, open_gguf
 from ggrank.hardware import find_processor
 from ggrank.types import Attention, EngineSettings, PoolingType, SpecialTokens, TokenIds
@@ -66,6 +66,7 @@ class OpenVinoEngine:
     attention: Attention = "padded"
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
+        check_fork(on_gpu=False)
         file = open_gguf(path)
         self._path, self._settings = path, settings
         self._lifetime = Lifetime()
@@ -76,18 +77,23 @@ class OpenVinoEngine:
         self.n_outputs = _n_labels(self._weights) if is_rank else self.n_embd
         with ThreadPoolExecutor(1) as other:  # A vocabulary of 250,000 pieces takes longer than all the rest.
             loading = other.submit(load_vocabulary, path)
-            self._request = self._start_graph(file)
+            with native_call():
+                self._request = self._start_graph(file)
             self._model = loading.result()
         self._vocabulary = Vocabulary(self._model, self._lifetime)
+        separator = self._vocabulary.special.sep if settings.segment_ids else None
+        self._token_vectors = TokenVectors(self._weights, separator=separator)
 
     def _start_graph(self, file: GgufFile) -> Any:
         from ggrank.engine.openvino.compiled import compiled_graph  # OpenVINO itself: 0.2 s
+        from ggrank.engine.openvino.library import outlive_forks
 
         precision = precision_for(file)
         self._graph = compiled_graph(file, self._weights, precision=precision, settings=self._settings)
         request = self._graph.model.create_infer_request()
+        outlive_forks(request, self._graph.model)
         # The first run of all prepares what all shapes share: 0.1 s with 12 layers of 768.
-        request.infer(self._inputs([np.zeros(STEP, np.int32)]))
+        request.infer(self._inputs([STEP], np.zeros((STEP, self.n_embd), np.float32)))
         self._graph.drop_pages()
         return request
 
@@ -131,29 +137,29 @@ class OpenVinoEngine:
         """Frees everything, after calls in other threads have ended; twice is fine."""
         if not self._lifetime.in_this_process:
             return  # A forked child shares the memory, but not the threads that would have to end.
-        with self._lock, self._vocabulary.lock:
+        with self._lock, self._vocabulary.lock, native_call():
             if self._model is not None:
                 api.llama_model_free(self._model)
                 self._model = None
-                del self._request, self._graph, self._weights
+                del self._request, self._graph, self._weights, self._token_vectors
             self._lifetime.end()
 
-    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if getattr(self, "_vocabulary", None) is not None and not _is_finalizing():
+    def __del__(self, _is_ending: Callable[[], bool] = is_ending) -> None:
+        if getattr(self, "_vocabulary", None) is not None and not _is_ending():
             self.close()
 
     def _infer(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
         self._lifetime.check()
-        with self._lock:
+        with self._lock, native_call():
             self._lifetime.check()
-            inputs = self._inputs(sequences)
+            inputs = self._inputs(list(map(len, sequences)), self._token_vectors.of(sequences))
             found = self._request.infer(inputs, share_inputs=True, share_outputs=True)
             out: NDArray[np.float32] = np.array(found[0])
             return out
 
-    def _inputs(self, sequences: Sequence[TokenIds]) -> list[NDArray[Any]]:
-        """What `build_graph` describes, in its order."""
-        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+    def _inputs(self, n_tokens: list[int], vectors: Floats) -> list[NDArray[Any]]:
+        """What `build_graph` describes, in its order, for sequences of so many tokens each."""
+        lengths = np.array(n_tokens, np.int64)
         starts = np.cumsum(lengths) - lengths
         places = np.arange(_filled(int(lengths.max())))
         is_token = places < lengths[:, None]
@@ -161,7 +167,7 @@ class OpenVinoEngine:
         back = np.zeros(n_rows, np.int32)
         back[: lengths.sum()] = np.flatnonzero(is_token)
         inputs = [
-            self._embedded(sequences, n_rows, positions=np.nonzero(is_token)[1]),
+            self._embedded(vectors, n_rows, positions=np.nonzero(is_token)[1]),
             np.minimum(starts[:, None] + places, n_rows - 1).astype(np.int32),
             np.where(is_token, np.float32(0), _MASKED)[:, None, None],
             back,
@@ -177,22 +183,15 @@ class OpenVinoEngine:
             inputs.append((is_counted / is_counted.sum(axis=1, keepdims=True)).astype(np.float32))
         return inputs
 
-    def _embedded(
-        self, sequences: Sequence[TokenIds], n_rows: int, *, positions: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """The sum of each token's word, position and type vectors; shape (n_rows, n_embd)."""
-        words, which = np.unique(np.concatenate(sequences).astype(np.int64), return_inverse=True)
-        n_vocab = self._weights.shape("token_embd.weight")[0]
-        if words[0] < 0 or words[-1] >= n_vocab:
-            raise InputError(f"token ids must be from 0 to {n_vocab - 1}")
+    def _embedded(self, vectors: Floats, n_rows: int, *, positions: NDArray[np.int64]) -> Floats:
+        """The sum of each token's word, segment and position vectors; shape (n_rows, n_embd)."""
         embedded = np.zeros((n_rows, self.n_embd), np.float32)
-        embedded[: len(which)] = self._weights.rows("token_embd.weight", words)[which]
-        embedded[: len(which)] += self._positions[positions]
+        np.add(vectors, self._positions[positions], out=embedded[: len(vectors)])
         return embedded
 
     @cached_property
-    def _positions(self) -> NDArray[np.float32]:
-        """Each position's vector and that of token type 0, which every token has; (n_ctx_train, n_embd)."""
+    def _positions(self) -> Floats:
+        """Each position's vector and that of segment 0; (n_ctx_train, n_embd)."""
         positions = self._weights.array("position_embd.weight")
         if "token_types.weight" in self._weights:
             positions = positions + self._weights.array("token_types.weight").reshape(-1, self.n_embd)[0]

@@ -21,7 +21,7 @@ import numpy as np
 from ggrank.engine.openvino.graph import VERSION, build_graph
 from ggrank.engine.openvino.library import ov
 from ggrank.engine.openvino.shape import BertShape, Precision
-from ggrank.engine.openvino.weights import Weights
+from ggrank.engine.weights import Weights
 from ggrank.errors import EngineError
 from ggrank.gguf_file import GgufFile
 from ggrank.hardware import find_processor

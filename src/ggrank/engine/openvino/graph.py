@@ -19,7 +19,7 @@ import numpy as np
 
 from ggrank.engine.openvino.library import op, ov
 from ggrank.engine.openvino.shape import ONE_TOKEN, BertShape, Precision
-from ggrank.engine.openvino.weights import Weights
+from ggrank.engine.weights import Weights
 from ggrank.types import PoolingType
 
 VERSION = 3

@@ -7,9 +7,13 @@ import. Where a program has imported OpenVINO before ggrank did, that has happen
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _TELEMETRY = "openvino_telemetry"
 
@@ -30,4 +34,30 @@ with _without_telemetry():
     import openvino as ov
     from openvino import opset13 as op
 
-__all__ = ["op", "ov"]
+__all__ = ["op", "outlive_forks", "ov"]
+
+_alive: list[weakref.ref[Any]] = []
+
+
+def outlive_forks(*objects: Any) -> None:
+    """Lets a forked child leave the parent's OpenVINO objects, and what the library made itself, as they are.
+
+    OpenVINO's threads (oneTBB) do not survive a fork. Destructors that look for them at the child's end
+    abort it: "pthread_detach has failed". So these objects get a reference there that is never given back,
+    and the child ends by ``_exit``, with its exit code, once Python and all that it registered have ended.
+    Can go when oneTBB survives a fork.
+    """
+    _alive[:] = [reference for reference in _alive if reference() is not None]
+    _alive.extend(map(weakref.ref, objects))
+
+
+def _leave_everything() -> None:
+    for reference in _alive:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(reference()))
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):  # glibc; called before the destructors of libraries that were loaded earlier
+        libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_everything)
