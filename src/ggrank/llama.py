@@ -16,12 +16,12 @@ from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import ModelModeError
+from ggrank.errors import InputTypeError, ModelModeError
 from ggrank.heads import logit_column, own_scale, pair_format, text_frame
 from ggrank.identity import identity
 from ggrank.inputs import (
@@ -390,6 +390,12 @@ class Llama:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise InputTypeError(
+            f"{self!r} cannot be pickled or copied: its memory and threads belong to this process. Send the "
+            "model's name or its LlamaParams, and load it where it is used."
+        )
 
     def __repr__(self) -> str:
         return (

@@ -70,8 +70,8 @@ class FlagReranker:
         load = partial(
             open_reranker, model_name_or_path, filename=filename, cache_dir=cache_dir, on_gpu=on_gpu
         )
-        self._load = lru_cache(maxsize=1)(load)
         self.llama: Llama = load(n_ctx=max_length)
+        self._load = lru_cache(maxsize=1)(load)
         self.query_max_length = query_max_length
         self.normalize = normalize
 
