@@ -10,7 +10,7 @@ import pytest
 
 import ggrank
 
-HEAVY = ("click", "httpx", "httpx2", "huggingface_hub", "llama_cpp", "numpy")
+HEAVY = ("click", "httpx", "httpx2", "huggingface_hub", "llama_cpp", "numpy", "tokenizers")
 
 
 def modules_after(statement: str) -> set[str]:

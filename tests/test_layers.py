@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "ggrank"
 LAYERS: list[set[str]] = [
     {"errors"},
     {"types"},
-    {"records", "hardware", "inputs", "pairing", "packing", "scoring", "wordpiece", "presets", "cache"},
+    {"records", "hardware", "inputs", "pairing", "packing", "scoring", "presets", "cache"},
     {"lexical", "documents", "remote"},
     {"gguf_file", "hub"},
     {"engine"},
