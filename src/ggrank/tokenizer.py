@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from ggrank.gguf_file import GgufFile
+from ggrank.languages import Readability
 from ggrank.types import Engine, TokenIds
 
 PIECE_CHARACTERS = 50_000
@@ -59,20 +60,30 @@ _SEAM = re.compile(r"(?<=\S)\s(?=\S)")
 class Tokenizer:
     """Turns the texts of one loaded model into token ids."""
 
-    def __init__(self, engine: Engine, file: GgufFile) -> None:
+    def __init__(self, engine: Engine, file: GgufFile, readability: Readability) -> None:
         self._engine = engine
         self._file = file
+        self._readability = readability
+        self._count = lru_cache(maxsize=8)(lambda prefix: len(self._ids(prefix)))
         self._is_wordpiece = file.tokenizer_model == "bert"
         is_plain = file.tokenizer_model != "gpt2" or file.tokenizer_pre in PLAIN_PRE
         self._most_characters = PIECE_CHARACTERS if is_plain else SHORT_PIECE_CHARACTERS
         self._composes = file.tokenizer_model == "gpt2" and file.tokenizer_pre in COMPOSED_PRE
 
-    def tokenize(self, text: str) -> TokenIds:
+    def tokenize(self, text: str, *, prefix: str = "") -> TokenIds:
         """Token ids, shape (n_tokens,), int32, no special tokens added.
 
         The text of a control token (``[SEP]``, ``</s>``) is plain text here: a document cannot
         end its own sequence.
+
+        Args:
+            prefix: set before the text; whether the model can read it is no question.
         """
+        tokens = self._ids(prefix + text)
+        self._readability.look(text, tokens[self._count(prefix) :])
+        return tokens
+
+    def _ids(self, text: str) -> TokenIds:
         if self._is_wordpiece and _NOT_PLAIN.search(text):
             return self._wordpiece(text)
         if self._composes and not text.isascii():
@@ -98,7 +109,7 @@ def bert_wordpiece(file: GgufFile) -> Callable[[str], TokenIds]:
     tokens = file.strings("tokenizer.ggml.tokens")
     vocabulary = {token[1:]: i for i, token in enumerate(tokens) if token.startswith(_WORD_START)}
     vocabulary |= {f"##{token}": i for i, token in enumerate(tokens) if not token.startswith(_WORD_START)}
-    vocabulary["[UNK]"] = int(file.metadata.get("tokenizer.ggml.unknown_token_id", 100))
+    vocabulary["[UNK]"] = int(file.unknown_id or 0)
     lowercase = bool(file.metadata.get("tokenizer.ggml.normalizer.lowercase", True))
     strip_accents = bool(file.metadata.get("tokenizer.ggml.normalizer.strip_accents", lowercase))
     tokenizer = Tokenizer(
