@@ -9,11 +9,11 @@
 set -eu
 
 ROOT="$(cd "$(dirname "$0")/.." && pwd)"
-ALL="bge nomic bge-reranker bge-reranker-v2-m3"
+ALL="bge nomic multilingual bge-reranker bge-reranker-v2-m3"
 
 usage() {
   cat <<END
-usage: scripts/download_models.sh [bge|bge-reranker|bge-reranker-v2-m3|nomic|all|--list] [--dry-run] [--dir DIR]
+usage: scripts/download_models.sh [bge|nomic|multilingual|bge-reranker|bge-reranker-v2-m3|all|--list] [--dry-run] [--dir DIR]
 
   --list      the names, and which models they stand for
   --dry-run   say what would be fetched, from where and how much; fetch nothing
@@ -28,6 +28,7 @@ preset_of() {
     bge) echo bge-small-en-v1.5 ;;
     bge-reranker) echo bge-reranker-base ;;
     bge-reranker-v2-m3) echo bge-reranker-v2-m3 ;;
+    multilingual) echo multilingual-e5-small ;;
     nomic) echo nomic-embed-text-v1.5 ;;
     *) return 1 ;;
   esac

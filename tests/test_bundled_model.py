@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import string
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ import make_goldens_bundled
 from ggrank import Llama, PoolingType
 from ggrank.gguf_file import GgufFile, open_gguf
 from ggrank.presets import bundled_path, presets
-from ggrank.wordpiece import WordPiece, needs_own_tokenizer
+from ggrank.tokenizer import bert_wordpiece
+from ggrank.types import TokenIds
 
 PATH = bundled_path(presets()["all-minilm-l6-v2"])
 SPECIAL_IDS = {
@@ -124,15 +125,15 @@ def test_the_preset_cuts_where_sentence_transformers_does(llama: Llama) -> None:
 
 
 @given(text=st.text(alphabet=string.printable[:98], max_size=300))
-def test_plain_ascii_has_the_same_ids_from_llama_cpp_and_from_ours(
-    text: str, llama: Llama, wordpiece: WordPiece
+def test_plain_ascii_has_the_same_ids_from_llama_cpp_and_from_tokenizers(
+    text: str, llama: Llama, by_tokenizers: Callable[[str], TokenIds]
 ) -> None:
-    assert needs_own_tokenizer(text) or llama.tokenize(text).tolist() == wordpiece.tokenize(text).tolist()
+    assert llama.tokenize(text).tolist() == by_tokenizers(text).tolist()
 
 
 @pytest.fixture(scope="module")
-def wordpiece(file: GgufFile) -> WordPiece:
-    return WordPiece(file.strings("tokenizer.ggml.tokens"), unk_id=100)
+def by_tokenizers(file: GgufFile) -> Callable[[str], TokenIds]:
+    return bert_wordpiece(file)
 
 
 def cosine(ours: np.ndarray, originals: np.ndarray) -> np.ndarray:

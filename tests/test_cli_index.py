@@ -55,6 +55,13 @@ def test_index_says_what_it_did_as_a_json_line(folder: Path) -> None:
     assert (folder / ".ggrank" / "index.sqlite").exists()
 
 
+def test_the_first_line_names_the_model_and_its_languages(folder: Path) -> None:
+    first, *_ = ggrank("index", folder, "--table").stdout.splitlines()
+    assert first == "all-minilm-l6-v2-q8_0.gguf (languages: en)"
+    (line,) = json_lines(ggrank("index", folder))
+    assert (line["model"], line["languages"]) == ("all-minilm-l6-v2-q8_0.gguf", ["en"])
+
+
 def test_index_without_a_path_goes_over_what_was_indexed_before(indexed: Path) -> None:
     (indexed / "records.jsonl").unlink()
     (line,) = json_lines(ggrank("index"))
@@ -212,7 +219,7 @@ def test_lines_that_are_left_out_are_told_and_their_file_counts_as_indexed(folde
     records = folder / "records.jsonl"
     records.write_text(records.read_text() + "\noops\n[]\n")
     result = ggrank("index", records, "--table")
-    assert result.stdout.splitlines()[0] == "1 added"
+    assert result.stdout.splitlines()[1] == "1 added"
     assert f"Warning: {records}: 2 lines left out, the first: line 3: not JSON" in result.stderr
     (line,) = json_lines(ggrank("index", records, "--rebuild"))
     (skipped,) = line["skipped"]

@@ -26,10 +26,27 @@ def test_models_list_has_every_preset_and_the_bundled_one_is_here() -> None:
     assert models["bge-reranker-base"]["kind"] == "reranker"
 
 
-def test_models_list_as_a_table_names_size_and_licence() -> None:
-    table = ggrank("models", "list", "--table").stdout
-    row = next(line for line in table.splitlines() if line.startswith(BUNDLED))
-    assert all(word in row for word in ("embedding", "MB", "Apache-2.0", "bundled"))
+def test_models_list_says_what_each_model_reads_and_gives() -> None:
+    models = {line["name"]: line for line in json_lines(ggrank("models", "list"))}
+    gemma = models["embeddinggemma-300m"]
+    assert (gemma["languages"], gemma["context"], gemma["width"]) == (["100+"], 2048, 768)
+    assert (gemma["dimensions"], gemma["license"]) == ("128, 256 or 512", "Gemma")
+    assert [name for name, model in models.items() if not model["open_source"]] == ["embeddinggemma-300m"]
+    assert models["granite-embedding-97m-multilingual-r2"]["context"] is None
+
+
+def test_models_list_as_a_table_has_every_fact_of_a_model() -> None:
+    lines = ggrank("models", "list", "--table").stdout.splitlines()
+    shown = " ".join(line for line in lines if line.startswith(BUNDLED))
+    expected = ("embedding", "en", "512", "384", "26 MB", "Apache-2.0", "bundled", "English embeddings")
+    assert all(word in shown for word in expected)
+
+
+def test_models_list_as_a_table_marks_licences_that_are_not_open_source() -> None:
+    lines = ggrank("models", "list", "--table").stdout.splitlines()
+    marked = {line.split()[0] for line in lines if "*" in line}
+    assert marked == {"embeddinggemma-300m", "*"}
+    assert "* is no open source licence: read its terms before you use the model" in lines
 
 
 def test_models_path_prints_where_a_file_is() -> None:

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from corpus_jobs import read_jsonl, text, write_jsonl
 from ggrank import InputError, Llama, LlamaParams, ModelModeError
 from ggrank.corpus import EmbedStep, Job, Progress, ScoreStep, Summary, VectorForm, find_sources, run
 from ggrank.corpus.rows import RowReader
+from ggrank.presets import bundled_path, presets
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -292,14 +294,27 @@ def test_fewer_dimensions_are_the_first_after_a_layer_norm(tmp_path: Path) -> No
     source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
     with Llama.load(renamed) as llama:
         whole = llama.embed_many((row["text"] for row in ROWS), normalize=False).astype(np.float64)
-        n_embd = llama.n_embd
-    if n_embd < 64:
-        with pytest.raises(InputError, match="from 64 to"):
-            embed(source, tmp_path / "out.npy", LlamaParams(renamed), form=VectorForm(dimensions=32))
+        trained = llama.matryoshka
+    assert trained is not None
+    with pytest.raises(InputError, match="64 to 768, or "):
+        embed(source, tmp_path / "out.npy", LlamaParams(renamed), form=VectorForm(dimensions=16))
     form = VectorForm(dimensions=8)
     normal = (whole - whole.mean(1, keepdims=True)) / np.sqrt(whole.var(1, keepdims=True) + 1e-5)
     expected = normal[:, :8] / np.linalg.norm(normal[:, :8], axis=1, keepdims=True)
-    np.testing.assert_allclose(form.apply(np.float32(whole)), expected, atol=1e-5)
+    np.testing.assert_allclose(form.apply(np.float32(whole), trained), expected, atol=1e-5)
+
+
+def test_a_model_without_a_layer_norm_is_cut_plainly(tmp_path: Path) -> None:
+    """The bundled model's weights under the name of one that was trained with 256 too."""
+    path = shutil.copy(bundled_path(presets()[EMBEDDER]), tmp_path / "snowflake-arctic-embed-m-v1.5-x.gguf")
+    source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    embed(source, tmp_path / "out.npy", LlamaParams(path), form=VectorForm(dimensions=256))
+    with Llama.load(path) as llama:
+        cut = llama.embed_many((row["text"] for row in ROWS), normalize=False)[:, :256].astype(np.float64)
+    expected = cut / np.linalg.norm(cut, axis=1, keepdims=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
+    with pytest.raises(InputError, match="dimensions must be 256, or 384 for the whole"):
+        embed(source, tmp_path / "no.npy", LlamaParams(path), form=VectorForm(dimensions=64))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import openai
@@ -12,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ggrank import Llama
+from ggrank.presets import bundled_path, presets
 from ggrank.server.service import Service
 from serving import EMBEDDER, LONG, RERANKER, running, service_of
 
@@ -87,16 +90,29 @@ def test_tokens_are_the_text_that_they_came_from(client: openai.OpenAI, llama: L
 
 
 def test_dimensions_cut_a_vector_and_give_it_length_one_again(
-    client: openai.OpenAI, vectors: NDArray[np.float32]
+    vectors: NDArray[np.float32], tmp_path: Path
 ) -> None:
-    answer = client.embeddings.create(model="any", input=TEXTS, dimensions=64)
-    cut = vectors[:, :64] / np.linalg.norm(vectors[:, :64], axis=1, keepdims=True)
-    np.testing.assert_allclose([item.embedding for item in answer.data], cut, atol=1e-4)
+    """The bundled model's weights under the name of one that was trained with 256 too."""
+    path = shutil.copy(bundled_path(presets()[EMBEDDER]), tmp_path / "snowflake-arctic-embed-m-v1.5-x.gguf")
+    with (
+        running(service_of(str(path))) as http,
+        openai.OpenAI(api_key="none", base_url=f"{http.base_url}/v1", timeout=LONG, max_retries=0) as client,
+    ):
+        answer = client.embeddings.create(model="any", input=TEXTS, dimensions=256)
+        cut = vectors[:, :256] / np.linalg.norm(vectors[:, :256], axis=1, keepdims=True)
+        np.testing.assert_allclose([item.embedding for item in answer.data], cut, atol=1e-4)
+        with pytest.raises(openai.BadRequestError, match="dimensions must be 256, or 384 for the whole"):
+            client.embeddings.create(model="any", input=TEXTS, dimensions=64)
+    # Cut and then given length 1, which is another thing than a part of a vector of length 1.
+    assert np.linalg.norm(answer.data[0].embedding) == pytest.approx(1, abs=1e-5)
 
 
-def test_more_dimensions_than_there_are_are_refused(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="dimensions must be at most the model's 384"):
-        client.embeddings.create(model="any", input="a", dimensions=385)
+def test_all_dimensions_may_be_asked_for_and_others_are_refused(client: openai.OpenAI) -> None:
+    whole = client.embeddings.create(model="any", input="a", dimensions=384)
+    assert len(whole.data[0].embedding) == 384
+    for dimensions in (64, 385):
+        with pytest.raises(openai.BadRequestError, match=f"dimensions must be 384, found {dimensions}"):
+            client.embeddings.create(model="any", input="a", dimensions=dimensions)
 
 
 def test_a_text_that_was_cut_is_marked(client: openai.OpenAI) -> None:

@@ -20,7 +20,7 @@ REPO = "org/model-GGUF"
 FILE = "model-q8_0.gguf"
 DATA = b"GGUF, says the file, and goes on " * 999
 SUM = hashlib.sha256(DATA).hexdigest()
-PRESET = presets()["bge-reranker-base"]
+PRESET = presets()["bge-reranker-large"]
 V2_M3 = presets()["bge-reranker-v2-m3"]
 
 
@@ -46,12 +46,12 @@ def test_a_repo_of_one_gguf_file_is_downloaded_and_checked(hub: Hub, tmp_path: P
 
 
 def test_a_preset_is_downloaded_and_comes_with_what_is_known_of_it(hub: Hub) -> None:
-    source = find_model("bge-reranker-base", endpoint=hub.endpoint)
+    source = find_model("bge-reranker-large", endpoint=hub.endpoint)
     assert source.path.read_bytes() == DATA
     assert source.preset is PRESET
 
 
-@pytest.mark.parametrize("name", [REPO, "bge-reranker-base"])
+@pytest.mark.parametrize("name", [REPO, "bge-reranker-large"])
 def test_a_file_that_is_present_needs_no_request(hub: Hub, name: str) -> None:
     first = find_model(name, endpoint=hub.endpoint)
     hub.seen.clear()
@@ -129,36 +129,36 @@ def test_offline_a_cached_file_is_found_and_another_is_not(hub: Hub, monkeypatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert find_model(REPO, endpoint=hub.endpoint) == source
     with pytest.raises(ModelNotFoundError, match="not on this machine, and HF_HUB_OFFLINE"):
-        find_model("bge-reranker-base", endpoint=hub.endpoint)
+        find_model("bge-reranker-large", endpoint=hub.endpoint)
     assert hub.seen == []
 
 
 def test_a_directory_gets_a_plain_file_that_is_found_there_later(hub: Hub, tmp_path: Path) -> None:
     models = tmp_path / "models"
-    source = download("bge-reranker-base", directory=models, endpoint=hub.endpoint)
+    source = download("bge-reranker-large", directory=models, endpoint=hub.endpoint)
     assert source.path == models / PRESET.file
     assert source.path.read_bytes() == DATA
     assert not source.path.is_symlink()
     hub.seen.clear()
-    assert download("bge-reranker-base", directory=models, endpoint=hub.endpoint) == source
-    assert find_model("bge-reranker-base", endpoint=hub.endpoint) == source
+    assert download("bge-reranker-large", directory=models, endpoint=hub.endpoint) == source
+    assert find_model("bge-reranker-large", endpoint=hub.endpoint) == source
     assert hub.seen == []
 
 
 def test_a_directory_is_filled_from_the_cache_without_a_request(hub: Hub, tmp_path: Path) -> None:
-    find_model("bge-reranker-base", endpoint=hub.endpoint)
+    find_model("bge-reranker-large", endpoint=hub.endpoint)
     hub.seen.clear()
-    source = download("bge-reranker-base", directory=tmp_path / "models", endpoint=hub.endpoint)
+    source = download("bge-reranker-large", directory=tmp_path / "models", endpoint=hub.endpoint)
     assert source.path.read_bytes() == DATA
     assert hub.seen == []
 
 
 def test_a_file_in_the_directory_that_is_another_one_is_refused_and_kept(hub: Hub, tmp_path: Path) -> None:
-    download("bge-reranker-base", directory=tmp_path / "models", endpoint=hub.endpoint)
+    download("bge-reranker-large", directory=tmp_path / "models", endpoint=hub.endpoint)
     mine = tmp_path / "models" / PRESET.file
     mine.write_bytes(b"my own")
     with pytest.raises(ChecksumError, match="was not deleted"):
-        download("bge-reranker-base", directory=tmp_path / "models", endpoint=hub.endpoint)
+        download("bge-reranker-large", directory=tmp_path / "models", endpoint=hub.endpoint)
     assert mine.read_bytes() == b"my own"
 
 
@@ -196,6 +196,16 @@ def test_a_pinned_sum_is_held_before_anything_is_downloaded(hub: Hub) -> None:
     assert hub.count("HEAD") == 0
 
 
+def test_a_file_in_a_folder_of_its_repo_is_found_again(hub: Hub, tmp_path: Path) -> None:
+    hub.add("org/folders", {f"gguf/{FILE}": DATA})
+    source = find_model("org/folders", filename=f"gguf/{FILE}", endpoint=hub.endpoint)
+    copied = download("org/folders", filename=f"gguf/{FILE}", directory=tmp_path / "m", endpoint=hub.endpoint)
+    assert (source.path.name, copied.path) == (FILE, tmp_path / "m" / "gguf" / FILE)
+    hub.seen.clear()
+    assert find_model("org/folders", filename=f"gguf/{FILE}", endpoint=hub.endpoint).path.read_bytes() == DATA
+    assert hub.seen == []
+
+
 def test_a_plan_says_what_where_and_how_big_without_a_request(hub: Hub, tmp_path: Path) -> None:
     planned = plan("bge-reranker-v2-m3", directory=tmp_path / "models", endpoint=hub.endpoint)
     assert planned.here is None
@@ -217,19 +227,19 @@ def test_a_plan_knows_what_is_here(hub: Hub) -> None:
 
 
 def test_the_list_says_which_presets_are_here(hub: Hub) -> None:
-    find_model("bge-reranker-base", endpoint=hub.endpoint)
+    find_model("bge-reranker-large", endpoint=hub.endpoint)
     here = [status.preset.name for status in list_models() if status.path is not None]
-    assert here == ["all-minilm-l6-v2", "ggrank-reranker-mini", "bge-reranker-base"]
+    assert here == ["all-minilm-l6-v2", "ggrank-reranker-mini", "bge-reranker-large"]
     assert len(list_models()) == len(presets())
 
 
 def test_verify_reads_the_file_again_and_finds_what_changed(hub: Hub) -> None:
-    source = find_model("bge-reranker-base", endpoint=hub.endpoint)
-    for model in ("bge-reranker-base", source, source.path):
+    source = find_model("bge-reranker-large", endpoint=hub.endpoint)
+    for model in ("bge-reranker-large", source, source.path):
         verified = verify(model)
         assert (verified.sha256, verified.expected, verified.size) == (SUM, SUM, len(DATA))
     source.path.resolve().write_bytes(DATA[:-1] + b"!")
-    for model in ("bge-reranker-base", source, source.path):
+    for model in ("bge-reranker-large", source, source.path):
         with pytest.raises(ChecksumError, match=SUM):
             verify(model)
 
@@ -243,7 +253,7 @@ def test_verify_of_a_bundled_model_and_of_an_unknown_file(tmp_path: Path) -> Non
 
 def test_verify_of_a_file_that_is_not_here_asks_nobody(hub: Hub) -> None:
     with pytest.raises(ModelNotFoundError, match="not on this machine"):
-        verify("bge-reranker-base")
+        verify("bge-reranker-large")
     assert hub.seen == []
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import ggrank
 
-HEAVY = ("click", "httpx", "httpx2", "huggingface_hub", "llama_cpp", "numpy")
+HEAVY = ("click", "httpx", "httpx2", "huggingface_hub", "llama_cpp", "numpy", "tokenizers")
 
 
 def modules_after(statement: str) -> set[str]:
@@ -36,3 +36,9 @@ def test_every_public_name_is_there(name: str) -> None:
 
 def test_the_version_is_that_of_the_package() -> None:
     assert ggrank.__version__ == version("ggrank")
+
+
+def test_a_plain_text_does_not_wait_for_tokenizers() -> None:
+    plain = "from ggrank import Llama; llama = Llama.load('all-minilm-l6-v2'); llama.embed('plain text')"
+    assert "tokenizers" not in modules_after(plain)
+    assert "tokenizers" in modules_after(f"{plain}; llama.embed('na\u00efve')")

@@ -16,11 +16,12 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "ggrank"
 
 LAYERS: list[set[str]] = [
     {"errors"},
-    {"types"},
-    {"records", "hardware", "inputs", "pairing", "packing", "scoring", "wordpiece", "presets", "cache"},
+    {"types", "matryoshka"},
+    {"records", "hardware", "inputs", "pairing", "packing", "scoring", "presets", "cache"},
     {"lexical", "documents", "remote"},
     {"gguf_file", "hub"},
     {"engine"},
+    {"languages"},
     {"tokenizer", "heads", "preflight"},
     {"tuning"},
     {"params"},

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import gguf_bytes
 import tiny_models
 from ggrank import (
     ClosedError,
@@ -30,6 +31,9 @@ from ggrank import (
     ModelNotFoundError,
     PoolingType,
 )
+from ggrank.gguf_file import GgufFile
+from ggrank.gguf_file.format import TensorInfo
+from ggrank.heads import warn_of_doubts
 
 RUST = [
     "Rust is a systems programming language that guarantees memory safety.",
@@ -318,6 +322,40 @@ def test_a_bert_reranker_that_lost_its_pooler_warns_and_a_whole_one_does_not(mod
         warnings.simplefilter("error")
         for kind in ("bert-reranker", "bert-reranker-segments"):
             Llama.load(tiny_models.write(kind, models)).close()
+
+
+def test_a_wordpiece_vocabulary_in_a_multilingual_e5_warns(tmp_path: Path) -> None:
+    file = gguf_bytes.read(tiny_models.write("bert-mean", tmp_path))
+    path = tmp_path / "model.gguf"
+    path.write_bytes(file.with_key("general.name", "Multilingual E5 Small").to_bytes())
+    with pytest.warns(GgrankWarning, match=r"WordPiece vocabulary.*'multilingual-e5-small'"):
+        Llama.load(path).close()
+    right = tiny_models.write("xlmr-cls", tmp_path).rename(tmp_path / "multilingual-e5-small-f32.gguf")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Llama.load(right).close()
+
+
+def test_a_granite_model_that_does_not_name_its_activation_warns(tmp_path: Path) -> None:
+    model = tiny_models.write("modernbert-reranker-cls", tmp_path)
+    path = tmp_path / "granite-embedding-97M-multilingual-r2-f32.gguf"
+    path.write_bytes(gguf_bytes.read(model).without_key("modern-bert.hidden_activation").to_bytes())
+    with pytest.warns(GgrankWarning, match=r"no modern-bert\.hidden_activation"):
+        Llama.load(path).close()
+    path.write_bytes(model.read_bytes())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Llama.load(path).close()
+
+
+def test_an_embeddinggemma_without_its_dense_layers_warns(tmp_path: Path) -> None:
+    metadata = {"general.architecture": "gemma-embedding", "tokenizer.ggml.model": "llama"}
+    tensor = TensorInfo("dense_2.weight", (768, 3072), "q8_0", 0, 0)
+    with pytest.warns(GgrankWarning, match=r"no dense_2\.weight.*'embeddinggemma-300m'"):
+        warn_of_doubts(GgufFile(tmp_path / "m.gguf", 0, metadata, {}), PoolingType.MEAN)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_doubts(GgufFile(tmp_path / "m.gguf", 0, metadata, {tensor.name: tensor}), PoolingType.MEAN)
 
 
 @pytest.mark.parametrize(

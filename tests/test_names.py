@@ -35,7 +35,11 @@ def test_another_preset_is_a_file_of_its_repo_with_what_is_pinned() -> None:
 
 def test_another_file_of_a_presets_repo_keeps_the_preset_but_not_the_pinned_sum() -> None:
     named = read_name("bge-small-en-v1.5", filename="bge-small-en-v1.5-f16.gguf")
-    assert named.place == HubFile("CompendiumLabs/bge-small-en-v1.5-gguf", "bge-small-en-v1.5-f16.gguf")
+    assert named.place == HubFile(
+        "CompendiumLabs/bge-small-en-v1.5-gguf",
+        "bge-small-en-v1.5-f16.gguf",
+        presets()["bge-small-en-v1.5"].revision,
+    )
     assert named.preset is presets()["bge-small-en-v1.5"]
 
 

@@ -16,6 +16,9 @@ from ggrank.types import Engine, PoolingType, Scale, SpecialTokens
 SOFTMAX_ARCHITECTURES = ("qwen3", "qwen3vl")
 """Their rank head ends in a softmax: ``build_pooling`` in llama.cpp's ``llama-graph.cpp``."""
 
+_NOT_WORDPIECE = ("multilingual-e5", "paraphrase-multilingual-minilm")
+"""BertModels with XLM-R's tokenizer: llama.cpp's converter gives every BertModel a WordPiece vocabulary."""
+
 YES_LABELS = ("yes", "true", "1", "relevant")
 
 
@@ -33,7 +36,7 @@ def choose_pooling(file: GgufFile, *, asked: PoolingType | None, preset: Pooling
 
 def warn_of_doubts(file: GgufFile, pooling: PoolingType) -> None:
     """Warns of a file whose scores or vectors are not the original model's."""
-    for doubt in _doubts(file, pooling):
+    for doubt in (*_doubts(file, pooling), *_conversion_doubts(file)):
         warnings.warn(f"{file.path.name} {doubt}", GgrankWarning, stacklevel=4)
 
 
@@ -52,6 +55,28 @@ def _doubts(file: GgufFile, pooling: PoolingType) -> Iterator[str]:
             "has lost its pooler (no cls.weight): the original BERT model has a dense layer and tanh before "
             "its last one, so these scores are not the original's and may rank badly. Convert the original "
             "with 'ggrank convert', which keeps it."
+        )
+
+
+def _conversion_doubts(file: GgufFile) -> Iterator[str]:
+    """What published conversions of certain models are known to have lost."""
+    name = f"{file.metadata.get('general.name')} {file.path.name}".lower().replace(" ", "-").replace("_", "-")
+    is_granite = file.architecture == "modern-bert" and "granite" in name and "multilingual" in name
+    if is_granite and "modern-bert.hidden_activation" not in file.metadata:
+        yield (
+            "does not say which activation it was trained with (no modern-bert.hidden_activation): llama.cpp "
+            "takes GELU, and if it was SiLU the vectors are far from the original's. Use a newer conversion, "
+            "such as 'granite-embedding-97m-multilingual-r2'."
+        )
+    if file.tokenizer_model == "bert" and any(one in name for one in _NOT_WORDPIECE):
+        yield (
+            "has a WordPiece vocabulary, but this model was trained with SentencePiece's: its tokens are "
+            "wrong, and its vectors useless. Use a right conversion, such as 'multilingual-e5-small'."
+        )
+    if file.architecture == "gemma-embedding" and "dense_2.weight" not in file.tensors:
+        yield (
+            "lacks the two dense layers that EmbeddingGemma ends in (no dense_2.weight): its vectors are not "
+            "the original's. Use a conversion that kept them, such as 'embeddinggemma-300m'."
         )
 
 

@@ -34,7 +34,9 @@ from ggrank.inputs import (
     check_truncate,
     windows,
 )
+from ggrank.languages import Readability
 from ggrank.loading import LoadedModel, load_model
+from ggrank.matryoshka import Matryoshka
 from ggrank.packing import plan_micro_batches
 from ggrank.pairing import PairBuilder, single_sequence
 from ggrank.params import DEFAULT_CACHE_LIMIT, LlamaParams
@@ -80,7 +82,13 @@ class Llama:
         self._model = model
         self._engine = model.engine
         self._cache = cache
-        self._tokenizer = Tokenizer(model.engine, model.file)
+        readability = Readability(
+            model.file.path.name,
+            languages=model.languages,
+            unknown_id=model.file.unknown_id,
+            reranker=self.mode is Mode.RERANK,
+        )
+        self._tokenizer = Tokenizer(model.engine, model.file, readability)
         self._frame = text_frame(model.file, model.engine.special)
         self.query_prefix = model.query_prefix
         self.document_prefix = model.document_prefix
@@ -168,6 +176,16 @@ class Llama:
     def n_embd(self) -> int:
         """Width of a vector."""
         return self._engine.n_embd
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that it was trained for: codes ("en") or how many ("100+"); empty if not known."""
+        return self._model.languages
+
+    @property
+    def matryoshka(self) -> Matryoshka | None:
+        """The widths to which its vectors may be cut; None where it was not trained for that."""
+        return self._model.matryoshka
 
     @property
     def quantization(self) -> str:
@@ -263,7 +281,7 @@ class Llama:
                 f"{self.pooling_type.name}"
             )
         check_truncate(truncate, allow_chunk=False)
-        sequence = self._sequence(prefix + check_text(text, "the text"), "the text", truncate)
+        sequence = self._sequence(check_text(text, "the text"), "the text", truncate, prefix)
         return self._engine.run_tokens(sequence.tokens)
 
     def rerank(
@@ -440,7 +458,7 @@ class Llama:
         for window in windows(texts, WINDOW):
             firsts, places = seen.add(window)
             start = len(results.truncated)
-            sequences = [self._sequence(prefix + window[i], f"text {start + i}", truncate) for i in firsts]
+            sequences = [self._sequence(window[i], f"text {start + i}", truncate, prefix) for i in firsts]
             results.add(self._run(sequences), [sequence.truncated for sequence in sequences], places)
             results.n_tokens += _n_tokens(sequences)
         return results
@@ -468,8 +486,8 @@ class Llama:
             results.n_tokens += _n_tokens(sequences)
         return results
 
-    def _sequence(self, text: str, name: str, truncate: Truncate) -> TokenSequence:
-        tokens = self._tokenizer.tokenize(text)
+    def _sequence(self, text: str, name: str, truncate: Truncate, prefix: str) -> TokenSequence:
+        tokens = self._tokenizer.tokenize(text, prefix=prefix)
         return single_sequence(tokens, self._frame, n_ctx=self.n_ctx, name=name, truncate=truncate)
 
     def _run(self, sequences: Sequence[TokenSequence]) -> NDArray[np.float32]:

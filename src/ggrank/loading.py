@@ -13,21 +13,30 @@ from ggrank.errors import EngineError, GgrankError, ModelFileError
 from ggrank.gguf_file import GgufFile, check_usable, open_gguf
 from ggrank.heads import choose_pooling, warn_of_doubts
 from ggrank.hub import find_model
+from ggrank.matryoshka import Matryoshka
 from ggrank.params import LlamaParams, resolve_settings
 from ggrank.preflight import prove_file, safe_settings, warn_once
+from ggrank.presets import preset_of_file
 from ggrank.tuning import Tuned, recall_tuned
 from ggrank.types import Engine, EngineSettings
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A running engine, the file and the settings that it runs with, and the texts' prefixes."""
+    """A running engine, the file and the settings that it runs with, and what is known of the model.
+
+    Attributes:
+        languages: that it was trained for, as `ggrank.presets.Preset` has them; empty where nobody says.
+        matryoshka: the widths to which its vectors may be cut.
+    """
 
     engine: Engine
     file: GgufFile
     settings: EngineSettings
     query_prefix: str
     document_prefix: str
+    languages: tuple[str, ...] = ()
+    matryoshka: Matryoshka | None = None
 
 
 def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedModel:
@@ -49,6 +58,7 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
         local_files_only=params.local_files_only,
     )
     preset = source.preset
+    known = preset or preset_of_file(source.path.name)
     file = open_gguf(source.path)
     pooling = choose_pooling(file, asked=params.pooling_type, preset=preset.pooling_type if preset else None)
     check_usable(file, pooling)
@@ -65,6 +75,8 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
         settings=settings,
         query_prefix=_chosen(params.query_prefix, preset.query_prefix if preset else ""),
         document_prefix=_chosen(params.document_prefix, preset.document_prefix if preset else ""),
+        languages=known.languages if known else (),
+        matryoshka=known.matryoshka if known else None,
     )
 
 

@@ -1,22 +1,24 @@
 """Text to token ids, exactly as the original model's tokenizer does it.
 
-Knows which tokenizer serves a text: llama.cpp's, or for WordPiece models our own where llama.cpp's
-differs (`ggrank.wordpiece` says how); and what it needs done to a text first, where llama.cpp leaves a
-step of the original out. Knows nothing of pairs, budgets or vectors.
+llama.cpp tokenizes, with two exceptions. It leaves out a step of some byte-pair tokenizers, which is done
+here first. And its WordPiece (``llm_tokenizer_wpm_session`` in ``llama-vocab.cpp``) is BERT's only where a
+text is plain ASCII: it drops spacing vowel signs (Devanagari, Tamil, ...), does not take Korean syllables
+apart, isolates punctuation by another Unicode version, and has no limit of 100 characters a word. All other
+texts of WordPiece models go through Hugging Face's ``tokenizers``, which every BERT was trained with.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from ggrank.gguf_file import GgufFile
+from ggrank.languages import Readability
 from ggrank.types import Engine, TokenIds
-from ggrank.wordpiece import WordPiece, needs_own_tokenizer
 
 PIECE_CHARACTERS = 50_000
 """Longer texts go to llama.cpp in pieces, parted at white space; a word that is longer still is
@@ -43,28 +45,47 @@ tokenizer.json of ModernBERT and Qwen. llama.cpp does not, so that "é" of two c
 become other tokens. A GGUF has no field for it; ``tokenizer.ggml.pre`` tells.
 """
 
+MAX_WORD_LENGTH = 100
+"""Of WordPiece: a longer word is one unknown token (``max_input_chars_per_word`` of the original)."""
+
+_NOT_PLAIN = re.compile(rf"[^\t\n\r -~]|[0-9A-Za-z]{{{MAX_WORD_LENGTH + 1}}}")
+"""What makes a text one that llama.cpp's WordPiece may read otherwise than BERT's. All texts could go through
+``tokenizers``, but it takes three to six times as long.
+"""
+
+_WORD_START = "\u2581"
 _SEAM = re.compile(r"(?<=\S)\s(?=\S)")
 
 
 class Tokenizer:
     """Turns the texts of one loaded model into token ids."""
 
-    def __init__(self, engine: Engine, file: GgufFile) -> None:
+    def __init__(self, engine: Engine, file: GgufFile, readability: Readability) -> None:
         self._engine = engine
         self._file = file
+        self._readability = readability
+        self._count = lru_cache(maxsize=8)(lambda prefix: len(self._ids(prefix)))
         self._is_wordpiece = file.tokenizer_model == "bert"
         is_plain = file.tokenizer_model != "gpt2" or file.tokenizer_pre in PLAIN_PRE
         self._most_characters = PIECE_CHARACTERS if is_plain else SHORT_PIECE_CHARACTERS
         self._composes = file.tokenizer_model == "gpt2" and file.tokenizer_pre in COMPOSED_PRE
 
-    def tokenize(self, text: str) -> TokenIds:
+    def tokenize(self, text: str, *, prefix: str = "") -> TokenIds:
         """Token ids, shape (n_tokens,), int32, no special tokens added.
 
         The text of a control token (``[SEP]``, ``</s>``) is plain text here: a document cannot
         end its own sequence.
+
+        Args:
+            prefix: set before the text; whether the model can read it is no question.
         """
-        if self._is_wordpiece and needs_own_tokenizer(text):
-            return self._wordpiece.tokenize(text)
+        tokens = self._ids(prefix + text)
+        self._readability.look(text, tokens[self._count(prefix) :])
+        return tokens
+
+    def _ids(self, text: str) -> TokenIds:
+        if self._is_wordpiece and _NOT_PLAIN.search(text):
+            return self._wordpiece(text)
         if self._composes and not text.isascii():
             text = unicodedata.normalize("NFC", text)
         if len(text) <= self._most_characters:
@@ -73,15 +94,36 @@ class Tokenizer:
         return np.concatenate([self._engine.tokenize(piece) for piece in pieces])
 
     @cached_property
-    def _wordpiece(self) -> WordPiece:
-        metadata = self._file.metadata
-        lowercase = bool(metadata.get("tokenizer.ggml.normalizer.lowercase", True))
-        return WordPiece(
-            self._file.strings("tokenizer.ggml.tokens"),
-            unk_id=int(metadata.get("tokenizer.ggml.unknown_token_id", 100)),
-            lowercase=lowercase,
-            strip_accents=bool(metadata.get("tokenizer.ggml.normalizer.strip_accents", lowercase)),
-        )
+    def _wordpiece(self) -> Callable[[str], TokenIds]:
+        return bert_wordpiece(self._file)
+
+
+def bert_wordpiece(file: GgufFile) -> Callable[[str], TokenIds]:
+    """BERT's own tokenizer over the vocabulary of a file, in which a word's first piece begins with U+2581.
+
+    No token is special to it: ``[SEP]`` in a text is five characters like any others.
+    """
+    # Imported only now: with the vocabulary it takes 0.1 s, and most texts are plain.
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    tokens = file.strings("tokenizer.ggml.tokens")
+    vocabulary = {token[1:]: i for i, token in enumerate(tokens) if token.startswith(_WORD_START)}
+    vocabulary |= {f"##{token}": i for i, token in enumerate(tokens) if not token.startswith(_WORD_START)}
+    vocabulary["[UNK]"] = int(file.unknown_id or 0)
+    lowercase = bool(file.metadata.get("tokenizer.ggml.normalizer.lowercase", True))
+    strip_accents = bool(file.metadata.get("tokenizer.ggml.normalizer.strip_accents", lowercase))
+    tokenizer = Tokenizer(
+        models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_LENGTH)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalize = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents).normalize_str
+
+    def tokenize(text: str) -> TokenIds:
+        # Normalized apart, because the tokenizer would follow each character's offset through it: a third
+        # slower. One text at a time, because a batch starts threads, which a later fork would lose.
+        return np.array(tokenizer.encode(normalize(text), add_special_tokens=False).ids, np.int32)
+
+    return tokenize
 
 
 def _pieces(text: str, most: int) -> Iterator[str]:

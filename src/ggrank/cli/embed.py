@@ -187,11 +187,11 @@ def _embed_texts(
         check_place(Path(output))
     documents = _documents(texts, files, file_format)
     with choice.load() as llama:
-        form.check(llama.model_path.name, llama.n_embd)
+        form.check(llama)
         parts = _embed_in_steps(llama, documents, prefix=prefix, form=form, truncate=truncate)
         if output is not None:
             width = form.width(llama.n_embd)
-            array = _write_npy(Path(output), [form.apply(_none(llama)), *parts])
+            array = _write_npy(Path(output), [form.apply(_none(llama), llama.matryoshka), *parts])
             click.echo(f"{output}: {len(documents):,} x {width} {array}", err=True)
         elif wants_table(as_table):
             _echo_table(documents, [vector for part in parts for vector in part])
@@ -226,7 +226,8 @@ def _embed_in_steps(
     with progress(len(documents), label="embedding", at_least=STEP) as advance:
         for first in range(0, len(documents), STEP):
             texts = [document.text for document in documents[first : first + STEP]]
-            yield form.apply(llama.embed_many(texts, prefix=prefix, normalize=False, truncate=truncate))
+            vectors = llama.embed_many(texts, prefix=prefix, normalize=False, truncate=truncate)
+            yield form.apply(vectors, llama.matryoshka)
             advance(len(texts))
 
 

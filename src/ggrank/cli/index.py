@@ -16,6 +16,7 @@ from ggrank.cli.indexes import index_option, load_embedder
 from ggrank.cli.options import ModelChoice, model_options, output_option
 
 if TYPE_CHECKING:
+    from ggrank import Llama
     from ggrank.index import Changes, Index, Progress
     from ggrank.index.vectors import VectorType
 
@@ -88,13 +89,21 @@ def index(
             rebuild=rebuild,
         ) as opened,
     ):
+        if wants_table(as_table):
+            echo(_about(embedder), dim=True)
         changes = _update(opened, paths)
         for skipped in changes.skipped:
             click.echo(f"Warning: {skipped.path}: {skipped.reason}", err=True)
         if wants_table(as_table):
             _echo_changes(opened, changes, time.perf_counter() - started)
         else:
-            _echo_json(opened, changes)
+            _echo_json(opened, changes, embedder)
+
+
+def _about(embedder: Llama) -> str:
+    """The model and its languages, before anything is indexed with it."""
+    name = embedder.model_path.name
+    return f"{name} (languages: {', '.join(embedder.languages)})" if embedder.languages else name
 
 
 def _forget(folder: Path, paths: tuple[str, ...], as_table: bool | None) -> None:
@@ -157,9 +166,11 @@ def _echo_changes(opened: Index, changes: Changes, seconds: float) -> None:
     )
 
 
-def _echo_json(opened: Index, changes: Changes) -> None:
+def _echo_json(opened: Index, changes: Changes, embedder: Llama) -> None:
     echo_json(
         {
+            "model": embedder.model_path.name,
+            "languages": list(embedder.languages),
             "added": changes.added,
             "changed": changes.changed,
             "removed": changes.removed,

@@ -45,7 +45,7 @@ def _load_again(made: IndexSettings, choice: ModelChoice) -> Llama:
     from ggrank import Llama, PoolingType
     from ggrank.hub import presets
 
-    named = [preset.name for preset in presets().values() if preset.file == Path(made.model).name]
+    named = [preset.name for preset in presets().values() if preset.file_name == Path(made.model).name]
     return Llama.load(
         named[0] if named else made.model,
         pooling_type=PoolingType[made.pooling_type],

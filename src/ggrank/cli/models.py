@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggrank.cli.console import Column, echo, echo_json, echo_table, styled, terminal_width, wants_table
+from ggrank.cli.console import Column, echo, echo_json, echo_wide_table, styled, wants_table
 from ggrank.cli.options import output_option
 from ggrank.errors import ChecksumError
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from ggrank.gguf_file import GgufFile
     from ggrank.hub import DownloadPlan, ModelStatus, Preset, Verification
 
-_WIDE = 100
-"""Columns from which a summary has room beside the other facts."""
+_MOST_LISTED = 3
+"""Languages that a table names; of more it gives their number."""
 
 _BERT_PAIR = "[CLS] query [SEP] document [SEP]"
 _ROBERTA_PAIR = "<s> query </s></s> document </s>"
@@ -37,16 +38,20 @@ def list_command(as_table: bool | None) -> None:
         for status in statuses:
             echo_json(_status_record(status))
         return
-    is_wide = terminal_width() >= _WIDE
     columns = [
         Column("name"),
         Column("kind"),
+        Column("languages"),
+        Column("context", align="right"),
+        Column("width", align="right"),
         Column("size", align="right"),
         Column("licence"),
         Column("present"),
-        *([Column("summary", stretch=True)] if is_wide else []),
+        Column("summary", stretch=True),
     ]
-    echo_table(columns, [_status_row(status)[: len(columns)] for status in statuses])
+    echo_wide_table(columns, [_status_row(status) for status in statuses])
+    if not all(status.preset.is_open_source for status in statuses):
+        echo("* is no open source licence: read its terms before you use the model", dim=True)
     if any(status.path is None for status in statuses):
         echo("A download brings the others: ggrank models download NAME", dim=True)
 
@@ -56,8 +61,13 @@ def _status_record(status: ModelStatus) -> dict[str, Any]:
     return {
         "name": preset.name,
         "kind": _kind(preset),
+        "languages": list(preset.languages),
+        "context": preset.context,
+        "width": preset.width,
+        "dimensions": str(preset.matryoshka) if preset.matryoshka else None,
         "size": _size(status),
         "license": preset.license,
+        "open_source": preset.is_open_source,
         "present": status.path is not None,
         "path": str(status.path) if status.path else None,
         "repo": preset.repo or None,
@@ -69,9 +79,27 @@ def _status_record(status: ModelStatus) -> dict[str, Any]:
 def _status_row(status: ModelStatus) -> list[str]:
     preset, size = status.preset, _size(status)
     about = f"~{preset.about_mb} MB" if preset.about_mb else "?"
-    present = "bundled" if status.path and preset.bundled else "yes" if status.path else "-"
-    shown_size = about if size is None else _megabytes(size)
-    return [preset.name, _kind(preset), shown_size, preset.license, present, preset.summary]
+    return [
+        preset.name,
+        _kind(preset),
+        shown_languages(preset.languages),
+        f"{preset.context:,}" if preset.context else "?",
+        str(preset.width or "-"),
+        about if size is None else _megabytes(size),
+        preset.license + ("" if preset.is_open_source else "*"),
+        "bundled" if status.path and preset.bundled else "yes" if status.path else "-",
+        preset.summary,
+    ]
+
+
+def shown_languages(languages: Sequence[str]) -> str:
+    """Languages in a few letters.
+
+    Example:
+        >>> shown_languages(["en", "zh"]), shown_languages(["100+"]), shown_languages(list("abcdefg"))
+        ('en, zh', '100+', '7')
+    """
+    return ", ".join(languages) if len(languages) <= _MOST_LISTED else str(len(languages))
 
 
 def _size(status: ModelStatus) -> int | None:

@@ -194,7 +194,7 @@ class EmbedStep(_Stepping):
     def compute(self, items: Sequence[str]) -> Computed:
         """Vectors, and whether a text was cut."""
         raw = self.model.vectors(items, prefix=self._prefix)
-        vectors = self.form.apply(raw.values)
+        vectors = self.form.apply(raw.values, self.model.matryoshka)
         return Computed(dict(zip(self.names, (vectors, raw.truncated), strict=True)), raw.n_tokens)
 
     def settings(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class EmbedStep(_Stepping):
 
     def _check(self, model: CorpusModel) -> None:
         model.check_mode(Mode.EMBEDDING)
-        self.form.check(model.model_path.name, model.n_embd)
+        self.form.check(model)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How a vector is kept: cut to fewer dimensions, and as float32, float16, int8 or bits.
 
-Knows arrays of numbers and what a preset says of its model; no texts, no files.
+Knows arrays of numbers and to what widths a model's may be cut; no texts, no files.
 
     float32   as the model gives it
     float16   each number rounded to half precision
@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import InputError
-from ggrank.presets import Preset, presets
+from ggrank.llama import Llama
+from ggrank.matryoshka import Matryoshka
+from ggrank.presets import check_dimensions
 from ggrank.scoring import l2_normalize
 
 VectorDtype = Literal["float32", "float16", "int8", "binary"]
@@ -57,10 +59,14 @@ class VectorForm:
                 f"{self.dtype} keeps a vector's direction and not its length; leave out no-normalize"
             )
 
-    def apply(self, vectors: NDArray[np.float32]) -> NDArray[Any]:
-        """Vectors of a model, shape (n, n_embd), float32, as they are kept: (n, `width`)."""
-        if self.dimensions is not None:
-            vectors = _layer_norm(vectors)[:, : self.dimensions]
+    def apply(self, vectors: NDArray[np.float32], trained: Matryoshka | None = None) -> NDArray[Any]:
+        """Vectors of a model, shape (n, n_embd), float32, as they are kept: (n, `width`).
+
+        Args:
+            trained: the widths that the model was trained with; needed where there are fewer ``dimensions``.
+        """
+        if self.dimensions is not None and trained is not None:
+            vectors = trained.cut(vectors, self.dimensions)
         if self.normalize:
             vectors = l2_normalize(vectors)
         if self.dtype == "binary":
@@ -75,49 +81,19 @@ class VectorForm:
         n = self.dimensions or n_embd
         return n // 8 if self.dtype == "binary" else n
 
-    def check(self, model: str, n_embd: int) -> None:
-        """Raises InputError where this model's vectors cannot be kept so.
-
-        Args:
-            model: its file's name.
-            n_embd: the width of its vectors.
-        """
+    def check(self, llama: Llama) -> None:
+        """Raises InputError where this model's vectors cannot be kept so."""
         if self.dimensions is not None:
-            _check_dimensions(self.dimensions, model, n_embd)
-        if self.dtype == "binary" and (self.dimensions or n_embd) % 8:
-            raise InputError(
-                f"binary packs 8 dimensions to a byte, and {self.dimensions or n_embd} is no multiple of 8"
+            check_dimensions(
+                self.dimensions,
+                model=llama.model_path.name,
+                n_embd=llama.n_embd,
+                trained=llama.matryoshka,
             )
+        n = self.dimensions or llama.n_embd
+        if self.dtype == "binary" and n % 8:
+            raise InputError(f"binary packs 8 dimensions to a byte, and {n} is no multiple of 8")
 
 
 AS_IT_IS = VectorForm()
 """Every number that the model gives, as float32, in vectors of length 1."""
-
-
-def _check_dimensions(dimensions: int, model: str, n_embd: int) -> None:
-    allowing = [preset.name for preset in presets().values() if preset.least_dimensions is not None]
-    least = next((one.least_dimensions for one in presets().values() if _is_of(one, model)), None)
-    if least is None:
-        raise InputError(
-            f"{model} cannot be cut to {dimensions} dimensions: it was not trained so that the first ones of "
-            f"its {n_embd} say most (Matryoshka), and the rest would be lost. Models that allow it: "
-            f"{', '.join(allowing)}"
-        )
-    if not least <= dimensions <= n_embd:
-        raise InputError(f"dimensions must be from {least} to {n_embd} for {model}; found {dimensions}")
-
-
-def _is_of(preset: Preset, model: str) -> bool:
-    """Whether a file holds a preset's model, in whatever quantization."""
-    return model == preset.file or model.lower().startswith(preset.name)
-
-
-def _layer_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean 0 and variance 1 over all dimensions, before the cut.
-
-    Source: the card of https://huggingface.co/nomic-ai/nomic-embed-text-v1.5, which cuts the layer norm.
-    """
-    centred = vectors - vectors.mean(axis=1, keepdims=True)
-    deviation = np.sqrt(np.mean(centred**2, axis=1, keepdims=True) + 1e-5)
-    scaled: NDArray[np.float32] = (centred / deviation).astype(np.float32)
-    return scaled

@@ -28,7 +28,7 @@ from ggrank.gguf_file import format as gguf_format
 from ggrank.gguf_file.checks import ENCODERS, check_kind, check_model
 from ggrank.gguf_file.format import GgufArray, TensorInfo
 from ggrank.gguf_file.impostors import what_it_is
-from ggrank.gguf_file.vocabulary import check_vocabulary
+from ggrank.gguf_file.vocabulary import NEEDED, check_vocabulary
 from ggrank.types import PoolingType
 
 MAGIC = b"GGUF"
@@ -94,6 +94,13 @@ class GgufFile:
     def tokenizer_pre(self) -> str:
         """How a BPE tokenizer splits text first, such as "modern-bert"; empty where the file says nothing."""
         return self._text("tokenizer.ggml.pre") or ""
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The token that stands for what the vocabulary lacks; None where there is none."""
+        default = NEEDED.get(self.tokenizer_model, {}).get("unknown")
+        found: int | None = self.metadata.get("tokenizer.ggml.unknown_token_id", default)
+        return found
 
     @property
     def rerank_template(self) -> str | None:

@@ -27,7 +27,7 @@ _NOT_FOR_TEXT = ("no_vocab", "none", "test", "rwkv")
 _SPECIAL = ("bos", "eos", "unknown", "seperator", "cls")
 """Those that a sequence may need. "seperator" is llama.cpp's spelling."""
 
-_NEEDED = {"bert": {"bos": 101, "unknown": 100, "seperator": 102}, "t5": {"eos": 1, "unknown": 2}}
+NEEDED = {"bert": {"bos": 101, "unknown": 100, "seperator": 102}, "t5": {"eos": 1, "unknown": 2}}
 """What these tokenizers cannot do without, and llama.cpp's ids where a file names none."""
 
 _LONGEST_WORD = 1024
@@ -88,7 +88,7 @@ def _check_lists(header: Header, data: Bytes, n_tokens: int) -> None:
 
 
 def _check_special_ids(header: Header, n_tokens: int, model: str) -> None:
-    needed = _NEEDED.get(model, {})
+    needed = NEEDED.get(model, {})
     for name in _SPECIAL:
         key = f"tokenizer.ggml.{name}_token_id"
         found = header.metadata.get(key, needed.get(name))

@@ -229,7 +229,7 @@ def verify(
             source, filename=filename, revision=revision, cache_dir=cache_dir, local_files_only=True
         )
     expected = store.expected_at(source.path)
-    if expected.sha256 is None and source.preset is not None and source.path.name == source.preset.file:
+    if expected.sha256 is None and source.preset is not None and source.path.name == source.preset.file_name:
         expected = Expected(source.preset.sha256, source.preset.size, "as ggrank's catalogue pins it")
     found = check(source.path, expected, again=True)
     return Verification(source.path, source.path.stat().st_size, found, expected.sha256)

@@ -105,7 +105,7 @@ def _where_instead(path: Path) -> str:
     if len(path.parts) == 3 and _REPO_ID.fullmatch(repo) and not _exists(Path(path.parts[0])):
         return f" A file of a Hugging Face repo is given as {repo!r} with filename={path.name!r}."
     for preset in presets().values():
-        if preset.file.lower() == path.name.lower():
+        if preset.file_name.lower() == path.name.lower():
             return f" The preset {preset.name!r} has it: 'ggrank models download {preset.name}'."
     if not _exists(path.parent):
         return f" There is no directory {str(path.parent)!r} either."

@@ -20,6 +20,7 @@ import numpy as np
 from ggrank.errors import InputError, ModelModeError
 from ggrank.loading import load_model
 from ggrank.params import LlamaParams
+from ggrank.presets import check_dimensions
 from ggrank.server.errors import FieldError, NotReadyError, OverloadedError, TooLongError, naming
 from ggrank.server.limits import check_number, check_tokens
 from ggrank.server.served import Embedded as Embedded
@@ -155,21 +156,29 @@ class Service:
         normalize: bool = True,
         truncate: Truncate = "end",
         prefix: str = "",
+        dimensions: int | None = None,
         name: str = "texts",
     ) -> Embedded:
         """A vector for each text; arguments as for `Llama.embed`.
 
         Args:
             texts: strings, or lists of the model's own token ids without special tokens.
+            dimensions: cut the vectors to one of the widths that the model was trained with.
             name: what the caller calls the texts, for errors.
         """
         chosen = self._choose(model, Mode.EMBEDDING)
         check_number(self.settings, texts, name)
         llama = self._llamas[chosen]
         _check_chunk(truncate, llama, chosen)
+        if dimensions is not None:
+            with naming("dimensions"):
+                check_dimensions(dimensions, model=chosen, n_embd=llama.n_embd, trained=llama.matryoshka)
         with naming(name):
             found = await self._ask(
-                llama, lambda: llama.vectors(texts, prefix=prefix, normalize=normalize, truncate=truncate)
+                llama,
+                lambda: llama.vectors(
+                    texts, prefix=prefix, dimensions=dimensions, normalize=normalize, truncate=truncate
+                ),
             )
         return Embedded(self._models[chosen], found.values, found.n_tokens, found.truncated)
 

@@ -47,9 +47,18 @@ class SharedLlama(Llama):
         self.worker = Worker(model.engine, model.settings, name=model.file.path.stem)
 
     def vectors(
-        self, texts: Sequence[str | Sequence[int]], *, prefix: str, normalize: bool, truncate: Truncate
+        self,
+        texts: Sequence[str | Sequence[int]],
+        *,
+        prefix: str,
+        normalize: bool,
+        truncate: Truncate,
+        dimensions: int | None = None,
     ) -> Vectors:
         """As `embed_many`, with tokens counted; a text may be a list of token ids.
+
+        Args:
+            dimensions: a width that `ggrank.presets.check_dimensions` allows.
 
         Raises:
             InputError: an id is not in the vocabulary; strings and lists of ids together.
@@ -60,7 +69,10 @@ class SharedLlama(Llama):
             found = Vectors(results.values, results.n_tokens, results.truncated)
         else:
             found = self._vectors_of_ids(texts, truncate)
-        return Vectors(l2_normalize(found.values), found.n_tokens, found.truncated) if normalize else found
+        values = found.values
+        if dimensions is not None and self.matryoshka is not None:
+            values = self.matryoshka.cut(values, dimensions)
+        return Vectors(l2_normalize(values) if normalize else values, found.n_tokens, found.truncated)
 
     def framed(self, text: str) -> TokenIds:
         """Token ids of a text between its special tokens, not cut."""

@@ -5,17 +5,19 @@ Knows OpenAI's fields, as its Python client (3.x) reads and writes them; not how
 
 from __future__ import annotations
 
+import base64
 from typing import Any, Literal
 
+import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
+from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, Field
 
 from ggrank.server.dialects.errors import ErrorShape, named
 from ggrank.server.dialects.lists import Inputs, read_input, read_one_or_many
 from ggrank.server.dialects.llama_server import Usage, usage
 from ggrank.server.dialects.options import Body, Dimensions, Served, Text, Truncation, truncate_word
-from ggrank.server.dialects.vectors import as_base64, shortened
 from ggrank.server.service import Embedded, ServedModel, Service
 
 _ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -101,6 +103,7 @@ async def embeddings(request: EmbeddingsRequest, service: Served) -> EmbeddingsR
         normalize=request.normalize is not False,
         truncate=truncate_word(request.truncate),
         prefix=request.prefix,
+        dimensions=request.dimensions,
     )
     return EmbeddingsResponse(
         data=_data(embedded, request),
@@ -110,10 +113,15 @@ async def embeddings(request: EmbeddingsRequest, service: Served) -> EmbeddingsR
 
 
 def _data(embedded: Embedded, request: EmbeddingsRequest) -> list[Embedding]:
-    vectors = shortened(embedded.vectors, request.dimensions, normalize=request.normalize is not False)
-    shown = map(as_base64, vectors) if request.encoding_format == "base64" else vectors.tolist()
+    vectors = embedded.vectors
+    shown = map(_as_base64, vectors) if request.encoding_format == "base64" else vectors.tolist()
     pairs = zip(shown, embedded.truncated, strict=True)
     return [Embedding(index=i, embedding=value, truncated=cut) for i, (value, cut) in enumerate(pairs)]
+
+
+def _as_base64(vector: NDArray[np.float32]) -> str:
+    """A vector's float32 numbers, little-endian."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
 
 
 class ModelMeta(BaseModel):

@@ -66,8 +66,9 @@ Dimensions = Annotated[
     int,
     Field(
         ge=1,
-        description="Cut the vectors to this many numbers, and normalise them again. Sensible only for "
-        "models that were trained for it (Matryoshka).",
+        le=100_000,
+        description="Cut the vectors to this many numbers, one of the widths that the model was trained with "
+        "(Matryoshka), and normalise them again. Others are refused.",
     ),
 ]
 

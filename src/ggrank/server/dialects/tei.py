@@ -24,7 +24,6 @@ from ggrank.server.dialects.options import (
     truncate_word,
     wrong,
 )
-from ggrank.server.dialects.vectors import shortened
 from ggrank.server.errors import NotReadyError
 from ggrank.server.service import ServedModel, Service
 from ggrank.types import Mode
@@ -144,14 +143,13 @@ async def embed(request: TeiEmbedRequest, service: Served, response: Response) -
         normalize=request.normalize,
         truncate=truncate_word(request.truncate),
         prefix=request.prefix,
+        dimensions=request.dimensions,
     )
     cut = [str(i) for i, truncated in enumerate(embedded.truncated) if truncated]
     response.headers["x-compute-tokens"] = str(embedded.n_tokens)
     if cut:
         response.headers["x-truncated"] = ",".join(cut[:MARKED])
-    vectors: list[list[float]] = shortened(
-        embedded.vectors, request.dimensions, normalize=request.normalize
-    ).tolist()
+    vectors: list[list[float]] = embedded.vectors.tolist()
     return vectors
 
 
