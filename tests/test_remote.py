@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ggrank import (
@@ -416,7 +416,7 @@ def test_vectors_of_another_width_in_a_later_request_raise(server: Told) -> None
         RemoteEmbedder(server.url, dialect="tei", batch_size=1).embed_many(["a", "b"])
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20)
 @given(
     scores=st.lists(st.floats(-1e6, 1e6, width=32), max_size=40),
     batch_size=st.integers(1, 12),
