@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
 
@@ -22,6 +23,15 @@ if importlib.util.find_spec("torch") is None:
     collect_ignore.append(str(HERE / "parity"))
 if importlib.util.find_spec("haystack") is None:  # one of what `make integrations` installs
     collect_ignore.append(str(HERE / "integrations"))
+
+# Hypothesis fails an example that takes 0.2 s or is slow to draw, and a busy machine is no fault; and its
+# examples share a server or a model.
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("any machine")
 
 # What the outside may set, and would lead to others than the tests' servers, or change what is printed.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")

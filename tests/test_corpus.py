@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import tiny_models
@@ -405,7 +405,7 @@ def test_a_file_whose_name_is_no_utf8_goes_on_as_others(tmp_path: Path, tiny: Ll
 
 
 @given(text=st.text('a,"\n', max_size=12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_csv_that_is_cut_within_quotes_is_told_from_a_whole_one(
     text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -471,11 +471,7 @@ ODD_ROWS = st.lists(st.dictionaries(NAMES, VALUES, max_size=5), min_size=1, max_
 
 
 @given(rows=ODD_ROWS)
-@settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=25)
 def test_whatever_else_a_row_holds_comes_out_as_it_went_in(
     rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory, tiny: LlamaParams
 ) -> None:

@@ -245,7 +245,7 @@ def nested(draw: Any, n: int, depth: int) -> Any:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_whatever_a_parquet_file_holds_a_row_is_written_or_bad(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

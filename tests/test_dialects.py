@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving import EMBEDDER, RERANKER, running, service_of
@@ -115,7 +115,7 @@ ALMOST_RIGHT = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(request=REQUESTS | ALMOST_RIGHT, path=st.sampled_from(PATHS))
 def test_no_request_ends_in_a_server_s_error(
     client: httpx.Client, request: dict[str, object], path: str

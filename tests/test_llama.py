@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gguf_bytes
@@ -40,9 +40,7 @@ RUST = [
     "Paris is the capital of France.",
     "Bananas are rich in potassium.",
 ]
-anything = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+anything = settings(max_examples=60)
 
 
 @pytest.fixture(scope="module")

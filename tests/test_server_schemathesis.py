@@ -37,7 +37,7 @@ def test_no_request_is_answered_with_5xx(api: schemathesis.BaseSchema, path: str
     right, wrong = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
     modes = st.one_of(right, wrong) if operation.body or operation.query else right
 
-    @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=modes)
     def ask(case: schemathesis.Case) -> None:
         case.call_and_validate(checks=[not_a_server_error])

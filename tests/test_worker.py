@@ -106,7 +106,7 @@ def stopped(engine: Adder, worker: Worker) -> Iterator[Callers]:
 LISTS = st.lists(st.lists(st.integers(0, 500), min_size=1, max_size=32), max_size=40)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     requests=st.lists(LISTS, min_size=1, max_size=6), attention=st.sampled_from(["packed", "full", "padded"])
 )

@@ -14,7 +14,7 @@ from tiny import gguf_layout, models
 KINDS = tuple(models.KINDS)
 ODD_KINDS = tuple(models.ODD_KINDS)
 
-_FILE_TYPES = {"f16": 1, "q8_0": 7, "q4_k_m": 15}
+_FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "q4_k_m": 15}
 """``enum llama_ftype``, llama.h."""
 
 
@@ -34,18 +34,20 @@ def write(kind: str, directory: Path, *, dtype: str = "f32") -> Path:
     if dtype == "f32":
         gguf_layout.write(models.build(kind), unfinished)
     else:
-        _quantize(write(kind, directory), unfinished, _FILE_TYPES[dtype])
+        quantize(write(kind, directory), unfinished, dtype=dtype)
     shutil.move(unfinished, path)
     return path
 
 
-def _quantize(source: Path, target: Path, file_type: int) -> None:
+def quantize(source: Path, target: Path, *, dtype: str) -> Path:
+    """Writes a model in another format, by llama.cpp's own quantizer; in "f32" its numbers stay."""
     from ggrank.engine.library import api, start_backend
 
     start_backend()  # llama.cpp's log goes to ours: llama-cpp-python's cannot read a word that is cut off
     params = api.llama_model_quantize_default_params()
-    params.ftype = file_type
+    params.ftype, params.allow_requantize = _FILE_TYPES[dtype], True
     params.nthread = 1
     status = api.llama_model_quantize(str(source).encode(), str(target).encode(), params)
     if status != 0:
-        raise RuntimeError(f"llama.cpp could not quantize {source.name} to file type {file_type}")
+        raise RuntimeError(f"llama.cpp could not write {source.name} as {dtype}")
+    return target

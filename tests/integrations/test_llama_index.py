@@ -7,7 +7,6 @@ import copy
 import pickle
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import pytest
 
 pytest.importorskip("llama_index.core")
@@ -157,7 +156,8 @@ def test_embeddings_are_those_of_the_model_with_its_prefixes(embedder: Llama) ->
     assert asyncio.run(model.aget_query_embedding(QUERY)) == query
     one = model.get_text_embedding(TEXTS[0])
     assert asyncio.run(model.aget_text_embedding(TEXTS[0])) == one
-    np.testing.assert_allclose(one, vectors[0], atol=1e-3)
+    # Alone too: beside others it moves a little with llama.cpp.
+    assert one == embedder.embed(TEXTS[0], prefix="passage: ").tolist()
 
 
 def test_an_ingestion_pipeline_embeds_with_it(embedder: Llama) -> None:

@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 from typing import Literal
 
-import llama_cpp
 import numpy as np
 import pytest
 
 import make_goldens_reranker
+import tiny_models
 from ggrank import Llama
 from make_goldens_reranker import MODEL, pairs
 
@@ -27,10 +27,7 @@ def expected() -> np.ndarray:
 def f32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same weights without rounding them again, written by llama.cpp's own quantizer."""
     path = tmp_path_factory.mktemp("f32") / "ggrank-reranker-mini-f32.gguf"
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.allow_requantize = llama_cpp.LLAMA_FTYPE_ALL_F32, True
-    assert llama_cpp.llama_model_quantize(str(MODEL).encode(), str(path).encode(), params) == 0
-    return path
+    return tiny_models.quantize(MODEL, path, dtype="f32")
 
 
 def test_the_goldens_are_still_what_transformers_says(expected: np.ndarray) -> None:
