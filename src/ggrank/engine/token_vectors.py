@@ -64,6 +64,6 @@ def segments(sequences: Sequence[TokenIds], is_separator: NDArray[np.bool_]) -> 
         [0, 0, 0, 1, 1, 1]
     """
     lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
-    n_before = np.cumsum(is_separator) - is_separator
+    n_before: NDArray[np.int64] = np.cumsum(is_separator) - is_separator
     starts = np.cumsum(lengths) - lengths
     return n_before > np.repeat(n_before[starts], lengths)
