@@ -121,8 +121,8 @@ def test_a_lone_surrogate_comes_back_as_the_replacement_character(client: httpx.
 
 def test_jina_s_embedding_requests_read_as_openai_s(client: httpx.Client) -> None:
     by_jina = ask(
-        client, "/v1/embeddings", model="jina-embeddings-v3", task="text-matching", dimensions=8,
+        client, "/v1/embeddings", model="jina-embeddings-v3", task="text-matching", dimensions=384,
         embedding_type="float", normalized=True, input=[{"text": "Hello"}, "world"],
     )  # fmt: skip
-    by_openai = ask(client, "/v1/embeddings", model="any", dimensions=8, input=["Hello", "world"])
+    by_openai = ask(client, "/v1/embeddings", model="any", dimensions=384, input=["Hello", "world"])
     assert by_jina == by_openai

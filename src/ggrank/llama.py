@@ -486,7 +486,7 @@ class Llama:
             results.n_tokens += _n_tokens(sequences)
         return results
 
-    def _sequence(self, text: str, name: str, truncate: Truncate, prefix: str) -> TokenSequence:
+    def _sequence(self, text: str, name: str, truncate: Truncate, prefix: str = "") -> TokenSequence:
         tokens = self._tokenizer.tokenize(text, prefix=prefix)
         return single_sequence(tokens, self._frame, n_ctx=self.n_ctx, name=name, truncate=truncate)
 

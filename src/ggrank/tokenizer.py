@@ -80,7 +80,7 @@ class Tokenizer:
             prefix: set before the text; whether the model can read it is no question.
         """
         tokens = self._ids(prefix + text)
-        self._readability.look(text, tokens[self._count(prefix) :])
+        self._readability.look(text, tokens[self._count(prefix) :] if prefix else tokens)
         return tokens
 
     def _ids(self, text: str) -> TokenIds:
