@@ -18,6 +18,7 @@ pytest.importorskip("llm")
 import tiny_models
 from ggrank import Llama
 from ggrank.integrations import llm
+from ggrank.presets import presets
 from hub_server import serve
 
 if sys.version_info >= (3, 11):
@@ -80,9 +81,10 @@ def test_the_models_are_the_embedders_that_are_on_this_machine(
     assert "reranker" not in names
     assert "bge-base-en-v1.5" not in names
 
-    data = tiny_models.write("bert-cls", tmp_path).read_bytes()
+    preset = presets()["bge-base-en-v1.5"]
+    data = tiny_models.write("bert-cls", tmp_path).read_bytes().ljust(preset.size or 0, b"\0")
     with serve() as hub:
-        hub.add("CompendiumLabs/bge-base-en-v1.5-gguf", {"bge-base-en-v1.5-q4_k_m.gguf": data})
+        hub.add(preset.repo or "", {preset.file or "": data}, commit=preset.revision)
         network = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1,localhost"}
         folders = {"HF_HOME": str(tmp_path / "hf"), "GGRANK_CACHE_DIR": str(tmp_path / "records")}
         environment |= folders
