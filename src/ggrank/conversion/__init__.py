@@ -114,10 +114,10 @@ def convert_model(
         comparison = prove(written, original, network, quantization=quantize, check=check)
         if comparison is not None and not comparison.is_near:
             raise ModelFileError(
-                f"{original.name} as {quantize} is not the original: of {comparison.n} scores or vectors the "
-                f"farthest is {comparison.deviation:.4g} off, and the rank correlation is "
-                f"{comparison.correlation:.4f}. Nothing was written; try a larger format (--quantize f16), "
-                "which tells noise from an error."
+                f"{original.name} as {quantize} differs from the original by more than this format's noise: "
+                f"of {comparison.n} {comparison.what}s one is {comparison.deviation:.2g} off, and the rank "
+                f"correlation is {comparison.correlation:.4f}. Nothing was written. Try --quantize f32: "
+                "if that passes, the model suffers from quantization; if not, this is an error of ggrank's."
             )
     progress("checking", 1, 1)
     return Converted(path, comparison)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,12 +57,14 @@ class Comparison:
     """How near a file is to its original.
 
     Attributes:
-        n: texts or pairs.
+        what: was compared: "vector" or "logit".
+        n: how many.
         deviation: the largest: 1 less the cosine of an embedder's vectors, or the difference of logits.
         correlation: Spearman's, of logits; of the cosines of all texts with each other for an embedder.
         is_near: whether that is no more than the format's own noise.
     """
 
+    what: Literal["vector", "logit"]
     n: int
     deviation: float
     correlation: float
@@ -145,8 +147,9 @@ def _compare_tokens(llama: Llama, vocabulary: Vocabulary, original: Original) ->
 
 def _compare(llama: Llama, original: Original, network: Network, quantization: str) -> Comparison:
     if llama.mode is Mode.RERANK:
-        theirs = _original_scores(original, network, llama.n_ctx)
-        ours = llama.score_pairs(pairs())
+        compared = _whole(pairs(), network, llama.n_ctx)
+        theirs = _original_scores(original, network, compared)
+        ours = llama.score_pairs(compared)
         deviation, correlation = float(np.abs(ours - theirs).max()), spearman(ours, theirs)
         is_near = correlation >= LEAST_CORRELATION[quantization]
     else:
@@ -155,7 +158,18 @@ def _compare(llama: Llama, original: Original, network: Network, quantization: s
         upper = np.triu_indices(len(ours), 1)
         correlation = spearman((ours @ ours.T)[upper], (theirs @ theirs.T)[upper])
         is_near = 1 - deviation >= LEAST_COSINE[quantization]
-    return Comparison(len(ours), deviation, correlation, is_near)
+    what: Literal["vector", "logit"] = "logit" if llama.mode is Mode.RERANK else "vector"
+    return Comparison(what, len(ours), deviation, correlation, is_near)
+
+
+def _whole(pairs: list[tuple[str, str]], network: Network, n_ctx: int) -> list[tuple[str, str]]:
+    """Pairs that need no cutting, which originals do in several ways."""
+    encode = network.vocabulary.tokenizer.encode
+    n_template = len(encode(network.head.template).ids)
+    whole = [pair for pair in pairs if len(encode(*pair).ids) + n_template <= n_ctx]
+    if not whole:
+        raise InputError(f"check needs room for a sentence and a passage; the model cuts at {n_ctx} tokens")
+    return whole
 
 
 def spearman(ours: Floats, theirs: Floats) -> float:
@@ -173,22 +187,21 @@ def _original_vectors(original: Original, n_ctx: int) -> Floats:
     return vectors
 
 
-def _original_scores(original: Original, network: Network, n_ctx: int) -> Floats:
+def _original_scores(original: Original, network: Network, pairs: list[tuple[str, str]]) -> Floats:
     """Logits; of a language model the probability of "yes", as llama.cpp gives it."""
     if network.head.template:
-        return _yes(original, network)
+        return _yes(original, network, pairs)
     import torch
     from sentence_transformers import CrossEncoder
 
-    options: dict[str, Any] = {"device": "cpu", "max_length": n_ctx, "model_kwargs": {"dtype": "float32"}}
-    model = CrossEncoder(str(original.root), **options)
+    model = CrossEncoder(str(original.root), device="cpu", model_kwargs={"dtype": "float32"})
     identity = torch.nn.Identity()
-    scores: Floats = model.predict(pairs(), activation_fn=identity, show_progress_bar=False)
+    scores: Floats = model.predict(pairs, activation_fn=identity, show_progress_bar=False)
     labels = [label.lower() for label in network.head.labels]
     return scores if scores.ndim == 1 else scores[:, labels.index("yes")]
 
 
-def _yes(original: Original, network: Network) -> Floats:
+def _yes(original: Original, network: Network, pairs: list[tuple[str, str]]) -> Floats:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -197,7 +210,7 @@ def _yes(original: Original, network: Network) -> Floats:
     tokenizer.encode_special_tokens = False
     rows = [tokenizer.token_to_id(word) for word in ("yes", "no")]
     scores = []
-    for query, document in pairs():
+    for query, document in pairs:
         text = RERANK_TEMPLATE.replace("{query}", query).replace("{document}", document)
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         with torch.no_grad():

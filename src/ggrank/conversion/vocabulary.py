@@ -171,19 +171,20 @@ def _from_sentencepiece(path: Path) -> Tokenizer:
 
 
 def _with_overrides(tokenizer: Tokenizer, original: Original) -> Tokenizer:
-    """BERT's normalizer with what tokenizer_config.json says of it, which transformers prefers."""
+    """BERT's normalizer as transformers makes it: ``BertTokenizer`` has its flags from tokenizer_config.json
+    and not from tokenizer.json; for other classes it is the other way round.
+    """
     from tokenizers import normalizers
 
     normalizer = tokenizer.normalizer
     if not isinstance(normalizer, normalizers.BertNormalizer):
         return tokenizer
-    settings, lowered = original.json("tokenizer_config.json"), original.json("sentence_bert_config.json")
-    names = {"lowercase": "do_lower_case", "strip_accents": "strip_accents"}
-    names["handle_chinese_chars"] = "tokenize_chinese_chars"
-    for ours, theirs in names.items():
-        if theirs in settings:
-            setattr(normalizer, ours, settings[theirs])
-    if lowered.get("do_lower_case"):
+    settings = original.json("tokenizer_config.json")
+    if str(settings.get("tokenizer_class") or "Bert").startswith("Bert"):
+        normalizer.lowercase = settings.get("do_lower_case", True)
+        normalizer.strip_accents = settings.get("strip_accents")
+        normalizer.handle_chinese_chars = settings.get("tokenize_chinese_chars", True)
+    if original.json("sentence_bert_config.json").get("do_lower_case"):
         normalizer.lowercase = True
     tokenizer.normalizer = normalizer
     return tokenizer
@@ -206,8 +207,10 @@ def _special_names(original: Original, data: Json) -> dict[str, str]:
 
 
 def _gives_types(tokenizer: Tokenizer, original: Original) -> bool:
-    inputs = original.json("tokenizer_config.json").get("model_input_names")
-    if inputs is not None and "token_type_ids" not in inputs:
+    settings = original.json("tokenizer_config.json")
+    # transformers 5 names its general class so, and gives no types unless they are named; 4 gave them.
+    usual = [] if settings.get("tokenizer_class") == "TokenizersBackend" else ["token_type_ids"]
+    if "token_type_ids" not in (settings.get("model_input_names") or usual):
         return False
     return 1 in tokenizer.encode("a", "b").type_ids
 

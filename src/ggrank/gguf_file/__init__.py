@@ -143,7 +143,7 @@ class GgufFile:
 
     @property
     def dimensions(self) -> tuple[int, ...]:
-        """Shorter widths that vectors may be cut to (Matryoshka), smallest first; empty where none is said."""
+        """Widths that vectors may be cut to (Matryoshka), smallest first; empty where the file says none."""
         value = self.metadata.get("ggrank.dimensions")
         is_list = isinstance(value, GgufArray) and value.type in ("i4", "u4")
         return tuple(sorted(self.numbers("ggrank.dimensions").tolist())) if is_list else ()
