@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
     {"loading"},
     {"identity"},
     {"llama"},
-    {"pipeline", "measuring"},
+    {"pipeline", "measuring", "conversion"},
     {"corpus"},  # below index, which takes the vectors of its Parquet files
     {"index"},
     {"__init__"},  # the public names: only what uses the API takes them from here

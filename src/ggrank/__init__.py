@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ggrank.conversion import convert as convert
     from ggrank.documents import Document as Document
     from ggrank.errors import ChecksumError as ChecksumError
     from ggrank.errors import ClosedError as ClosedError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "conversion": ("convert",),
     "documents": ("Document",),
     "errors": (
         "ChecksumError",

@@ -73,10 +73,12 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
         engine=_start(source.path, settings),
         file=file,
         settings=settings,
-        query_prefix=_chosen(params.query_prefix, preset.query_prefix if preset else ""),
-        document_prefix=_chosen(params.document_prefix, preset.document_prefix if preset else ""),
+        query_prefix=_first(params.query_prefix, preset.query_prefix if preset else None, file.query_prefix),
+        document_prefix=_first(
+            params.document_prefix, preset.document_prefix if preset else None, file.document_prefix
+        ),
         languages=known.languages if known else (),
-        matryoshka=known.matryoshka if known else None,
+        matryoshka=(known.matryoshka if known else None) or _matryoshka(file),
     )
 
 
@@ -93,8 +95,13 @@ def _proved(path: Path, settings: EngineSettings, *, open_engine: bool) -> Engin
     return settings
 
 
-def _chosen(asked: str | None, otherwise: str) -> str:
-    return otherwise if asked is None else asked
+def _first(asked: str | None, preset: str | None, file: str) -> str:
+    """The caller's, else the preset's where it knows one, else the file's own."""
+    return (preset or file) if asked is None else asked
+
+
+def _matryoshka(file: GgufFile) -> Matryoshka | None:
+    return Matryoshka(file.dimensions) if file.dimensions else None
 
 
 def _start(path: Path, settings: EngineSettings) -> Engine:

@@ -17,7 +17,7 @@ from ggrank.tuning import Tuned, choose_engine, default_threads, extra_bufts_pay
 from ggrank.types import EngineName, EngineSettings, PoolingType
 
 DEFAULT_N_CTX = 512
-"""Longest sequence in tokens where neither the caller nor a preset says otherwise.
+"""Longest sequence in tokens where neither the caller nor a preset nor the file says otherwise.
 
 Work buffers grow with it, and causal models need a row of their whole vocabulary for each token.
 """
@@ -59,7 +59,8 @@ class LlamaParams:
         endpoint: another hub's address; else ``HF_ENDPOINT``.
         local_files_only: never use the network.
         pooling_type: else the file's own.
-        n_ctx: longest sequence in tokens; else the preset's, else 512 or less where the model has less.
+        n_ctx: longest sequence in tokens; else the preset's, else the file's own, else 512 or
+            less where the model has less.
         n_batch: the same as ``n_ubatch`` here, because a sequence is computed in one piece;
             accepted for those who know it from llama.cpp.
         n_ubatch: most tokens of a micro-batch; else what was tuned, else 512, or 1,024 with OpenVINO; never
@@ -77,8 +78,8 @@ class LlamaParams:
         engine: what computes: "llama.cpp"; "openvino", which needs the extra of that name and computes BERT
             and XLM-R on x86 processors; or "auto": what ``ggrank tune`` found to be faster, else "openvino"
             where it is installed, can compute the file, and the processor has VNNI or AMX.
-        query_prefix: set before a query by `Llama.rank`; else the preset's.
-        document_prefix: set before each document by `Llama.rank`; else the preset's.
+        query_prefix: set before a query by `Llama.rank`; else the preset's, else the file's own.
+        document_prefix: set before each document by `Llama.rank`; likewise.
         cache: a folder in which results are kept, so that each is computed once (docs/speed.md); else
             nothing is.
         cache_limit: bytes that ``cache`` may take; then what was not used for longest goes.
@@ -172,7 +173,7 @@ def resolve_settings(
     Raises:
         InputError: ``n_ctx`` is above what the model was trained for; its positions end there.
     """
-    n_ctx = params.n_ctx or (preset.n_ctx if preset is not None else None)
+    n_ctx = params.n_ctx or (preset.n_ctx if preset is not None else None) or file.n_ctx
     n_ctx = n_ctx or min(DEFAULT_N_CTX, file.n_ctx_train)
     if n_ctx > file.n_ctx_train:
         raise InputError(

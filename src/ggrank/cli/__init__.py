@@ -31,6 +31,7 @@ COMMANDS = (
     "search",
     "serve",
     "eval",
+    "convert",
     "tune",
     "bench",
     "models",

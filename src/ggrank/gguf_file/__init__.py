@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -135,6 +135,36 @@ class GgufFile:
         array = self._fact("classifier.output_labels")
         is_text = isinstance(array, GgufArray) and array.type == "string"
         return tuple(self.strings(f"{self.architecture}.classifier.output_labels")) if is_text else ()
+
+    @property
+    def query_prefix(self) -> str:
+        """What the model wants before a query, as `ggrank.convert` writes it; empty where nothing is said."""
+        return self._text("ggrank.query_prefix") or ""
+
+    @property
+    def document_prefix(self) -> str:
+        """What the model wants before a document, likewise."""
+        return self._text("ggrank.document_prefix") or ""
+
+    @property
+    def n_ctx(self) -> int | None:
+        """The length in tokens that the original cuts at; None where the file does not say."""
+        value = self.metadata.get("ggrank.n_ctx")
+        if not isinstance(value, int) or not 16 <= value <= self.n_ctx_train:
+            return None
+        return value
+
+    @property
+    def gelu(self) -> Literal["erf", "tanh"]:
+        """How the original computes GELU: exactly, or by the approximation with tanh."""
+        return "tanh" if self.metadata.get("ggrank.gelu") == "tanh" else "erf"
+
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """Widths that vectors may be cut to (Matryoshka), smallest first; empty where the file says none."""
+        value = self.metadata.get("ggrank.dimensions")
+        is_list = isinstance(value, GgufArray) and value.type in ("i4", "u4")
+        return tuple(sorted(self.numbers("ggrank.dimensions").tolist())) if is_list else ()
 
     @property
     def quantization(self) -> str:

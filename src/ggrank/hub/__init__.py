@@ -13,6 +13,7 @@ A file that is here means no network call; for a bundled model or a path the net
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +114,24 @@ def find_model(
         return ModelSource(named.place, named.preset)
     access = HubAccess(token, cache_dir, endpoint, local_files_only)
     return ModelSource(store.obtain(named.place, access), named.preset)
+
+
+def find_folder(
+    repo: str, choose: Callable[[Collection[str]], list[str]], *, revision: str | None = None
+) -> Path:
+    """A folder with files of a repo, downloaded first if they are not here; its name is the commit's.
+
+    Args:
+        repo: ``org/name``.
+        choose: takes the names of all files, gives those that are wanted; ``config.json`` is one of them.
+        revision: branch, tag or commit; else the main branch.
+
+    Raises:
+        ModelNotFoundError: no such repo or revision; or it is not on this machine and the network must not
+            be used.
+        DownloadError: the hub cannot be reached or refuses; `ChecksumError` for other bytes than expected.
+    """
+    return store.obtain_folder(HubFile(repo, revision=revision), HubAccess(), choose)
 
 
 def download(

@@ -57,23 +57,39 @@ def look_up(file: HubFile, access: HubAccess) -> HubFile:
         ModelNotFoundError: no such repo, revision or file, or several files to choose from.
         DownloadError: the hub cannot be reached or refuses.
     """
+    files = list_files(file, access)
+    name = file.file or _only_gguf(file.repo, files)
+    if name not in files:
+        raise ModelNotFoundError(f"{file.repo} has no file {name!r}.{_offer(name, files)}")
+    return replace(files[name], revision=file.revision)
+
+
+def list_files(repo: HubFile, access: HubAccess) -> dict[str, HubFile]:
+    """All files of a repo's revision by name, each at the commit that the revision means now. One request.
+
+    Raises:
+        ModelNotFoundError: no such repo or revision.
+        DownloadError: the hub cannot be reached or refuses.
+    """
     from huggingface_hub import HfApi, constants
 
     api = HfApi(endpoint=access.address, token=access.token, library_name="ggrank")
     timeout = constants.HF_HUB_ETAG_TIMEOUT
     info = _ask(
-        lambda: api.model_info(file.repo, revision=file.revision, files_metadata=True, timeout=timeout),
-        file,
+        lambda: api.model_info(repo.repo, revision=repo.revision, files_metadata=True, timeout=timeout),
+        repo,
         access,
     )
-    siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-    name = file.file or _only_gguf(file.repo, siblings)
-    if name not in siblings:
-        raise ModelNotFoundError(f"{file.repo} has no file {name!r}.{_offer(name, siblings)}")
-    lfs = siblings[name].lfs
-    return replace(
-        file, file=name, sha256=lfs.sha256 if lfs else None, size=lfs.size if lfs else siblings[name].size
-    )
+    return {
+        one.rfilename: HubFile(
+            repo.repo,
+            one.rfilename,
+            info.sha,
+            sha256=one.lfs.sha256 if one.lfs else None,
+            size=one.lfs.size if one.lfs else one.size,
+        )
+        for one in info.siblings or ()
+    }
 
 
 def _gguf_files(names: Collection[str]) -> list[str]:

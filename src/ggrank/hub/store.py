@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,31 @@ def obtain(file: HubFile, access: HubAccess, directory: Path | None = None) -> P
         path = copy(path, directory / file.file)
         check(path, expected_of(file, path))
     _remember(file, sha256=found, size=path.stat().st_size, path=str(path.absolute()))
+    return path
+
+
+def obtain_folder(repo: HubFile, access: HubAccess, choose: Callable[[Collection[str]], list[str]]) -> Path:
+    """A folder of the cache that holds the files of a repo that ``choose`` takes from its list of names.
+
+    The folder has the commit's name. Without network it is the one that an earlier call filled.
+
+    Raises:
+        ModelNotFoundError: no such repo, or it is not here and the network must not be used.
+        DownloadError: the hub cannot be reached or refuses; `ChecksumError` for other bytes.
+    """
+    if access.offline:
+        config = client.cached(replace(repo, file="config.json"), access)
+        if config is None:
+            raise ModelNotFoundError(_not_here(repo, access))
+        return config.parent
+    files = client.list_files(repo, access)
+    paths = {name: _fetched(files[name], access) for name in choose(files)}
+    return paths["config.json"].parent
+
+
+def _fetched(file: HubFile, access: HubAccess) -> Path:
+    path = client.cached(file, access) or client.fetch(file, access)
+    check(path, Expected(file.sha256, file.size, _NAMED))
     return path
 
 
@@ -111,10 +137,7 @@ def _ask_hub(file: HubFile, access: HubAccess) -> HubFile:
     would be taken for the original at the next start.
     """
     if access.offline:
-        raise ModelNotFoundError(
-            f"{file} is not on this machine, and HF_HUB_OFFLINE or local_files_only keeps ggrank off the "
-            f"network. Looked in {access.cache}. Download it once with the network on, or give a path."
-        )
+        raise ModelNotFoundError(_not_here(file, access))
     remote = client.look_up(file, access)
     known = expected_of(replace(file, file=remote.file))
     if known.sha256 and remote.sha256 and known.sha256 != remote.sha256:
@@ -127,6 +150,13 @@ def _ask_hub(file: HubFile, access: HubAccess) -> HubFile:
     file = replace(file, file=remote.file)
     _remember(file, sha256=known.sha256 or remote.sha256, size=known.size or remote.size)
     return replace(file, size=known.size or remote.size)
+
+
+def _not_here(file: HubFile, access: HubAccess) -> str:
+    return (
+        f"{file} is not on this machine, and HF_HUB_OFFLINE or local_files_only keeps ggrank off the "
+        f"network. Looked in {access.cache}. Download it once with the network on, or give a path."
+    )
 
 
 def _key(file: HubFile) -> str:

@@ -18,10 +18,6 @@ weights and activations, which is what llama.cpp does with q8_0."""
 ONE_TOKEN = (PoolingType.CLS, PoolingType.RANK)
 """Pooling that reads the first token alone: the last layer computes only that one."""
 
-TRAINED_WITH_TANH = ("ggrank-reranker-mini",)
-"""Models (``general.name``) of which the original itself approximates GELU by tanh. A GGUF has no field for
-that; BERT's and XLM-R's other descendants have the exact one (``"hidden_act": "gelu"``)."""
-
 
 @dataclass(frozen=True)
 class BertShape:
@@ -37,8 +33,7 @@ class BertShape:
     def of(cls, file: GgufFile) -> BertShape:
         """Read from the header, which `ggrank.gguf_file` has checked."""
         n_layer, n_embd, n_head, epsilon = (file.metadata[f"{file.architecture}.{name}"] for name in _FACTS)
-        is_approximate = file.metadata.get("general.name") in TRAINED_WITH_TANH
-        return cls(n_layer, n_embd, n_head, epsilon, gelu="tanh" if is_approximate else "erf")
+        return cls(n_layer, n_embd, n_head, epsilon, gelu=file.gelu)
 
 
 _FACTS = ("block_count", "embedding_length", "attention.head_count", "attention.layer_norm_epsilon")

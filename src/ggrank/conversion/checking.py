@@ -1,0 +1,219 @@
+"""The proof of a written file: it loads and computes, its tokens are the original's, and so are its scores.
+
+The last needs sentence-transformers, and is asked for with ``check``. Knows no layouts of files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggrank.conversion.heads import RERANK_TEMPLATE
+from ggrank.conversion.network import Network
+from ggrank.conversion.original import Original
+from ggrank.conversion.vocabulary import Vocabulary
+from ggrank.errors import GgrankWarning, InputError, ModelFileError
+from ggrank.llama import Llama
+from ggrank.types import Mode
+
+Floats = NDArray[np.float32]
+
+N_COMPARED = 100
+
+LEAST_COSINE = {"f32": 0.9999, "f16": 0.9999, "q8_0": 0.995, "q4_k_m": 0.93}
+"""Of each vector with the original's; docs/convert.md says what was measured."""
+
+LEAST_CORRELATION = {"f32": 0.9999, "f16": 0.999, "q8_0": 0.99, "q4_k_m": 0.95}
+"""Spearman's, of a reranker's scores with the original's."""
+
+TEXTS = (
+    "Hello, World! It's the 3rd of May, 2024.",
+    "naïve café Ångström e\u0301 résumé coöperate",
+    "  two  spaces\tand\na line  ",
+    "print(f'{x:>10.3f}') != 0x1F4A9 && foo_bar->baz[42];",
+    "user@example.com https://example.com/a?b=c&d=1 50% $9.99",
+    "Владимир читает книгу про поезда.",
+    "東京は日本の首都です。北京是中国的首都。",
+    "서울은 대한민국의 수도이다.",
+    "القاهرة عاصمة مصر",
+    "नई दिल्ली भारत की राजधानी है",
+    "ΑΘΗΝΑ είναι η πρωτεύουσα ﬁnal ½ ™ …",
+    "🙂 👩‍🚀 fußball STRASSE İstanbul",
+)
+"""Texts of many scripts, in which tokenizers differ."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How near a file is to its original.
+
+    Attributes:
+        what: was compared: "vector" or "logit".
+        n: how many.
+        deviation: the largest: 1 less the cosine of an embedder's vectors, or the difference of logits.
+        correlation: Spearman's, of logits; of the cosines of all texts with each other for an embedder.
+        is_near: whether that is no more than the format's own noise.
+    """
+
+    what: Literal["vector", "logit"]
+    n: int
+    deviation: float
+    correlation: float
+    is_near: bool
+
+
+def require_originals() -> None:
+    """Raises InputError where the packages that compute originals are missing."""
+    if missing := [name for name in ("torch", "sentence_transformers") if find_spec(name) is None]:
+        raise InputError(
+            f"check computes the original as well, which needs {' and '.join(missing)}: "
+            "pip install sentence-transformers"
+        )
+
+
+def prove(
+    path: Path, original: Original, network: Network, *, quantization: str, check: bool
+) -> Comparison | None:
+    """Loads a file and computes with it; compares tokens, and with ``check`` scores or vectors.
+
+    Raises:
+        ModelFileError: it is not the original, by more than its format's noise.
+        GgrankError: it cannot be loaded or computed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GgrankWarning)  # whoever loads the file reads them then
+        llama = Llama.load(path)
+    with llama:
+        _compare_tokens(llama, network.vocabulary, original)
+        if llama.mode is Mode.RERANK:
+            llama.score_pairs(pairs()[:2])
+        else:
+            llama.embed_many(texts()[:2])
+        return _compare(llama, original, network, quantization) if check else None
+
+
+def texts() -> list[str]:
+    """Texts to compare: sentences and passages, and those of many scripts."""
+    found = [*TEXTS, *_passages(), *(sentence for text in _passages() for sentence in _sentences(text))]
+    return found[:N_COMPARED]
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Pairs to compare: a passage's first sentence with ten passages, its own among them."""
+    passages = _passages()
+    queries = [next(_sentences(text)) for text in passages[:10]]
+    rounds = range(N_COMPARED // len(queries))
+    return [
+        (query, passages[(i + 3 * turn) % len(passages)])
+        for turn in rounds
+        for i, query in enumerate(queries)
+    ]
+
+
+def _passages() -> list[str]:
+    path = Path(__file__).parent.parent / "cli" / "demo_passages.jsonl"
+    return [json.loads(line)["text"] for line in path.read_text("utf-8").splitlines()]
+
+
+def _sentences(text: str) -> Iterator[str]:
+    yield from re.split(r"(?<=[.!?]) ", text)
+
+
+def _compare_tokens(llama: Llama, vocabulary: Vocabulary, original: Original) -> None:
+    tokenizer = vocabulary.tokenizer
+    tokenizer.encode_special_tokens = True
+    for text in texts():
+        expected = tokenizer.encode(text, add_special_tokens=False).ids
+        found = llama.tokenize(text).tolist()
+        if found != expected:
+            raise ModelFileError(
+                f"{original.name} splits text in a way that llama.cpp does not know: expected the tokens "
+                f"{expected[:8]} for {text!r}, found {found[:8]}. "
+                "Its scores would be wrong; nothing was written."
+            )
+
+
+# -- with torch
+
+
+def _compare(llama: Llama, original: Original, network: Network, quantization: str) -> Comparison:
+    if llama.mode is Mode.RERANK:
+        compared = _whole(pairs(), network, llama.n_ctx)
+        theirs = _original_scores(original, network, compared)
+        ours = llama.score_pairs(compared)
+        deviation, correlation = float(np.abs(ours - theirs).max()), spearman(ours, theirs)
+        is_near = correlation >= LEAST_CORRELATION[quantization]
+    else:
+        theirs, ours = _original_vectors(original, llama.n_ctx), llama.embed_many(texts())
+        deviation = float(1 - (ours * theirs).sum(axis=1).min())
+        upper = np.triu_indices(len(ours), 1)
+        correlation = spearman((ours @ ours.T)[upper], (theirs @ theirs.T)[upper])
+        is_near = 1 - deviation >= LEAST_COSINE[quantization]
+    what: Literal["vector", "logit"] = "logit" if llama.mode is Mode.RERANK else "vector"
+    return Comparison(what, len(ours), deviation, correlation, is_near)
+
+
+def _whole(pairs: list[tuple[str, str]], network: Network, n_ctx: int) -> list[tuple[str, str]]:
+    """Pairs that need no cutting, which originals do in several ways."""
+    encode = network.vocabulary.tokenizer.encode
+    n_template = len(encode(network.head.template).ids)
+    whole = [pair for pair in pairs if len(encode(*pair).ids) + n_template <= n_ctx]
+    if not whole:
+        raise InputError(f"check needs room for a sentence and a passage; the model cuts at {n_ctx} tokens")
+    return whole
+
+
+def spearman(ours: Floats, theirs: Floats) -> float:
+    """The correlation of two rankings, from -1 to 1."""
+    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (ours, theirs)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _original_vectors(original: Original, n_ctx: int) -> Floats:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(original.root), device="cpu", model_kwargs={"dtype": "float32"})
+    model.max_seq_length = n_ctx
+    vectors: Floats = model.encode(texts(), prompt="", normalize_embeddings=True, show_progress_bar=False)
+    return vectors
+
+
+def _original_scores(original: Original, network: Network, pairs: list[tuple[str, str]]) -> Floats:
+    """Logits; of a language model the probability of "yes", as llama.cpp gives it."""
+    if network.head.template:
+        return _yes(original, network, pairs)
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    model = CrossEncoder(str(original.root), device="cpu", model_kwargs={"dtype": "float32"})
+    identity = torch.nn.Identity()
+    scores: Floats = model.predict(pairs, activation_fn=identity, show_progress_bar=False)
+    labels = [label.lower() for label in network.head.labels]
+    return scores if scores.ndim == 1 else scores[:, labels.index("yes")]
+
+
+def _yes(original: Original, network: Network, pairs: list[tuple[str, str]]) -> Floats:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(original.folder, dtype=torch.float32).eval()
+    tokenizer = network.vocabulary.tokenizer
+    tokenizer.encode_special_tokens = False
+    rows = [tokenizer.token_to_id(word) for word in ("yes", "no")]
+    scores = []
+    for query, document in pairs:
+        text = RERANK_TEMPLATE.replace("{query}", query).replace("{document}", document)
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1, rows]
+        scores.append(float(logits.softmax(dim=0)[0]))
+    return np.array(scores, dtype=np.float32)
