@@ -73,9 +73,7 @@ def read_vocabulary(original: Original, *, n_rows: int) -> Vocabulary:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     data = json.loads(tokenizer.to_str())
-    names = _special_names(original, data)
-    ids = {role: tokenizer.token_to_id(name) for role, name in names.items()}
-    special = {role: token_id for role, token_id in ids.items() if token_id is not None}
+    special = _special(original, tokenizer, data["model"])
     tokens, types = _tokens(tokenizer, data, n_rows)
     kind = data["model"]["type"]
     layouts: dict[str, Callable[[Json, list[str], list[int]], Json]] = {
@@ -200,10 +198,15 @@ def _named(original: Original, role: str) -> str | None:
     return None
 
 
-def _special_names(original: Original, data: Json) -> dict[str, str]:
-    usual = {"WordPiece": _BERT, "Unigram": _XLMR}.get(data["model"]["type"], _BERT)
-    named = {role: _named(original, role) for role in ("cls", *ROLES)}
-    return usual | {role: name for role, name in named.items() if name is not None}
+def _special(original: Original, tokenizer: Tokenizer, model: Json) -> dict[str, int]:
+    """The ids of the special tokens by role: as the settings name them, else as usual."""
+    usual, ids = _XLMR if model["type"] == "Unigram" else _BERT, {}
+    for role in ("cls", *ROLES):
+        for name in (_named(original, role), usual.get(role)):
+            token_id = None if name is None else tokenizer.token_to_id(name)
+            if token_id is not None:
+                ids.setdefault(role, token_id)
+    return ids | ({"unk": model["unk_id"]} if model.get("unk_id") is not None else {})
 
 
 def _gives_types(tokenizer: Tokenizer, original: Original) -> bool:
