@@ -1,8 +1,8 @@
 """One query, both ways: cosine of two vectors, and logits of a model that reads query and document together.
 
-    examples/run.sh reranker [RERANKER]
+    examples/run.sh reranker [RERANKER] [EMBEDDER]
 
-RERANKER is a preset, a .gguf file or a Hugging Face repo; without it the bundled ggrank-reranker-mini.
+Each is a preset, a .gguf file or a Hugging Face repo; without them the bundled models.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def show(title: str, ranking: Ranking) -> None:
         print(f"  {found.score:8.3f}  {found.document}")
 
 
-def main(reranker: str = "ggrank-reranker-mini") -> None:
+def main(reranker: str = "ggrank-reranker-mini", embedder: str = "all-minilm-l6-v2") -> None:
     print(f"Query: {QUERY}\n")
-    with Llama.load("all-minilm-l6-v2") as llama:
-        show("all-minilm-l6-v2", llama.rank(QUERY, DOCUMENTS))
+    with Llama.load(embedder) as llama:
+        show(embedder, llama.rank(QUERY, DOCUMENTS))
     print()
     with Llama.load(reranker) as llama:
         show(reranker, llama.rank(QUERY, DOCUMENTS))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(*sys.argv[1:3])

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs one example: examples/run.sh NAME [MODEL]. Uses the environment that `make` made, if there is one.
+# Runs one example: examples/run.sh NAME [MODEL ...]. Uses the environment that `make` made, if there is one.
 # Works with macOS's bash 3.2.
 set -eu
 
@@ -7,7 +7,7 @@ examples=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$examples")
 
 list() {
-    echo "Usage: examples/run.sh NAME [MODEL]"
+    echo "Usage: examples/run.sh NAME [MODEL ...]"
     echo "NAME is one of:"
     for file in "$examples"/*.py; do
         # The first line of each file says what it shows.

@@ -1,7 +1,7 @@
 """`ggrank convert`: folders as transformers and sentence-transformers save them become GGUF files.
 
-The folders are the tiny models' (`tiny.original_folder`), their answers those of torch (``tests/goldens/tiny``).
-`make parity` shows that transformers loads the same folders, and has the other architectures.
+The folders are the tiny models' (`tiny.original_folder`), and their answers those of torch
+(``tests/goldens/tiny``). `make parity` loads the same folders with transformers, and has more of them.
 """
 
 from __future__ import annotations

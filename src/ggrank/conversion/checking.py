@@ -98,7 +98,10 @@ def prove(
             llama.score_pairs(pairs()[:2])
         else:
             llama.embed_many(texts()[:2])
-        return _compare(llama, original, network, quantization) if check else None
+        if not check:
+            return None
+        _quiet()
+        return _compare(llama, original, network, quantization)
 
 
 def texts() -> list[str]:
@@ -143,6 +146,14 @@ def _compare_tokens(llama: Llama, vocabulary: Vocabulary, original: Original) ->
 
 
 # -- with torch
+
+
+def _quiet() -> None:
+    """transformers reports of what it loads; the pooler that an embedder leaves out is no news."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def _compare(llama: Llama, original: Original, network: Network, quantization: str) -> Comparison:

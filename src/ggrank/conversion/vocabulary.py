@@ -200,7 +200,8 @@ def _named(original: Original, role: str) -> str | None:
 
 def _special(original: Original, tokenizer: Tokenizer, model: Json) -> dict[str, int]:
     """The ids of the special tokens by role: as the settings name them, else as usual."""
-    usual, ids = _XLMR if model["type"] == "Unigram" else _BERT, {}
+    usual = _XLMR if model["type"] == "Unigram" else _BERT
+    ids: dict[str, int] = {}
     for role in ("cls", *ROLES):
         for name in (_named(original, role), usual.get(role)):
             token_id = None if name is None else tokenizer.token_to_id(name)
