@@ -109,6 +109,7 @@ def add_origin(writer: gguf.GGUFWriter) -> None:
     writer.add_base_model_name(0, "all-MiniLM-L6-v2")
     writer.add_base_model_organization(0, "sentence-transformers")
     writer.add_base_model_repo_url(0, "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2")
+    writer.add_string("ggrank.gelu", "tanh")  # it was trained with what llama.cpp computes
 
 
 def tensors(weights: dict[str, torch.Tensor], *, layers: int) -> list[tuple[str, NDArray]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ggrank.engine import start_engine
+from ggrank.engine.lifetime import check_fork
 from ggrank.errors import EngineError, GgrankError, ModelFileError
 from ggrank.gguf_file import GgufFile, check_usable, open_gguf
 from ggrank.heads import choose_pooling, warn_of_doubts
@@ -48,6 +49,7 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
     Raises:
         GgrankError: any of the leaves that `Llama.load` names.
     """
+    check_fork(on_gpu=False)
     source = find_model(
         params.model,
         filename=params.filename,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ggrank.engine.budget import check_budget
 from ggrank.engine.library import api
-from ggrank.engine.lifetime import Lifetime, check_fork, is_ending, native_call
+from ggrank.engine.lifetime import Lifetime, is_ending, native_call
 from ggrank.engine.openvino.shape import ONE_TOKEN, BertShape, Precision
 from ggrank.engine.token_vectors import TokenVectors
 from ggrank.engine.vocabulary import Vocabulary, load_vocabulary
@@ -66,7 +66,6 @@ class OpenVinoEngine:
     attention: Attention = "padded"
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
-        check_fork(on_gpu=False)
         file = open_gguf(path)
         self._path, self._settings = path, settings
         self._lifetime = Lifetime()
