@@ -108,8 +108,8 @@ def test_a_forked_child_loads_and_computes_after_its_parent_has_computed(parent:
 @needs_fork
 @pytest.mark.parametrize("parent", ENGINES)
 def test_a_fork_in_the_middle_of_a_computation_leaves_the_child_a_sound_library(parent: str) -> None:
-    done = run(COMPUTE + WHILE_COMPUTING, parent, *ENGINES * 3)
-    assert (done.stdout.split(), done.returncode) == (["7"] * 6, 0), done.stderr
+    done = run(COMPUTE + WHILE_COMPUTING, parent, *ENGINES)
+    assert (done.stdout.split(), done.returncode) == (["7", "7"], 0), done.stderr
 
 
 @needs_fork
@@ -170,7 +170,7 @@ time.sleep(delay)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("does", ["embed", "load"])
 def test_a_program_may_end_while_a_daemon_thread_computes(engine: str, does: str) -> None:
-    for delay in (0.05, 0.13, 0.2, 0.31):
+    for delay in (0.13, 0.31):
         done = run(END, engine, str(delay), does)
         assert (done.returncode, done.stderr) == (0, "")
 

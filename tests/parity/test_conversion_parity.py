@@ -32,7 +32,10 @@ logger = logging.getLogger(__name__)
 
 NEAR_TORCH = 1e-3
 WITH_OPENVINO = ("bert", "xlmr", "multilingual")
-KINDS = [kind for kind in models.KINDS if models.build(kind).family in original_folder.CLASSES]
+LARGE = "bert-reranker-segments-384"  # another shape of bert-reranker-segments, and slow
+KINDS = [
+    kind for kind in models.KINDS if models.build(kind).family in original_folder.CLASSES and kind != LARGE
+]
 
 
 def with_engines(kinds: list[str]) -> list[tuple[str, str]]:
