@@ -175,6 +175,26 @@ def test_a_program_may_end_while_a_daemon_thread_computes(engine: str, does: str
         assert (done.returncode, done.stderr) == (0, "")
 
 
+INTERRUPTED = """
+import os, signal, sys, threading
+from ggrank import Llama
+llama = Llama.load("all-minilm-l6-v2", engine=sys.argv[1])
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    while True:
+        llama.embed_many(["a text of some words " * 20] * 20)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_program_ends_after_ctrl_c_has_interrupted_a_computation(engine: str) -> None:
+    for _ in range(3):
+        done = run(INTERRUPTED, engine)
+        assert (done.stdout.strip(), done.returncode) == ("interrupted", 0), done.stderr
+
+
 AT_EXIT = """
 import atexit
 atexit.register(lambda: print(llama.embed("a text").shape))

@@ -46,12 +46,12 @@ class Lifetime:
 
 
 class _Calls:
-    """The native calls that run in this process."""
+    """The native calls of this process: how many run beside the main thread, and whether there were any."""
 
     def __init__(self, *, is_forked: bool = False) -> None:
         self.changed = threading.Condition()
         self.n_running = 0
-        self.n_ever = 0
+        self.were_any = False
         self.is_ending = False
         self.is_forked = is_forked
 
@@ -66,13 +66,19 @@ def native_call() -> Iterator[None]:
     At the interpreter's end (``atexit``) running calls are waited for, and daemon threads that begin
     another one end. Otherwise a call would return into an interpreter that has ended: CPython then unwinds
     the thread's C++ frames with ``pthread_exit``, and the process aborts.
+
+    The main thread's calls are not counted: they are over when it comes to the end, and Ctrl-C, which only
+    this thread gets, could come between counting up and down.
     """
     calls = _calls
+    calls.were_any = True
+    if threading.current_thread() is threading.main_thread():
+        yield
+        return
     with calls.changed:
-        if calls.is_ending and threading.current_thread() is not threading.main_thread():
+        if calls.is_ending:
             raise SystemExit  # ends this thread without a word
         calls.n_running += 1
-        calls.n_ever += 1
     try:
         yield
     finally:
@@ -97,7 +103,7 @@ def is_ending() -> bool:
 def _start_again() -> None:
     """A forked child has none of the parent's threads, so no call of theirs will ever end."""
     global _calls
-    _calls = _Calls(is_forked=_calls.is_forked or _calls.n_ever > 0)
+    _calls = _Calls(is_forked=_calls.is_forked or _calls.were_any)
 
 
 if hasattr(os, "register_at_fork"):
