@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -176,23 +177,30 @@ def test_a_program_may_end_while_a_daemon_thread_computes(engine: str, does: str
 
 
 INTERRUPTED = """
-import os, signal, sys, threading
+import random, signal, sys
 from ggrank import Llama
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
 llama = Llama.load("all-minilm-l6-v2", engine=sys.argv[1])
-threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-try:
-    while True:
-        llama.embed_many(["a text of some words " * 20] * 20)
-except KeyboardInterrupt:
-    print("interrupted")
+signal.signal(signal.SIGALRM, interrupt)
+for _ in range(500):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.002))
+        while True:
+            llama.tokenize("a text of some words")
+    except KeyboardInterrupt:
+        pass
+print(llama.embed("a text").shape)
 """
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer that interrupts on this system")
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_program_ends_after_ctrl_c_has_interrupted_a_computation(engine: str) -> None:
-    for _ in range(3):
-        done = run(INTERRUPTED, engine)
-        assert (done.stdout.strip(), done.returncode) == ("interrupted", 0), done.stderr
+def test_a_program_ends_wherever_ctrl_c_interrupts_it(engine: str) -> None:
+    done = run(INTERRUPTED, engine)
+    assert (done.stdout.strip(), done.returncode) == ("(384,)", 0), done.stderr
 
 
 AT_EXIT = """
