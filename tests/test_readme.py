@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import tiny_models
+from tiny import original_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -30,6 +31,7 @@ def workplace(tmp_path: Path) -> Path:
     """A folder with what the README's commands expect to find."""
     models = tmp_path / "models"
     shutil.move(tiny_models.write("xlmr-reranker-512", models), models / "bge-reranker-base-q4_k_m.gguf")
+    original_folder.write("bert-reranker", tmp_path / "my-reranker")
     (tmp_path / "handbook.txt").write_text("Travel is paid by the office.\nLunch is at noon.\n", "utf-8")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "travel.md").write_text("# Travel\n\nIt is paid by the office.\n", "utf-8")
