@@ -83,21 +83,56 @@ def test_prefixes_and_length_travel_in_the_file(tmp_path: Path) -> None:
         assert (llama.query_prefix, llama.n_ctx) == ("", 32)
 
 
-def test_a_repo_is_converted_from_the_hub_without_its_pickles(
-    reranker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = {path.name: path.read_bytes() for path in reranker.iterdir()} | {"pytorch_model.bin": b"no"}
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+def convert_from_hub(repo: str, files: dict[str, bytes], folder: Path) -> subprocess.CompletedProcess[str]:
     with serve() as hub:
-        hub.add("org/model", files)
-        environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home")}
-        command = [sys.executable, "-m", "ggrank", "convert", "org/model", "--output", "m.gguf"]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        hub.add(repo, files)
+        own = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "0"}
+        options = ["--output", "m.gguf", "--quantize", "f32"]
+        command = [sys.executable, "-m", "ggrank", "convert", repo, *options]
+        return subprocess.run(command, env=os.environ | own, cwd=folder, capture_output=True, text=True)
+
+
+def test_a_repo_is_converted_from_the_hub_without_its_pickles(reranker: Path, tmp_path: Path) -> None:
+    files = {path.name: path.read_bytes() for path in reranker.iterdir()} | {"pytorch_model.bin": b"no"}
+    done = convert_from_hub("org/model", files, tmp_path)
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["path"] == "m.gguf"
     assert not list((tmp_path / "home").rglob("*.bin"))
     with Llama.load(tmp_path / "m.gguf") as llama:
         assert llama.mode == "rerank"
+
+
+def test_a_repo_whose_transformer_lies_in_a_folder_is_converted(tmp_path: Path) -> None:
+    folder = original_folder.write("bert-mean", tmp_path / "e")
+    files = {f"0_Transformer/{path.name}": path.read_bytes() for path in folder.glob("*.*")}
+    files["1_Pooling/config.json"] = (folder / "1_Pooling/config.json").read_bytes()
+    modules = files.pop("0_Transformer/modules.json").decode()
+    files["modules.json"] = modules.replace('"path": ""', '"path": "0_Transformer"').encode()
+    done = convert_from_hub("org/old", files, tmp_path)
+    assert done.returncode == 0, done.stderr
+    with Llama.load(tmp_path / "m.gguf") as new, Llama.load(convert(folder, tmp_path / "f.gguf")) as same:
+        assert float(new.embed("a text") @ same.embed("a text")) > 0.999
+
+
+def test_a_repo_without_an_original_says_what_it_holds(tmp_path: Path) -> None:
+    done = convert_from_hub("org/gguf", {"m-q8_0.gguf": b"GGUF", "README.md": b"hello"}, tmp_path)
+    assert done.returncode == 1
+    assert "org/gguf has no config.json" in done.stderr
+    assert "holds GGUF files" in done.stderr
+
+
+def test_any_name_may_be_given_to_the_file(reranker: Path, tmp_path: Path) -> None:
+    with Llama.load(convert(reranker, tmp_path / "f32.gguf", quantize="q8_0")) as llama:
+        assert llama.quantization == "q8_0"
+
+
+def test_an_unreadable_original_is_not_taken_for_an_unwritable_file(reranker: Path, tmp_path: Path) -> None:
+    os.truncate(reranker / "tokenizer.json", 0)
+    (reranker / "tokenizer.json").unlink()
+    (reranker / "tokenizer.json").mkdir()
+    with pytest.raises((GgrankError, OSError)) as caught:
+        convert(reranker, tmp_path / "m.gguf")
+    assert "cannot be written" not in str(caught.value)
 
 
 def pickled(folder: Path) -> None:

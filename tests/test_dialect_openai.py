@@ -101,7 +101,9 @@ def test_dimensions_cut_a_vector_and_give_it_length_one_again(
         answer = client.embeddings.create(model="any", input=TEXTS, dimensions=256)
         cut = vectors[:, :256] / np.linalg.norm(vectors[:, :256], axis=1, keepdims=True)
         np.testing.assert_allclose([item.embedding for item in answer.data], cut, atol=1e-4)
-        with pytest.raises(openai.BadRequestError, match="dimensions must be 256, or 384 for the whole"):
+        with pytest.raises(
+            openai.BadRequestError, match=r"dimensions of .* must be 256, or 384 for the whole"
+        ):
             client.embeddings.create(model="any", input=TEXTS, dimensions=64)
     # Cut and then given length 1, which is another thing than a part of a vector of length 1.
     assert np.linalg.norm(answer.data[0].embedding) == pytest.approx(1, abs=1e-5)

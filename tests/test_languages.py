@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import gguf_bytes
 import tiny_models
 from ggrank import GgrankWarning, Llama
-from ggrank.languages import foreign_script
+from ggrank.languages import _SCRIPTS, foreign_script
 from ggrank.presets import bundled_path, presets
 
 EMBEDDER, RERANKER = "all-minilm-l6-v2", "ggrank-reranker-mini"
@@ -61,7 +61,9 @@ def test_a_reranker_reads_both_texts_and_names_a_reranker(query_and_document: tu
 
 
 def test_a_model_is_known_by_its_file_s_name(tmp_path: Path) -> None:
-    path = shutil.copy(bundled_path(presets()[RERANKER]), tmp_path / "bge-reranker-base-x.gguf")
+    path = tmp_path / "bge-reranker-base-x.gguf"
+    file = gguf_bytes.read(bundled_path(presets()[RERANKER])).without_key("general.languages")
+    path.write_bytes(file.to_bytes())
     with Llama.load(path) as llama:
         assert llama.languages == ("en", "zh")
         with warnings.catch_warnings():
@@ -88,6 +90,8 @@ def test_texts_that_the_model_reads_are_quiet(llama: Llama) -> None:
         "The symbol π (Greek: пи in Russian) is 3.14159",
         "",
         "12345 !!!",
+        "🙂",
+        "🙂 ok",
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -110,3 +114,20 @@ def test_texts_that_the_model_reads_are_quiet(llama: Llama) -> None:
 )
 def test_the_script_of_most_letters_counts(text: str, languages: list[str], script: str | None) -> None:
     assert foreign_script(text, languages) == script
+
+
+def test_the_scripts_of_all_languages_in_the_catalogue_are_known() -> None:
+    listed = {
+        code for preset in presets().values() for code in preset.languages if not preset.is_multilingual
+    }
+    assert listed <= set(_SCRIPTS)
+
+
+def test_the_languages_that_a_file_names_come_before_a_guess_by_its_name(tmp_path: Path) -> None:
+    file = gguf_bytes.read(bundled_path(presets()[EMBEDDER]))
+    path = tmp_path / "all-minilm-l6-v2-mine.gguf"
+    path.write_bytes(file.with_key("general.languages", ["en", "ru"]).to_bytes())
+    with Llama.load(path) as llama, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert llama.languages == ("en", "ru")
+        llama.embed(RUSSIAN)

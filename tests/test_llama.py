@@ -5,9 +5,11 @@ Equality with the original models is tested elsewhere (test_bundled_model.py, te
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -487,3 +489,15 @@ def test_every_load_option_is_a_param_and_the_other_way_round() -> None:
         (f.name, f.default) for f in LlamaParams.__dataclass_fields__.values() if f.name != "model"
     ):
         assert options[name].default == default
+
+
+def test_a_model_that_is_no_longer_used_is_freed_at_once() -> None:
+    llama = Llama.load("all-minilm-l6-v2")
+    llama.embed("a text", prefix="query: ")
+    engine = weakref.ref(llama._engine)
+    gc.disable()  # so that only a cycle of references could keep it
+    try:
+        del llama
+        assert engine() is None
+    finally:
+        gc.enable()

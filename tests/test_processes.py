@@ -229,3 +229,20 @@ def test_params_are_pickled_and_load_the_same_model() -> None:
     params = pickle.loads(pickle.dumps(LlamaParams("all-minilm-l6-v2", n_ctx=64)))
     with Llama.load(params) as llama:
         assert llama.n_ctx == 64
+
+
+PRINTS = """
+import ctypes, os
+from ggrank import Llama
+with Llama.load("all-minilm-l6-v2", engine="openvino") as llama:
+    llama.embed("a text")
+    if os.fork() == 0:
+        ctypes.CDLL(None).puts(b"written by C")
+        raise SystemExit
+    os.wait()
+"""
+
+
+@needs_fork
+def test_what_a_child_s_libraries_have_written_is_not_lost() -> None:
+    assert run(PRINTS).stdout.count("written by C") == 1

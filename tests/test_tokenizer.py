@@ -49,6 +49,7 @@ ODD_TEXTS = [
     f"{'é' * MAX_WORD_LENGTH} {'é' * (MAX_WORD_LENGTH + 1)} c",
     "a" * (PIECE_CHARACTERS + 1),
     "Naïve. " * PIECE_CHARACTERS,
+    "re-open;" * PIECE_CHARACTERS,  # plain ASCII without a space to cut at
 ]
 
 

@@ -1,9 +1,12 @@
-"""Pairs and passages -> candidate lists with the teacher's two scores, in one file.
+"""Pairs and passages -> candidate lists with the teachers' scores, for both students, in one file.
 
-Every list is a query, the documents that the embedder and BM25 find for it, and for each of them the
-cosine and the BM25 score. Knows the sources and how queries are made of them; not how training uses them.
+Every list is a query, the documents that the three embedders together, BM25 and chance find for it, and for
+each of them the three cosines and the BM25 score.
 
     python training/prepare.py DATA work/lists.npz [--share 1.0]
+
+``DATA`` also holds the folders of the two teachers that are not bundled. Vectors are kept beside the lists:
+an interrupted run goes on after the last block of them.
 """
 
 from __future__ import annotations
@@ -18,32 +21,50 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from backbone import Bert, embed, load_tokenizer, tokenize
+from backbone import load_tokenizer, tokenize
+from bm25s.stopwords import STOPWORDS_EN
 from lexical import Lexical
 from numpy.typing import NDArray
 
+from ggrank import Llama, convert
+
 SEED = 20261121
-FROM_EMBEDDER, FROM_BM25 = 30, 12
-"""Candidates of a query, by cosine and by BM25."""
+FROM_EMBEDDERS, FROM_BM25, AT_RANDOM = 24, 12, 4
+"""Candidates of a query."""
 WIDTH = 40
-MINING_LENGTH = 160
-"""Tokens of a document that the embedder reads here: enough for a teacher, in half the time."""
+N_CTX = 256
+"""Tokens of a text that the teachers read: all but the longest."""
+BLOCK = 4096
+"""Texts whose vectors are computed and saved together."""
+
+SEARCH = "Represent this sentence for searching relevant passages: "
+TEACHERS = {"all-minilm-l6-v2": "", "snowflake-arctic-embed-xs": SEARCH, "bge-small-en-v1.5": SEARCH}
+"""The embedders, and the prefix of each for queries."""
 
 PAIRS = {
-    "sections": 22000,
-    "medquad": 6000,
-    "tldr": 2500,
+    "sections": 14000,
+    "medquad": 3500,
+    "tldr": 1500,
     "msrd": 1500,
     "nq": 2128,
     "covidqa": 1235,
     "scifact_train": 622,
 }
 """Labelled pairs taken of each source."""
-PASSAGES = 34000
-CLOZE = 9000
+PASSAGES = 11000
+CLOZE = 6000
 """Passages of which a sentence becomes the query."""
-SENTENCES, SENTENCE_QUERIES = 30000, 4000
-LONG, LONG_QUERIES = 6000, 4000
+SENTENCES, SENTENCE_QUERIES = 14000, 3000
+LONG, LONG_QUERIES = 2500, 2500
+
+NEEDS = (
+    "I am looking for information about {}.",
+    "what is known about {} .",
+    "articles that deal with {} .",
+    "How can one find out more about {}?",
+)
+"""Ways to say what is needed in a sentence."""
+QUESTION = re.compile(r"(wh(o|at|en|ere|ich|y)|how|is|are|was|were|do|does|did|can|could|should)\b", re.I)
 
 
 @dataclass
@@ -73,6 +94,30 @@ def sentences(text: str) -> list[str]:
     return [part for part in re.split(r"(?<=[.!?])\s+", text) if 30 <= len(part) <= 400]
 
 
+def as_people_write(query: str, rng: np.random.Generator) -> str:
+    """The query as it is, as keywords, in lower case, or as a statement of need."""
+    words = re.findall(r"[\w'-]+", query)
+    kept = [word for word in words if word.lower() not in STOPWORDS_EN]
+    turn = rng.random()
+    if turn < 0.2 and len(kept) >= 2:
+        first = int(rng.integers(max(1, len(kept) - 5)))
+        return " ".join(kept[first : first + 6]).lower()
+    if turn < 0.3:
+        return query.lower()
+    if turn < 0.4 and len(words) <= 10 and not query.endswith("?"):
+        return str(rng.choice(NEEDS)).format(query.rstrip(".").lower())
+    return query
+
+
+def bm25_weight(query: str, pool: str) -> float:
+    """BM25's weight in the teacher: low for questions over sentences, high for many words over passages."""
+    if pool == "sentences":
+        return 0.1
+    if QUESTION.match(query) and len(query.split()) < 15:
+        return 0.25
+    return 0.6
+
+
 def without(text: str, sentence: str) -> str:
     return " ".join(text.replace(sentence, " ").split())
 
@@ -91,8 +136,9 @@ def main_pool(data: Path, rng: np.random.Generator, share: float) -> Pool:
     for source, count in PAIRS.items():
         rows = list(read(data / f"{source}.jsonl.gz"))
         for row in rng.permutation(len(rows))[: int(count * share)]:
-            pool.ask(rows[row]["query"], position(rows[row]["positive"]), source)
-            for text in rows[row].get("negatives", [])[:4]:
+            query = as_people_write(rows[row]["query"], rng)
+            pool.ask(query, position(rows[row]["positive"]), source)
+            for text in rows[row].get("negatives", [])[:2]:
                 position(text)
     rows = list(read(data / "passages.jsonl.gz"))
     for number, row in enumerate(rng.permutation(len(rows))[: int(PASSAGES * share)]):
@@ -145,29 +191,75 @@ def long_pool(main: Pool, rng: np.random.Generator, share: float) -> Pool:
     return pool
 
 
-def mine(pool: Pool, bert, tokenizer) -> dict[str, NDArray]:
-    """Candidates (n, WIDTH) with cosines and BM25 scores; -1 fills up, column 0 is the positive."""
-    started = time.monotonic()
-    limit = 256 if pool.name == "long" else MINING_LENGTH
-    documents = embed(bert, tokenize(tokenizer, pool.documents, limit=limit), limit=limit)
-    queries = embed(bert, tokenize(tokenizer, pool.queries, limit=limit), limit=limit)
-    seconds = time.monotonic() - started
-    print(f"{pool.name}: embedded {len(documents)} + {len(queries)} after {seconds:.0f} s", flush=True)
+def teach(pool: Pool, data: Path, output: Path) -> dict[str, NDArray[np.float16]]:
+    """The teachers' vectors of a pool's documents and queries, one after the other: shape (n, 3 * 384)."""
+    vectors = {"documents": [], "queries": []}
+    for name, prefix in TEACHERS.items():
+        folder = data / name
+        model = convert_once(folder, output.parent) if folder.is_dir() else name
+        with Llama.load(model, n_ctx=N_CTX) as llama:
+            for kind, texts in (("documents", pool.documents), ("queries", pool.queries)):
+                wanted = [prefix + text for text in texts] if kind == "queries" else texts
+                blocks = [
+                    block_of(llama, wanted[i : i + BLOCK], output, f"{pool.name}-{kind}-{name}-{i}")
+                    for i in range(0, len(wanted), BLOCK)
+                ]
+                vectors[kind].append(np.concatenate(blocks))
+    return {kind: np.concatenate(parts, axis=1) for kind, parts in vectors.items()}
+
+
+def block_of(llama: Llama, texts: list[str], output: Path, name: str) -> NDArray[np.float16]:
+    """Vectors of a block, computed or as an earlier run has saved them."""
+    path = output.parent / "vectors" / f"{name}.npy"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        vectors = llama.embed_many(texts).astype(np.float16)
+        np.save(path.with_suffix(".part.npy"), vectors)
+        path.with_suffix(".part.npy").replace(path)
+        print(f"{path.stem}: {len(texts)} texts", flush=True)
+    return np.load(path)
+
+
+def convert_once(folder: Path, work: Path) -> Path:
+    """A teacher as q8_0 GGUF."""
+    path = work / f"{folder.name}-q8_0.gguf"
+    return path if path.is_file() else convert(folder, path)
+
+
+def mine(pool: Pool, vectors: dict[str, NDArray[np.float16]], rng: np.random.Generator) -> dict[str, NDArray]:
+    """Candidates (n, WIDTH), cosines (n, WIDTH, 3) and BM25 scores.
+
+    -1 fills up; column 0 is the positive, where there is one.
+    """
+    started, n_teachers = time.monotonic(), len(TEACHERS)
+    documents = vectors["documents"].astype(np.float32).reshape(len(pool.documents), n_teachers, -1)
+    queries = vectors["queries"].astype(np.float32).reshape(len(pool.queries), n_teachers, -1)
     lexical = Lexical(pool.documents)
     shape = (len(pool.queries), WIDTH)
     candidates = np.full(shape, -1, np.int32)
-    cosines, bm25 = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    for row, (query, positive) in enumerate(zip(pool.queries, pool.positives, strict=True)):
-        cosine, lexical_scores = documents @ queries[row], lexical.scores(query)
-        near = np.argpartition(-cosine, FROM_EMBEDDER)[:FROM_EMBEDDER]
-        alike = np.argpartition(-lexical_scores, FROM_BM25)[:FROM_BM25]
-        near, alike = near[np.argsort(-cosine[near])], alike[np.argsort(-lexical_scores[alike])]
-        first = [] if positive < 0 else [positive]
-        found = np.array(list(dict.fromkeys([*first, *near.tolist(), *alike.tolist()]))[:WIDTH])
-        candidates[row, : len(found)] = found
-        cosines[row, : len(found)], bm25[row, : len(found)] = cosine[found], lexical_scores[found]
-    print(f"{pool.name}: mined after {time.monotonic() - started:.0f} s", flush=True)
-    return {"candidates": candidates, "cosine": cosines, "bm25": bm25}
+    cosines, bm25 = np.zeros((*shape, n_teachers), np.float32), np.zeros(shape, np.float32)
+    spread = np.stack([(documents[:2000, k] @ queries[:500, k].T).std() for k in range(n_teachers)])
+    for first in range(0, len(queries), 256):
+        block = queries[first : first + 256]
+        found_by = np.stack([block[:, k] @ documents[:, k].T for k in range(n_teachers)])
+        together = np.tensordot(1 / spread, found_by, 1)
+        for row, cosine in enumerate(together, start=first):
+            words, positive = lexical.scores(pool.queries[row]), pool.positives[row]
+            near, alike = best(cosine, FROM_EMBEDDERS), best(words, FROM_BM25)
+            chance = rng.integers(len(documents), size=AT_RANDOM).tolist()
+            ordered = dict.fromkeys([*([] if positive < 0 else [positive]), *near, *alike, *chance])
+            found = np.array(list(ordered)[:WIDTH])
+            candidates[row, : len(found)] = found
+            cosines[row, : len(found)] = found_by[:, row - first, found].T
+            bm25[row, : len(found)] = words[found]
+    print(f"{pool.name}: mined in {time.monotonic() - started:.0f} s", flush=True)
+    return {"candidates": candidates, "cosine": cosines, "bm25": bm25, "spread": spread}
+
+
+def best(scores: NDArray[np.float32], n: int) -> list[int]:
+    """Positions of the highest scores, the highest first."""
+    top = np.argpartition(-scores, n)[:n]
+    return top[np.argsort(-scores[top])].tolist()
 
 
 def packed(ids: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -182,18 +274,21 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the counts in this file")
     arguments = parser.parse_args()
     rng = np.random.default_rng(SEED)
-    tokenizer, bert = load_tokenizer(), Bert().bfloat16().eval()
-    first = main_pool(arguments.data, rng, arguments.share)
+    tokenizer = load_tokenizer()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    first = main_pool(arguments.data / "train", rng, arguments.share)
     pools = [first, sentence_pool(first, rng, arguments.share), long_pool(first, rng, arguments.share)]
     arrays: dict[str, NDArray] = {}
     for pool in pools:
-        arrays.update({f"{pool.name}.{key}": value for key, value in mine(pool, bert, tokenizer).items()})
+        vectors = teach(pool, arguments.data, arguments.output)
+        arrays.update({f"{pool.name}.{key}": value for key, value in mine(pool, vectors, rng).items()})
         for kind, texts in (("documents", pool.documents), ("queries", pool.queries)):
             ids, starts = packed(tokenize(tokenizer, texts, limit=500))
             arrays[f"{pool.name}.{kind}"], arrays[f"{pool.name}.{kind}_starts"] = ids, starts
+            arrays[f"{pool.name}.{kind}_vectors"] = vectors[kind]
         arrays[f"{pool.name}.labelled"] = np.array(pool.positives) >= 0
         arrays[f"{pool.name}.sources"] = np.array(pool.sources)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arrays[f"{pool.name}.bm25_weight"] = np.float32([bm25_weight(q, pool.name) for q in pool.queries])
     np.savez(arguments.output, **arrays)
     print({pool.name: (len(pool.documents), len(pool.queries)) for pool in pools})
 

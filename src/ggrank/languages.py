@@ -11,17 +11,19 @@ from functools import lru_cache
 import numpy as np
 
 from ggrank.errors import GgrankWarning
-from ggrank.presets import multilingual_preset
+from ggrank.presets import covers_many, multilingual_preset
 from ggrank.types import TokenIds
 
+_LATIN = frozenset({"de", "en", "es", "fr", "id", "it", "nl", "pt", "vi"})
 _SCRIPTS = {
+    **{language: {"LATIN"} for language in _LATIN},
     "ar": {"ARABIC"},
     "hi": {"DEVANAGARI"},
     "ja": {"CJK", "HIRAGANA", "KATAKANA"},
     "ru": {"CYRILLIC"},
     "zh": {"CJK"},
 }
-"""Scripts of languages, as Unicode's names of characters begin; the catalogue's other ones are Latin."""
+"""Scripts of languages, as Unicode's names of characters begin."""
 
 _LOOKED_AT = 1000
 """Characters of a text whose script is looked up."""
@@ -43,7 +45,7 @@ class Readability:
         self._model = model
         self._unknown_id = unknown_id
         self._reranker = reranker
-        self._knows_many = any(len(language) != 2 for language in languages)
+        self._knows_many = covers_many(languages)
         self._languages = () if self._knows_many else tuple(languages)
         self._has_warned = False
 
@@ -57,7 +59,9 @@ class Readability:
             warnings.warn(f"{self._model} {problem}{self._advice()}", GgrankWarning, stacklevel=2)
 
     def _problem(self, text: str, tokens: TokenIds) -> str | None:
-        if self._unknown_id is not None and 2 * np.count_nonzero(tokens == self._unknown_id) > len(tokens):
+        # A text without letters, such as an emoji, is no sign of a language.
+        n_unknown = 0 if self._unknown_id is None else np.count_nonzero(tokens == self._unknown_id)
+        if 2 * n_unknown > len(tokens) and any(map(str.isalpha, text[:_LOOKED_AT])):
             return "does not know over half of the tokens of a text: all such texts look alike to it."
         script = foreign_script(text, self._languages)
         if script is None:
@@ -79,9 +83,9 @@ def foreign_script(text: str, languages: Sequence[str]) -> str | None:
         >>> foreign_script("日本 means Japan", ["en"]), foreign_script("羊驼住在秘鲁", ["en", "zh"])
         (None, None)
     """
-    if not languages or text.isascii():
+    if text.isascii() or not languages or not _SCRIPTS.keys() >= set(languages):
         return None
-    used = {script for language in languages for script in _SCRIPTS.get(language, {"LATIN"})}
+    used = {script for language in languages for script in _SCRIPTS[language]}
     # Full-width and mathematical letters are Latin ones after NFKC.
     letters = filter(str.isalpha, unicodedata.normalize("NFKC", text[:_LOOKED_AT]))
     scripts = Counter(map(_script, letters))

@@ -1,7 +1,4 @@
-"""From `LlamaParams` to a model that computes: find the file, read what it says, prove it, start it.
-
-Knows the order of these steps and what each decides for the next; none of their inner workings.
-"""
+"""From `LlamaParams` to a model that computes: find the file, read what it says, prove it, start it."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from ggrank.hub import find_model
 from ggrank.matryoshka import Matryoshka
 from ggrank.params import LlamaParams, resolve_settings
 from ggrank.preflight import prove_file, safe_settings, warn_once
-from ggrank.presets import preset_of_file
+from ggrank.presets import Preset, preset_of_file
 from ggrank.tuning import Tuned, recall_tuned
 from ggrank.types import Engine, EngineSettings
 
@@ -27,7 +24,7 @@ class LoadedModel:
     """A running engine, the file and the settings that it runs with, and what is known of the model.
 
     Attributes:
-        languages: that it was trained for, as `ggrank.presets.Preset` has them; empty where nobody says.
+        languages: what it was trained for, as `ggrank.presets.Preset` lists them; empty if not known.
         matryoshka: the widths to which its vectors may be cut.
     """
 
@@ -60,7 +57,6 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
         local_files_only=params.local_files_only,
     )
     preset = source.preset
-    known = preset or preset_of_file(source.path.name)
     file = open_gguf(source.path)
     pooling = choose_pooling(file, asked=params.pooling_type, preset=preset.pooling_type if preset else None)
     check_usable(file, pooling)
@@ -79,9 +75,15 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
         document_prefix=_first(
             params.document_prefix, preset.document_prefix if preset else None, file.document_prefix
         ),
-        languages=known.languages if known else (),
-        matryoshka=(known.matryoshka if known else None) or _matryoshka(file),
+        languages=next(filter(None, (one.languages for one in _sources(preset, file))), ()),
+        matryoshka=_matryoshka(preset, file),
     )
+
+
+def _sources(preset: Preset | None, file: GgufFile) -> list[Preset | GgufFile]:
+    """Who may know the model's languages, the surest first: its preset, the file, the preset of its name."""
+    sources = (preset, file, preset_of_file(file.path.name))
+    return [source for source in sources if source is not None]
 
 
 def _proved(path: Path, settings: EngineSettings, *, open_engine: bool) -> EngineSettings:
@@ -102,8 +104,11 @@ def _first(asked: str | None, preset: str | None, file: str) -> str:
     return (preset or file) if asked is None else asked
 
 
-def _matryoshka(file: GgufFile) -> Matryoshka | None:
-    return Matryoshka(file.dimensions) if file.dimensions else None
+def _matryoshka(preset: Preset | None, file: GgufFile) -> Matryoshka | None:
+    in_file = Matryoshka(file.dimensions) if file.dimensions else None
+    by_name = preset_of_file(file.path.name)
+    named, guessed = (one.matryoshka if one else None for one in (preset, by_name))
+    return named or in_file or guessed
 
 
 def _start(path: Path, settings: EngineSettings) -> Engine:

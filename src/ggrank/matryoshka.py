@@ -32,7 +32,7 @@ class Matryoshka:
 
     @classmethod
     def parse(cls, text: str) -> Matryoshka:
-        """What a preset or a file says: widths or a range of them, and ", layer norm" where there is one.
+        """Reads what a preset says: widths or a range of them, then ", layer norm" where there is one.
 
         Raises:
             ValueError: it says something else.
@@ -48,14 +48,18 @@ class Matryoshka:
         *others, last = map(str, self.widths)
         return f"{', '.join(others)} or {last}" if others else last
 
-    def cut(self, vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-        """The first ``width`` numbers of vectors, shape (n, n_embd); normalize them again afterwards.
 
-        The model's own width gives the vectors as they are.
-        """
-        if width == vectors.shape[1]:
-            return vectors
-        return (_layer_norm(vectors) if self.layer_norm else vectors)[:, :width]
+def cut(vectors: NDArray[np.float32], width: int | None, trained: Matryoshka | None) -> NDArray[np.float32]:
+    """The first ``width`` numbers of vectors, shape (n, n_embd); normalize them again afterwards.
+
+    None, or the model's own width, gives the vectors as they are.
+
+    Args:
+        trained: what `ggrank.presets.check_dimensions` was asked with before.
+    """
+    if width is None or width == vectors.shape[1]:
+        return vectors
+    return (_layer_norm(vectors) if trained and trained.layer_norm else vectors)[:, :width]
 
 
 def _layer_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

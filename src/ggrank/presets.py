@@ -1,12 +1,9 @@
-"""The catalogue: models that ggrank knows by name, read from ``presets.toml``.
-
-Knows what is written down about a model; not whether its file is on this machine, nor how to get it.
-"""
+"""The catalogue: models that ggrank knows by name, read from ``presets.toml``."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -86,7 +83,7 @@ class Preset:
     @property
     def is_multilingual(self) -> bool:
         """True for a model of so many languages that they are not listed."""
-        return any(len(language) != 2 for language in self.languages)
+        return covers_many(self.languages)
 
     @property
     def is_open_source(self) -> bool:
@@ -97,6 +94,11 @@ class Preset:
     def file_name(self) -> str:
         """The file's name, without the folder of its repo."""
         return self.file.rpartition("/")[2]
+
+
+def covers_many(languages: Iterable[str]) -> bool:
+    """True where a model's languages are not listed one by one, but as "100+" or "many"."""
+    return any(len(language) != 2 for language in languages)
 
 
 @lru_cache(maxsize=1)
@@ -165,13 +167,12 @@ def check_dimensions(dimensions: int, *, model: str, n_embd: int, trained: Matry
     if dimensions == n_embd or (trained and dimensions < n_embd and dimensions in trained.widths):
         return
     if trained is not None:
-        raise InputError(
-            f"dimensions must be {trained}, or {n_embd} for the whole vector of {model}; found {dimensions}"
-        )
+        whole = "" if n_embd in trained.widths else f", or {n_embd} for the whole vector"
+        raise InputError(f"dimensions of {model} must be {trained}{whole}; found {dimensions}")
     allowing = [preset.name for preset in presets().values() if preset.matryoshka is not None]
     raise InputError(
-        f"dimensions must be {n_embd}, found {dimensions}: {model} was not trained so that the first numbers "
-        f"of a vector say most (Matryoshka). Models that may be cut: {', '.join(allowing)}"
+        f"dimensions must be {n_embd}, found {dimensions}: {model} was not trained for shorter vectors "
+        f"(Matryoshka). Models whose vectors may be cut: {', '.join(allowing)}"
     )
 
 

@@ -1,10 +1,10 @@
 """Text to token ids, exactly as the original model's tokenizer does it.
 
-llama.cpp tokenizes, with two exceptions. It leaves out a step of some byte-pair tokenizers, which is done
-here first. And its WordPiece (``llm_tokenizer_wpm_session`` in ``llama-vocab.cpp``) is BERT's only where a
-text is plain ASCII: it drops spacing vowel signs (Devanagari, Tamil, ...), does not take Korean syllables
-apart, isolates punctuation by another Unicode version, and has no limit of 100 characters a word. All other
-texts of WordPiece models go through Hugging Face's ``tokenizers``, which every BERT was trained with.
+llama.cpp tokenizes, with two exceptions. It leaves out the NFC step of some byte-pair tokenizers, which is
+done here before. And its WordPiece (``llm_tokenizer_wpm_session`` in ``llama-vocab.cpp``) agrees with BERT's
+only for short plain ASCII: it drops spacing vowel signs (Devanagari, Tamil, ...), does not split Korean
+syllables, isolates punctuation by another Unicode version, and has no limit of 100 characters a word. All
+other texts of WordPiece models go through Hugging Face's ``tokenizers``, which every BERT was trained with.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
@@ -21,8 +21,8 @@ from ggrank.languages import Readability
 from ggrank.types import Engine, TokenIds
 
 PIECE_CHARACTERS = 50_000
-"""Longer texts go to llama.cpp in pieces, parted at white space; a word that is longer still is
-parted too, and its tokens can then differ from the original's at the seam.
+"""Longer texts of byte-pair and unigram models go to llama.cpp in pieces, cut at white space. A word that is
+longer than this is cut too; its tokens can then differ from the original's at the cut.
 """
 
 SHORT_PIECE_CHARACTERS = 1_000
@@ -42,16 +42,19 @@ PLAIN_PRE = frozenset(
 COMPOSED_PRE = frozenset({"modern-bert", "qwen2"})
 """Byte-pair tokenizers that compose characters first: ``"normalizer": {"type": "NFC"}`` in the
 tokenizer.json of ModernBERT and Qwen. llama.cpp does not, so that "é" of two code points would
-become other tokens. A GGUF has no field for it; ``tokenizer.ggml.pre`` tells.
+become other tokens. A GGUF has no field for it; ``tokenizer.ggml.pre`` names them.
 """
 
 MAX_WORD_LENGTH = 100
 """Of WordPiece: a longer word is one unknown token (``max_input_chars_per_word`` of the original)."""
 
 _NOT_PLAIN = re.compile(rf"[^\t\n\r -~]|[0-9A-Za-z]{{{MAX_WORD_LENGTH + 1}}}")
-"""What makes a text one that llama.cpp's WordPiece may read otherwise than BERT's. All texts could go through
-``tokenizers``, but it takes three to six times as long.
+"""Found in texts that llama.cpp's WordPiece may split differently from BERT's. ``tokenizers`` is right for
+all texts, but takes three to six times as long.
 """
+
+_MOST_PREFIXES = 8
+"""Prefixes whose lengths are remembered; a model has two."""
 
 _WORD_START = "\u2581"
 _SEAM = re.compile(r"(?<=\S)\s(?=\S)")
@@ -64,7 +67,7 @@ class Tokenizer:
         self._engine = engine
         self._file = file
         self._readability = readability
-        self._count = lru_cache(maxsize=8)(lambda prefix: len(self._ids(prefix)))
+        self._prefix_lengths: dict[str, int] = {}
         self._is_wordpiece = file.tokenizer_model == "bert"
         is_plain = file.tokenizer_model != "gpt2" or file.tokenizer_pre in PLAIN_PRE
         self._most_characters = PIECE_CHARACTERS if is_plain else SHORT_PIECE_CHARACTERS
@@ -77,14 +80,21 @@ class Tokenizer:
         end its own sequence.
 
         Args:
-            prefix: set before the text; whether the model can read it is no question.
+            prefix: is put before the text; the check for unreadable text leaves it out.
         """
         tokens = self._ids(prefix + text)
-        self._readability.look(text, tokens[self._count(prefix) :] if prefix else tokens)
+        self._readability.look(text, tokens[self._n_tokens(prefix) :] if prefix else tokens)
         return tokens
 
+    def _n_tokens(self, prefix: str) -> int:
+        if prefix not in self._prefix_lengths:
+            if len(self._prefix_lengths) >= _MOST_PREFIXES:
+                self._prefix_lengths.clear()
+            self._prefix_lengths[prefix] = len(self._ids(prefix))
+        return self._prefix_lengths[prefix]
+
     def _ids(self, text: str) -> TokenIds:
-        if self._is_wordpiece and _NOT_PLAIN.search(text):
+        if self._is_wordpiece and (len(text) > PIECE_CHARACTERS or _NOT_PLAIN.search(text)):
             return self._wordpiece(text)
         if self._composes and not text.isascii():
             text = unicodedata.normalize("NFC", text)
@@ -101,7 +111,7 @@ class Tokenizer:
 def bert_wordpiece(file: GgufFile) -> Callable[[str], TokenIds]:
     """BERT's own tokenizer over the vocabulary of a file, in which a word's first piece begins with U+2581.
 
-    No token is special to it: ``[SEP]`` in a text is five characters like any others.
+    ``[SEP]`` in a text is plain text: five characters, no control token.
     """
     # Imported only now: with the vocabulary it takes 0.1 s, and most texts are plain.
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -119,8 +129,8 @@ def bert_wordpiece(file: GgufFile) -> Callable[[str], TokenIds]:
     normalize = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents).normalize_str
 
     def tokenize(text: str) -> TokenIds:
-        # Normalized apart, because the tokenizer would follow each character's offset through it: a third
-        # slower. One text at a time, because a batch starts threads, which a later fork would lose.
+        # Normalized in a call of its own: inside encode() the tokenizer would track the offset of each
+        # character, which is a third slower. One text at a time: a batch starts threads, which a fork loses.
         return np.array(tokenizer.encode(normalize(text), add_special_tokens=False).ids, np.int32)
 
     return tokenize

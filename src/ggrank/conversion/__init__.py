@@ -126,7 +126,7 @@ def convert_model(
 def write_model(
     path: Path, network: Network, own: Json, quantization: str, progress: Progress = quiet
 ) -> None:
-    """The network as a GGUF of that format; the float32 form lies beside it meanwhile."""
+    """Writes the network in that format; meanwhile a float32 file lies beside it."""
     keys = {
         "general.type": "model",
         **own,
@@ -135,7 +135,7 @@ def write_model(
         **network.keys,
         **network.vocabulary.keys,
     }
-    f32 = path if quantization == "f32" else path.with_name("f32.gguf")
+    f32 = path if quantization == "f32" else path.with_name(f"{path.name}.f32")
     write_gguf(f32, network.architecture, keys, network.tensors, progress=progress)
     if quantization != "f32":
         progress("quantizing", 0, 1)
@@ -170,7 +170,7 @@ def about(original: Original) -> Json:
 
 
 def own_keys(original: Original, network: Network) -> Json:
-    """What llama.cpp has no keys for, and scores need: prefixes, length, trained widths."""
+    """What scores need and llama.cpp has no keys for: prefixes, length, trained widths."""
     query, document = _prefixes(original) if not network.head.is_reranker else ("", "")
     keys = {
         "ggrank.query_prefix": query,
@@ -218,4 +218,4 @@ def _dimensions(original: Original, network: Network) -> list[int]:
     if not found and in_card:
         found = [int(number) for number in re.findall(r"\d+", in_card[1])]
     width = network.keys[f"{network.architecture}.embedding_length"]
-    return sorted({int(number) for number in found if 0 < int(number) <= width})
+    return sorted({int(number) for number in found if 0 < int(number) < width})

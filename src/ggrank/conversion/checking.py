@@ -1,6 +1,6 @@
 """The proof of a written file: it loads and computes, its tokens are the original's, and so are its scores.
 
-The last needs sentence-transformers, and is asked for with ``check``. Knows no layouts of files.
+Comparing scores needs sentence-transformers, and is done with ``check``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,9 +91,15 @@ def prove(
         GgrankError: it cannot be loaded or computed.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", GgrankWarning)  # whoever loads the file reads them then
-        llama = Llama.load(path)
-    with llama:
+        # Users see them when they load the file; texts of many scripts are compared here on purpose.
+        warnings.simplefilter("ignore", GgrankWarning)
+        return _prove(path, original, network, quantization=quantization, check=check)
+
+
+def _prove(
+    path: Path, original: Original, network: Network, *, quantization: str, check: bool
+) -> Comparison | None:
+    with Llama.load(path) as llama:
         _compare_tokens(llama, network.vocabulary, original)
         if llama.mode is Mode.RERANK:
             llama.score_pairs(pairs()[:2])
@@ -100,8 +107,8 @@ def prove(
             llama.embed_many(texts()[:2])
         if not check:
             return None
-        _quiet()
-        return _compare(llama, original, network, quantization)
+        with _quiet():
+            return _compare(llama, original, network, quantization)
 
 
 def texts() -> list[str]:
@@ -148,12 +155,20 @@ def _compare_tokens(llama: Llama, vocabulary: Vocabulary, original: Original) ->
 # -- with torch
 
 
-def _quiet() -> None:
-    """transformers reports of what it loads; the pooler that an embedder leaves out is no news."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences transformers, which warns of the pooler that an embedder does not use."""
     from transformers.utils import logging
 
+    verbosity, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_progress:
+            logging.enable_progress_bar()
 
 
 def _compare(llama: Llama, original: Original, network: Network, quantization: str) -> Comparison:

@@ -1,7 +1,6 @@
 """The original: a folder or a repo in the layout of transformers, and of sentence-transformers on top of it.
 
 Reads configurations, and lists the tensors of safetensors files, whose numbers are read one tensor at a time.
-Knows the layouts; no architectures and no GGUF.
 """
 
 from __future__ import annotations
@@ -32,6 +31,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MODULE = r"(\d+_[A-Za-z]\w*/)?"
 _WANTED = re.compile(
     rf"{_MODULE}({WEIGHTS.pattern}|[^/]+\.json|vocab\.txt|sentencepiece\.bpe\.model)|README\.md"
+)
+_NO_MODEL = (
+    "has no config.json. Expected a model as transformers or sentence-transformers save it, with "
+    "config.json, model.safetensors and a tokenizer."
 )
 _TYPES = {"F32": 4, "F16": 2, "BF16": 2}
 """Bytes of the numbers that can be read; https://huggingface.co/docs/safetensors, "Format"."""
@@ -80,10 +83,7 @@ class Original:
     def config(self) -> Json:
         """config.json."""
         if not (self.folder / "config.json").is_file():
-            raise ModelFileError(
-                f"{self.folder} has no config.json. Expected a folder as transformers or "
-                "sentence-transformers save it, with config.json, model.safetensors and a tokenizer."
-            )
+            raise ModelFileError(f"{self.folder} {_NO_MODEL}")
         return self.json("config.json")
 
     def json(self, name: str) -> Json:
@@ -143,11 +143,15 @@ def choose_files(names: Collection[str], source: str) -> list[str]:
     """The files that a conversion reads.
 
     Raises:
-        ModelFileError: there are pickles and no safetensors.
+        ModelFileError: there are pickles and no safetensors, or no model in this layout.
     """
     wanted = [name for name in names if _WANTED.fullmatch(name)]
     if not any(name.endswith(".safetensors") for name in wanted):
         _refuse_pickles(names, source)
+    if not any(name.rpartition("/")[2] in ("config.json", "modules.json") for name in wanted):
+        is_gguf = any(name.lower().endswith(".gguf") for name in names)
+        advice = "It holds GGUF files, which need no conversion: load it by its name." if is_gguf else ""
+        raise ModelFileError(f"{source} {_NO_MODEL} {advice}".rstrip())
     return wanted
 
 

@@ -1,7 +1,4 @@
-"""The one writer of GGUF files: keys and tensors, one tensor at a time.
-
-Knows the format through the package ``gguf``; nothing of models.
-"""
+"""The one writer of GGUF files: keys and tensors, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ggrank.conversion.original import Json, Tensor
-from ggrank.errors import GgrankError, InputError, ModelFileError
+from ggrank.errors import InputError, ModelFileError
 
 if TYPE_CHECKING:
     import gguf
@@ -43,14 +40,18 @@ def write_gguf(
     for name, tensor in tensors.items():
         n_bytes = 4 * int(np.prod(tensor.shape))
         writer.add_tensor_info(name, tensor.shape, np.dtype(np.float32), n_bytes)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
+    with _writing(path):
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
     for done, tensor in enumerate(tensors.values()):
         progress("writing", done, len(tensors))
-        writer.write_tensor_data(np.ascontiguousarray(tensor.load(), dtype=np.float32))
+        values = np.ascontiguousarray(tensor.load(), dtype=np.float32)
+        with _writing(path):
+            writer.write_tensor_data(values)
     progress("writing", len(tensors), len(tensors))
-    writer.close()
+    with _writing(path):
+        writer.close()
 
 
 def copy_gguf(source: Path, target: Path, changed: Json) -> None:
@@ -108,16 +109,22 @@ def unfinished(output: Path, *, force: bool) -> Iterator[Path]:
         ModelFileError: the disk is full, or may not be written to.
     """
     refuse_to_overwrite(output, force=force)
-    try:
-        with TemporaryDirectory(dir=output.parent, prefix=".ggrank-convert-") as scratch:
-            path = Path(scratch) / output.name
-            yield path
+    with _writing(output):
+        scratch = TemporaryDirectory(dir=output.parent, prefix=".ggrank-convert-", ignore_cleanup_errors=True)
+    with scratch:
+        path = Path(scratch.name) / output.name
+        yield path
+        with _writing(output):
             path.replace(output)
-    except GgrankError:
-        raise
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ModelFileError(
-            f"{output} cannot be written: {error.strerror or error}. Choose another place, or free some room."
+            f"{path.name} cannot be written: {error.strerror or error}. Choose another folder, or free space."
         ) from error
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ggrank.errors import InputError
 from ggrank.llama import Llama
-from ggrank.matryoshka import Matryoshka
+from ggrank.matryoshka import Matryoshka, cut
 from ggrank.presets import check_dimensions
 from ggrank.scoring import l2_normalize
 
@@ -65,8 +65,7 @@ class VectorForm:
         Args:
             trained: the widths that the model was trained with; needed where there are fewer ``dimensions``.
         """
-        if self.dimensions is not None and trained is not None:
-            vectors = trained.cut(vectors, self.dimensions)
+        vectors = cut(vectors, self.dimensions, trained)
         if self.normalize:
             vectors = l2_normalize(vectors)
         if self.dtype == "binary":

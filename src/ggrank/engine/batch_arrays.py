@@ -1,7 +1,4 @@
-"""The arrays of a ``llama_batch``, filled with NumPy: whole micro-batches at once, never token by token.
-
-Knows the C struct's fields (``struct llama_batch``, llama.h) and token ids; does not call llama.cpp.
-"""
+"""The arrays of a ``llama_batch`` (llama.h), filled with NumPy: whole micro-batches, never token by token."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import InputError
+from ggrank.engine.budget import check_token_ids
 from ggrank.types import TokenIds
 
 _int32 = ctypes.POINTER(ctypes.c_int32)
@@ -59,8 +56,7 @@ class BatchArrays:
         n_tokens = int(lengths.sum())
         tokens = self._token[:n_tokens]
         np.concatenate(sequences, out=tokens)
-        if tokens.min() < 0 or tokens.max() >= n_vocab:
-            raise InputError(f"token ids must be from 0 to {n_vocab - 1}")
+        check_token_ids(tokens, n_vocab)
         self._pos[:n_tokens] = np.arange(n_tokens) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         # Each token points at its sequence's id: an address into _seq_ids, four bytes an id.
         owner = np.repeat(np.arange(len(sequences), dtype=np.uintp), lengths)

@@ -1,7 +1,4 @@
-"""Whether a micro-batch may be computed: llama.cpp ends the process over one that may not.
-
-Knows token ids and budgets; no library.
-"""
+"""Whether a micro-batch may be computed: llama.cpp ends the process over one that may not."""
 
 from __future__ import annotations
 
@@ -24,3 +21,9 @@ def check_budget(sequences: Sequence[TokenIds], limits: EngineSettings) -> None:
     longest = max(map(len, sequences))
     if longest > limits.n_ctx:
         raise InputError(f"a sequence of {longest} tokens is longer than n_ctx={limits.n_ctx}")
+
+
+def check_token_ids(tokens: TokenIds, n_vocab: int) -> None:
+    """Raises InputError where an id is not in the vocabulary: engines would read past a table."""
+    if tokens.min() < 0 or tokens.max() >= n_vocab:
+        raise InputError(f"token ids must be from 0 to {n_vocab - 1}")

@@ -12,6 +12,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from ggrank.engine.lifetime import note_use
 from ggrank.engine.openmp import short_spins
 
 with short_spins():
@@ -106,6 +107,7 @@ def start_backend() -> None:
         if not _started:
             api.llama_log_set(_on_log, ctypes.c_void_p(0))
             api.llama_backend_init()
+            note_use()
             _started = True
 
 

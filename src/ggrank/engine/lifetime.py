@@ -1,5 +1,5 @@
-"""When native libraries may be called: not with a closed model, in a forked child with care, never while the
-interpreter ends.
+"""When native libraries may be called: never with a closed model or while the interpreter ends, and in a
+forked child only in new threads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class Lifetime:
-    """From a model's load to its end, in the process that loaded it; shared by all that point into it."""
+    """Whether a loaded model may still be used; one object, shared by all that hold its pointers."""
 
     def __init__(self) -> None:
         self._process_id = os.getpid()
@@ -41,7 +41,7 @@ class Lifetime:
             raise ClosedError("this model is closed; load it again")
 
     def end(self) -> None:
-        """From here on `check` raises."""
+        """After this, `check` raises."""
         self._is_open = False
 
 
@@ -61,14 +61,14 @@ _calls = _Calls()
 
 @contextmanager
 def native_call() -> Iterator[None]:
-    """Around every call into a native library that takes long or runs Python again.
+    """Encloses every call into a native library that takes long or calls back into Python.
 
     At the interpreter's end (``atexit``) running calls are waited for, and daemon threads that begin
-    another one end. Otherwise a call would return into an interpreter that has ended: CPython then unwinds
-    the thread's C++ frames with ``pthread_exit``, and the process aborts.
+    another one are stopped. Otherwise a call would return into an interpreter that has ended: CPython then
+    unwinds the thread's C++ frames with ``pthread_exit``, and the process aborts.
 
-    The main thread's calls are not counted: they are over when it comes to the end, and Ctrl-C, which only
-    this thread gets, could come between counting up and down.
+    The main thread's calls are not counted: they are over before the interpreter ends. And Ctrl-C, which
+    interrupts only this thread, could come between counting up and counting down.
     """
     calls = _calls
     calls.were_any = True
@@ -77,7 +77,7 @@ def native_call() -> Iterator[None]:
         return
     with calls.changed:
         if calls.is_ending:
-            raise SystemExit  # ends this thread without a word
+            raise SystemExit  # ends this thread silently
         calls.n_running += 1
     try:
         yield
@@ -96,7 +96,7 @@ def _wait_for_calls() -> None:
 
 
 def is_ending() -> bool:
-    """Whether the program ends, so that nothing need be freed any more."""
+    """Whether the interpreter is ending; then nothing needs to be freed."""
     return bool(getattr(_calls, "is_ending", True))  # At the very end a module's names are None.
 
 
@@ -110,6 +110,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_again)
 
 
+def note_use() -> None:
+    """Native libraries run in this process from here on, which a forked child needs to know."""
+    _calls.were_any = True
+
+
 def check_fork(*, on_gpu: bool) -> None:
     """Raises EngineError in a forked child that cannot compute: its parent has used these libraries."""
     if _calls.is_forked and (on_gpu or sys.platform != "linux"):
@@ -121,10 +126,10 @@ def check_fork(*, on_gpu: bool) -> None:
 
 
 def in_living_threads(compute: Callable[[], Result]) -> Result:
-    """Computes; in a forked child in a thread of its own.
+    """Calls ``compute``; in a forked child in a new thread, which must take the locks that it needs itself.
 
-    GNU's OpenMP keeps a pool of threads for each thread that has computed. The pool of the thread that
-    forked is dead in the child, which would wait for it for ever; a new thread gets a new pool.
+    GNU's OpenMP keeps a pool of threads for each thread that has computed. In the child, the pool of the
+    thread that forked is dead, and computing there would wait for it for ever. A new thread gets a new pool.
     """
     if not _calls.is_forked:
         return compute()

@@ -64,8 +64,9 @@ class LlamaCppEngine:
         self._lock = threading.Lock()
         self._most_tokens = 0
         self._context: Any = None  # A pointer; ctypes gives it no type.
-        self._on_gpu = settings.n_gpu_layers != 0 and bool(gpu_names())
-        check_fork(on_gpu=self._on_gpu)
+        may_use_gpu = settings.n_gpu_layers != 0 and bool(api.llama_supports_gpu_offload())
+        check_fork(on_gpu=may_use_gpu)  # before a GPU's driver is asked for its devices
+        self._on_gpu = may_use_gpu and bool(gpu_names())
         with native_call():
             self._model = self._load_model()
         self._vocabulary = Vocabulary(self._model, self._lifetime)
@@ -126,9 +127,7 @@ class LlamaCppEngine:
                 new context and, on a GPU, from the CPU.
         """
         check_budget(sequences, self._settings)
-        self._lifetime.check()
-        with self._lock, native_call():
-            return in_living_threads(lambda: self._finite(lambda: self._compute(sequences)))
+        return self._finite(lambda: self._compute(sequences))
 
     def run_tokens(self, tokens: TokenIds) -> NDArray[np.float32]:
         """Computes one sequence without pooling: shape (n_tokens, n_embd), float32.
@@ -137,9 +136,7 @@ class LlamaCppEngine:
             InputError, EngineError: as for `run`.
         """
         check_budget([tokens], self._settings)
-        self._lifetime.check()
-        with self._lock, native_call():
-            return in_living_threads(lambda: self._finite(lambda: self._compute_tokens(tokens)))
+        return self._finite(lambda: self._compute_tokens(tokens))
 
     def close(self) -> None:
         """Frees the context and the model, after calls in other threads have ended; twice is fine."""
@@ -205,7 +202,16 @@ class LlamaCppEngine:
 
         A NaN from a GPU backend can stick to a context and spoil all that follows.
         """
+
+        def locked() -> NDArray[np.float32]:
+            with self._lock, native_call():
+                self._lifetime.check()
+                return self._computed(compute)
+
         self._lifetime.check()
+        return in_living_threads(locked)
+
+    def _computed(self, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
         values = compute()
         if np.isfinite(values).all():
             return values
@@ -280,7 +286,7 @@ class LlamaCppEngine:
     def _give_back_logits(self) -> None:
         """llama.cpp keeps and clears room for the logits of every piece of the vocabulary, for each token of
         the largest micro-batch (``output_reserve``, llama-context.cpp: ``has_logits = true``): 490 MB for
-        250,002 pieces and 512 tokens. An encoder has none; what it does have lies behind them.
+        250,002 pieces and 512 tokens. An encoder has no logits; its vectors lie after that room.
         """
         if not self._on_gpu:
             n_rows = max(self._most_tokens, self._settings.n_seq_max)

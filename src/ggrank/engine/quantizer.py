@@ -1,7 +1,4 @@
-"""llama.cpp's own quantizer: a GGUF in float32 becomes a smaller one.
-
-Knows the formats' numbers and llama.cpp's call; nothing of models.
-"""
+"""llama.cpp's own quantizer: a GGUF in float32 becomes a smaller one."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import os
 from pathlib import Path
 
 from ggrank.engine.library import api, recent_errors, start_backend
+from ggrank.engine.lifetime import native_call
 from ggrank.errors import EngineError
 
 FILE_TYPES = {"f16": 1, "q8_0": 7, "q4_k_m": 15}
@@ -26,7 +24,7 @@ def quantize(source: Path, target: Path, *, quantization: str, f16_tensors: str 
 
     Args:
         quantization: one of `FILE_TYPES`.
-        f16_tensors: a regular expression; matrices with such names become float16 all the same.
+        f16_tensors: a regular expression; matrices with such names become float16 whatever the format.
 
     Raises:
         EngineError: llama.cpp refused.
@@ -39,6 +37,8 @@ def quantize(source: Path, target: Path, *, quantization: str, f16_tensors: str 
     parameters = api.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[quantization]
     parameters.tt_overrides = overrides
-    if api.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters)) != 0:
+    with native_call():
+        status = api.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters))
+    if status != 0:
         reason = "; ".join(recent_errors) or "it gave no reason"
         raise EngineError(f"llama.cpp could not quantize {source.name} to {quantization}. It said: {reason}.")

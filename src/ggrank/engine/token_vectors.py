@@ -1,6 +1,6 @@
-"""What BERT adds up for each token before its first layer, as far as it depends on words and segments.
+"""The input of BERT's first layer without positions: each token's word vector, and what its segment adds.
 
-An engine takes these vectors in place of token ids where its own graph has no segments.
+An engine computes with these vectors in place of token ids where its own graph has no segments.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ggrank.engine.budget import check_token_ids
 from ggrank.engine.weights import Floats, Weights
-from ggrank.errors import InputError
 from ggrank.types import TokenIds
 
 
@@ -30,7 +30,7 @@ class TokenVectors:
         self._n_vocab = weights.shape("token_embd.weight")[0]
         if separator is not None:
             types = weights.array("token_types.weight")
-            self._from_0_to_1 = types[1] - types[0]
+            self._segment_difference = types[1] - types[0]
 
     def of(self, sequences: Sequence[TokenIds]) -> Floats:
         """Each token's word vector, and for segment 1 by how much its type vector differs from segment 0's.
@@ -45,11 +45,10 @@ class TokenVectors:
         """
         tokens = np.concatenate(sequences)
         words, which = np.unique(tokens, return_inverse=True)
-        if words[0] < 0 or words[-1] >= self._n_vocab:
-            raise InputError(f"token ids must be from 0 to {self._n_vocab - 1}")
+        check_token_ids(words, self._n_vocab)
         vectors = self._weights.rows("token_embd.weight", words.astype(np.int64))[which]
         if self._separator is not None:
-            vectors[segments(sequences, tokens == self._separator)] += self._from_0_to_1
+            vectors[segments(sequences, tokens == self._separator)] += self._segment_difference
         return vectors
 
 

@@ -160,6 +160,13 @@ class GgufFile:
         return "tanh" if self.metadata.get("ggrank.gelu") == "tanh" else "erf"
 
     @property
+    def languages(self) -> tuple[str, ...]:
+        """What the model was trained for, as its card says ("en", "multilingual"); empty if it does not."""
+        array = self.metadata.get("general.languages")
+        is_text = isinstance(array, GgufArray) and array.type == "string"
+        return tuple(self.strings("general.languages")) if is_text else ()
+
+    @property
     def dimensions(self) -> tuple[int, ...]:
         """Widths that vectors may be cut to (Matryoshka), smallest first; empty where the file says none."""
         value = self.metadata.get("ggrank.dimensions")

@@ -51,20 +51,23 @@ def obtain(file: HubFile, access: HubAccess, directory: Path | None = None) -> P
 def obtain_folder(repo: HubFile, access: HubAccess, choose: Callable[[Collection[str]], list[str]]) -> Path:
     """A folder of the cache that holds the files of a repo that ``choose`` takes from its list of names.
 
-    The folder has the commit's name. Without network it is the one that an earlier call filled.
+    ``choose`` takes at least one, or raises. The folder has the commit's name. Without network it is the one
+    that an earlier call filled.
 
     Raises:
         ModelNotFoundError: no such repo, or it is not here and the network must not be used.
         DownloadError: the hub cannot be reached or refuses; `ChecksumError` for other bytes.
     """
     if access.offline:
-        config = client.cached(replace(repo, file="config.json"), access)
-        if config is None:
+        cached = (client.cached(replace(repo, file=name), access) for name in ("config.json", "modules.json"))
+        found = next(filter(None, cached), None)
+        if found is None:
             raise ModelNotFoundError(_not_here(repo, access))
-        return config.parent
+        return found.parent
     files = client.list_files(repo, access)
     paths = {name: _fetched(files[name], access) for name in choose(files)}
-    return paths["config.json"].parent
+    name, path = min(paths.items())
+    return path.parents[name.count("/")]
 
 
 def _fetched(file: HubFile, access: HubAccess) -> Path:

@@ -16,6 +16,7 @@ from ggrank.errors import InputError
 from ggrank.inputs import check_text, check_truncate
 from ggrank.llama import Llama
 from ggrank.loading import LoadedModel
+from ggrank.matryoshka import cut
 from ggrank.pairing import single_sequence
 from ggrank.scoring import l2_normalize
 from ggrank.server.worker import Worker
@@ -69,9 +70,7 @@ class SharedLlama(Llama):
             found = Vectors(results.values, results.n_tokens, results.truncated)
         else:
             found = self._vectors_of_ids(texts, truncate)
-        values = found.values
-        if dimensions is not None and self.matryoshka is not None:
-            values = self.matryoshka.cut(values, dimensions)
+        values = cut(found.values, dimensions, self.matryoshka)
         return Vectors(l2_normalize(values) if normalize else values, found.n_tokens, found.truncated)
 
     def framed(self, text: str) -> TokenIds:

@@ -1,7 +1,7 @@
 """BERT and XLM-R on OpenVINO, from the same GGUF: for x86 processors, where its kernels are faster.
 
-Behind the same calls as llama.cpp's engine, which still turns text into token ids here and does nothing else.
-Knows token ids and micro-batches; no queries, documents or scores. Needs the extra ``openvino``.
+It has the same calls as llama.cpp's engine; llama.cpp still turns text into token ids here. Needs the extra
+``openvino``.
 """
 
 from __future__ import annotations
@@ -76,21 +76,23 @@ class OpenVinoEngine:
         self.n_outputs = _n_labels(self._weights) if is_rank else self.n_embd
         with ThreadPoolExecutor(1) as other:  # A vocabulary of 250,000 pieces takes longer than all the rest.
             loading = other.submit(load_vocabulary, path)
-            with native_call():
-                self._request = self._start_graph(file)
-            self._model = loading.result()
-        self._vocabulary = Vocabulary(self._model, self._lifetime)
+            try:
+                with native_call():
+                    self._request = self._start_graph(file)
+            finally:
+                self._model = loading.result()
+                self._vocabulary = Vocabulary(self._model, self._lifetime)  # from here on `close` frees both
         separator = self._vocabulary.special.sep if settings.segment_ids else None
         self._token_vectors = TokenVectors(self._weights, separator=separator)
 
     def _start_graph(self, file: GgufFile) -> Any:
         from ggrank.engine.openvino.compiled import compiled_graph  # OpenVINO itself: 0.2 s
-        from ggrank.engine.openvino.library import outlive_forks
+        from ggrank.engine.openvino.library import leave_alone_in_forks
 
         precision = precision_for(file)
         self._graph = compiled_graph(file, self._weights, precision=precision, settings=self._settings)
         request = self._graph.model.create_infer_request()
-        outlive_forks(request, self._graph.model)
+        leave_alone_in_forks(request, self._graph.model)
         # The first run of all prepares what all shapes share: 0.1 s with 12 layers of 768.
         request.infer(self._inputs([STEP], np.zeros((STEP, self.n_embd), np.float32)))
         self._graph.drop_pages()
@@ -140,7 +142,8 @@ class OpenVinoEngine:
             if self._model is not None:
                 api.llama_model_free(self._model)
                 self._model = None
-                del self._request, self._graph, self._weights, self._token_vectors
+                for name in ("_request", "_graph", "_weights", "_token_vectors"):
+                    self.__dict__.pop(name, None)  # those that were made before an error
             self._lifetime.end()
 
     def __del__(self, _is_ending: Callable[[], bool] = is_ending) -> None:

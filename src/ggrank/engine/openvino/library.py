@@ -1,4 +1,4 @@
-"""OpenVINO as a library and no more: imported without the part that reports its uses to its makers.
+"""The one import of OpenVINO, without its telemetry; and what a forked child does with the parent's objects.
 
 ``import openvino`` imports ``openvino_telemetry``, which writes an id into the home directory and sends an
 event over the network. OpenVINO does without where that package is not installed; here it is hidden for the
@@ -34,18 +34,19 @@ with _without_telemetry():
     import openvino as ov
     from openvino import opset13 as op
 
-__all__ = ["op", "outlive_forks", "ov"]
+__all__ = ["leave_alone_in_forks", "op", "ov"]
 
 _alive: list[weakref.ref[Any]] = []
 
 
-def outlive_forks(*objects: Any) -> None:
-    """Lets a forked child leave the parent's OpenVINO objects, and what the library made itself, as they are.
+def leave_alone_in_forks(*objects: Any) -> None:
+    """Keeps a forked child from destroying the parent's OpenVINO objects, and those of the library itself.
 
     OpenVINO's threads (oneTBB) do not survive a fork. Destructors that look for them at the child's end
-    abort it: "pthread_detach has failed". So these objects get a reference there that is never given back,
-    and the child ends by ``_exit``, with its exit code, once Python and all that it registered have ended.
-    Can go when oneTBB survives a fork.
+    abort it: "pthread_detach has failed". So these objects get a reference in the child that is never given
+    back. And once Python and all that was registered after the fork have ended, the child writes out what
+    C's streams hold and ends by ``_exit``, with its exit code: destructors of C++ libraries that were loaded
+    before the fork are skipped. Can go when oneTBB survives a fork.
     """
     _alive[:] = [reference for reference in _alive if reference() is not None]
     _alive.extend(map(weakref.ref, objects))
@@ -55,8 +56,9 @@ def _leave_everything() -> None:
     for reference in _alive:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(reference()))
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "on_exit"):  # glibc; called before the destructors of libraries that were loaded earlier
+    if hasattr(libc, "on_exit"):  # glibc: the last registered is called first
         libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
+        libc.__cxa_atexit(ctypes.cast(libc.fflush, ctypes.c_void_p), None, None)
 
 
 if hasattr(os, "register_at_fork"):
