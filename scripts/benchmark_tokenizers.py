@@ -1,33 +1,31 @@
-"""The tokenizers of the models that `make_benchmark_models.py` writes, as tokenizer.json and as GGUF fields.
+"""The tokenizers of the models that `make_benchmark_models.py` writes, as tokenizer.json.
 
-Knows vocabularies; no weights. Imported by that script, which says where the tests' modules are found.
+Imported by that script, which says where the tests' modules are found.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
-import gguf
 import numpy as np
 
-import build_bundled_models
 from ggrank.gguf_file import open_gguf
+from ggrank.presets import bundled_path, presets
 from tiny import vocab
 
 Json = dict[str, Any]
 
 SEED = 4
-BUNDLED = build_bundled_models.MODELS / build_bundled_models.MODEL_FILE
+BUNDLED = bundled_path(presets()["all-minilm-l6-v2"])
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def bundled_tokens() -> list[str]:
     """The bundled model's WordPiece vocabulary as BERT writes it, ``##`` before what continues a word."""
-    special = set(build_bundled_models.SPECIAL_TOKENS)
     tokens = open_gguf(BUNDLED).strings("tokenizer.ggml.tokens")
-    return [_plain(token) if token not in special else token for token in tokens]
+    return [_plain(token) if token not in SPECIAL_TOKENS else token for token in tokens]
 
 
 def _plain(token: str) -> str:
@@ -88,28 +86,3 @@ def _with_vocabulary(name: str, vocabulary: Any, ids: dict[str, int]) -> Json:
         "model": {**data["model"], "vocab": vocabulary},
         "post_processor": {**template, "special_tokens": special},
     }
-
-
-def add_unigram(writer: gguf.GGUFWriter, tokenizer: Json) -> None:
-    """XLM-R's fields; ``tiny/vocab.py`` says where they come from."""
-    pieces = tokenizer["model"]["vocab"]
-    ids = {piece: i for i, (piece, _) in enumerate(pieces)}
-    kinds = {token["content"]: gguf.TokenType.CONTROL for token in tokenizer["added_tokens"]}
-    kinds["<unk>"] = gguf.TokenType.UNKNOWN
-    writer.add_tokenizer_model("t5")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list([piece for piece, _ in pieces])
-    writer.add_token_scores([score for _, score in pieces])
-    writer.add_token_types([kinds.get(piece, gguf.TokenType.NORMAL) for piece, _ in pieces])
-    writer.add_add_space_prefix(True)
-    writer.add_remove_extra_whitespaces(True)
-    writer.add_precompiled_charsmap(base64.b64decode(tokenizer["normalizer"]["precompiled_charsmap"]))
-    writer.add_bos_token_id(ids["<s>"])
-    writer.add_eos_token_id(ids["</s>"])
-    writer.add_unk_token_id(ids["<unk>"])
-    writer.add_sep_token_id(ids["</s>"])
-    writer.add_pad_token_id(ids["<pad>"])
-    writer.add_mask_token_id(ids["<mask>"])
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(True)
-    writer.add_add_sep_token(True)

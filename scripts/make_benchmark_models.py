@@ -26,19 +26,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gguf
-
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 sys.path[:0] = [str(TESTS), str(ROOT / "src")]
 
-import build_bundled_models  # noqa: E402
-import tiny_models  # noqa: E402
-from benchmark_tokenizers import Json, add_unigram, unigram, wordpiece  # noqa: E402
+from benchmark_tokenizers import Json, unigram, wordpiece  # noqa: E402
+from ggrank import convert  # noqa: E402
 from tiny import weights  # noqa: E402
 from tiny.weights import Shape, Weights  # noqa: E402
 
-QUANTIZATIONS = ("q8_0", "q4_k_m")
+QUANTIZATIONS = ("f32", "q8_0", "q4_k_m")
 SEED = 4
 MOST_TOKENS = 512
 
@@ -88,7 +85,6 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
     logging.basicConfig(level=logging.ERROR)
-    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # else one line per tensor
     warnings.simplefilter("ignore")  # what torch says of its own exporter
     for recipe in RECIPES:
         make(recipe, folder / recipe.name)
@@ -104,8 +100,9 @@ def make(recipe: Recipe, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = unigram(recipe.shape.vocab_size) if recipe.is_reranker else wordpiece()
     values = draw(recipe)
-    write_gguf(recipe, values, tokenizer, folder)
     write_hugging_face(recipe, values, tokenizer, folder)
+    for quantization in QUANTIZATIONS:
+        convert(folder, folder / f"{recipe.name}-{quantization}.gguf", quantize=quantization, force=True)
     if write_onnx(recipe, folder):
         done.touch()
 
@@ -116,37 +113,6 @@ def draw(recipe: Recipe) -> Weights:
         return weights.bert(recipe.shape, SEED)
     head = weights.roberta_head(recipe.shape, SEED + 1, n_labels=1)
     return weights.bert(recipe.shape, SEED, unused_positions=2) | head
-
-
-# -- GGUF
-
-
-def write_gguf(recipe: Recipe, values: Weights, tokenizer: Json, folder: Path) -> None:
-    """Float32, laid out as llama.cpp's converter does it; then llama.cpp's own quantizer."""
-    writer = gguf.GGUFWriter(folder / f"{recipe.name}-f32.gguf", "bert")
-    writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name(recipe.name)
-    pooling = gguf.PoolingType.RANK if recipe.is_reranker else gguf.PoolingType.CLS
-    build_bundled_models.add_shape(writer, config(recipe), pooling_type=pooling)
-    if recipe.is_reranker:
-        writer.add_classifier_output_labels(["LABEL_0"])
-        add_unigram(writer, tokenizer)
-    else:
-        build_bundled_models.add_tokenizer(writer, list(tokenizer["model"]["vocab"]))
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, recipe.shape.num_hidden_layers)
-    for name, array in values.items():
-        if recipe.is_reranker and name == "embeddings.position_embeddings.weight":
-            array = array[2:]  # the rows of the padding token are left out
-        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        if target is None:
-            raise KeyError(f"llama.cpp has no name for {name!r}")
-        writer.add_tensor(target, array)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    for quantization in QUANTIZATIONS:
-        tiny_models.write(recipe.name, folder, dtype=quantization)
 
 
 # -- Hugging Face

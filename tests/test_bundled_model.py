@@ -71,9 +71,8 @@ def test_the_notice_names_origin_licence_and_changes() -> None:
 def test_the_file_says_what_it_is(file: GgufFile) -> None:
     metadata = file.metadata
     assert (file.architecture, file.n_ctx_train, file.pooling_type) == ("bert", 512, PoolingType.MEAN)
-    assert (file.quantization, file.tokenizer_model, file.tokenizer_pre) == ("q8_0", "bert", "jina-v2-en")
+    assert (file.quantization, file.tokenizer_model, file.tokenizer_pre) == ("q8_0", "bert", "bert-bge")
     assert (metadata["general.name"], metadata["general.license"]) == ("all-MiniLM-L6-v2", "apache-2.0")
-    assert metadata["general.source.url"].endswith("huggingface.co/sentence-transformers/all-MiniLM-L6-v2")
     assert metadata["bert.attention.causal"] is False
     assert metadata["bert.attention.layer_norm_epsilon"] == pytest.approx(1e-12)
 

@@ -1,7 +1,7 @@
 """Writes the small GGUF models that tests load: ``write("bert-reranker", directory)``.
 
 Each kind has a seed: a file has the same bytes wherever it is written. `KINDS` are sound models, with goldens
-from torch in ``tests/goldens/tiny``; `ODD_KINDS` are files for tests of errors and warnings.
+from torch in ``tests/goldens/tiny``; `tiny.models.MORE_KINDS` and `tiny.gguf_layout.CHANGES` have more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from tiny import gguf_layout, models
 
 KINDS = tuple(models.KINDS)
-ODD_KINDS = tuple(models.ODD_KINDS)
 
 _FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "q4_k_m": 15}
 """``enum llama_ftype``, llama.h."""
@@ -22,7 +21,7 @@ def write(kind: str, directory: Path, *, dtype: str = "f32") -> Path:
     """Writes one model, or finds it there, and returns its path: ``directory / f"{kind}-{dtype}.gguf"``.
 
     Args:
-        kind: one of `KINDS` or `ODD_KINDS`.
+        kind: one of those.
         directory: made when it does not exist; one directory for a whole test session writes each file once.
         dtype: "f32"; or "f16", "q8_0", "q4_k_m", which llama.cpp's own quantizer makes from it.
     """
@@ -32,7 +31,7 @@ def write(kind: str, directory: Path, *, dtype: str = "f32") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     if dtype == "f32":
-        gguf_layout.write(models.build(kind), unfinished)
+        gguf_layout.write(kind, unfinished)
     else:
         quantize(write(kind, directory), unfinished, dtype=dtype)
     shutil.move(unfinished, path)

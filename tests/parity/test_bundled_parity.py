@@ -32,9 +32,8 @@ def originals() -> list[Golden]:
 
 @pytest.fixture(scope="module")
 def f32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("f32") / "all-minilm-l6-v2-f32.gguf"
-    build_bundled_models.write_f32(make_goldens_bundled.original_folder(), path)
-    return path
+    original = make_goldens_bundled.original_folder()
+    return build_bundled_models.build_into(tmp_path_factory.mktemp("f32"), source=original, quantize="f32")
 
 
 @pytest.fixture(scope="module")
