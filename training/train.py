@@ -1,10 +1,14 @@
-"""Candidate lists -> a cross-encoder, by listwise distillation of the teacher together with the labels.
+"""Candidate lists -> an embedder or a cross-encoder, taught by three embedders and BM25.
 
-Each list gives one loss: the cross-entropy between the softmax of the logits and a target that is the
-positive's (where there is one) for ``--label-weight`` and the teacher's for the rest. The teacher is
-z(cosine) + w * z(BM25) over all candidates of the query.
+    python training/train.py embedder work/lists.npz work/embedder.pt --steps 1500 --minutes 95
+    python training/train.py reranker work/lists.npz work/reranker.pt --start work/start --minutes 95
 
-    python training/train.py work/lists.npz work/model.pt --steps 2000
+A run ends after ``--steps`` or ``--minutes``. The same command goes on where the last one ended: the
+checkpoint beside the output (``.state``) holds everything, and a step's lists depend on its number alone.
+
+The embedder learns where the teachers together place each text (`Targets`), and to order each batch's
+documents as they do. The cross-encoder learns the order of each list: the divergence between the softmax of
+its logits and the teachers', and the label where there is one.
 """
 
 from __future__ import annotations
@@ -12,111 +16,132 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from backbone import CrossEncoder, by_length, padded, pair, workers
+from backbone import (
+    WIDTH,
+    CrossEncoder,
+    Embedder,
+    Student,
+    by_length,
+    in_bf16,
+    minilm_folder,
+    padded,
+    pair,
+    single,
+    start_from,
+    workers,
+)
 from numpy.typing import NDArray
 from torch import Tensor
 
-SEED = 20261121
+SEED = 20261201
 POOLS = ("main", "sentences", "long")
 LIMITS = {"main": 224, "sentences": 128, "long": 448}
-"""Tokens of a pair in training; in use it reads 512."""
+"""Tokens of a sequence in training; in use it may have 512."""
 SHARES = {
-    "sections": 0.24,
-    "cloze": 0.14,
-    "medquad": 0.14,
-    "nq": 0.18,
+    "sections": 0.26,
+    "cloze": 0.16,
+    "medquad": 0.12,
+    "nq": 0.16,
     "covidqa": 0.06,
     "scifact_train": 0.05,
     "tldr": 0.04,
     "msrd": 0.03,
-    "sentences": 0.06,
-    "long": 0.06,
+    "sentences": 0.07,
+    "long": 0.05,
 }
-"""How much of every batch comes from each source; a small source is seen again sooner."""
-LABEL_WEIGHTS = {"sections": 0.35, "msrd": 0.3, "sentences": 0.0}
-"""How much the label counts beside the teacher, where it is not ``--label-weight``."""
+"""How much of every batch comes from each source."""
+LABEL_WEIGHTS = {"nq": 0.5, "covidqa": 0.5, "medquad": 0.4, "scifact_train": 0.5, "tldr": 0.5}
+"""How much the label counts beside the teachers; 0.25 elsewhere, for many labels are headings of sections."""
+
+Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One list: sequences, the teacher's scores, and how much the label of the first counts."""
+    """A query and its documents: token ids, the teachers' vectors and scores, and the label's weight.
 
-    pairs: list[NDArray[np.int32]]
-    teacher: NDArray[np.float32]
+    The first document is the labelled one where ``label_weight`` is above 0.
+    """
+
+    query: Ids
+    documents: list[Ids]
+    vectors: NDArray[np.float32]  # (1 + n_documents, 3 * 384), the query's first
+    scores: NDArray[np.float32]  # (n_documents,): z of cosines, and BM25's by its weight
     label_weight: float
+    limit: int
 
 
 class Lists:
-    """The lists of all pools; draws documents anew whenever a list is read."""
+    """The lists of all pools. A step's number decides which lists, and which of their documents, it gets."""
 
-    def __init__(self, path: Path, *, bm25_weight: float, width: int, label_weight: float) -> None:
+    def __init__(self, path: Path, *, width: int) -> None:
         arrays = np.load(path)
         self._data = {key: arrays[key] for key in arrays.files}
         self._width = width
-        self._rng, self._label_weight = np.random.default_rng(SEED), label_weight
-        by_source: dict[str, list[tuple[str, int]]] = {source: [] for source in SHARES}
+        self._rows: dict[str, list[tuple[str, int]]] = {source: [] for source in SHARES}
         for pool in POOLS:
             for row, source in enumerate(self._data[f"{pool}.sources"]):
-                by_source[str(source)].append((pool, row))
-        self._order = {
-            source: [rows[k] for k in self._rng.permutation(len(rows))] for source, rows in by_source.items()
-        }
-        self._next = dict.fromkeys(SHARES, 0)
-        self._teacher = {pool: self._fused(pool, bm25_weight) for pool in POOLS}
+                self._rows[str(source)].append((pool, row))
+        self._rows = {source: rows for source, rows in self._rows.items() if rows}
+        self._scores = {pool: self._fused(pool) for pool in POOLS}
+        self.spread = self._data["main.spread"]
 
-    def _fused(self, pool: str, bm25_weight: float) -> NDArray[np.float32]:
+    def vectors(self, *, kind: str, n: int) -> NDArray[np.float32]:
+        """The teachers' vectors of the first ``n`` "documents" or "queries" of the main pool."""
+        return self._data[f"main.{kind}_vectors"][:n].astype(np.float32)
+
+    def draw(self, step: int, n: int) -> list[Example]:
+        """``n`` lists, sources mixed by their shares."""
+        rng = np.random.default_rng([SEED, step])
+        names = list(self._rows)
+        shares = np.array([SHARES[name] for name in names])
+        examples = []
+        for source in rng.choice(len(names), size=n, p=shares / shares.sum()):
+            rows = self._rows[names[source]]
+            examples.append(self._example(*rows[rng.integers(len(rows))], names[source], rng))
+        return examples
+
+    def _fused(self, pool: str) -> NDArray[np.float32]:
         there = self._data[f"{pool}.candidates"] >= 0
-        cosine, bm25 = (standardized(self._data[f"{pool}.{key}"], there) for key in ("cosine", "bm25"))
-        return cosine + bm25_weight * bm25
+        cosines = self._data[f"{pool}.cosine"]
+        together = sum(standardized(cosines[..., k], there) for k in range(cosines.shape[2]))
+        bm25 = standardized(self._data[f"{pool}.bm25"], there)
+        weight = self._data[f"{pool}.bm25_weight"][:, None]
+        return standardized(standardized(together, there) + weight * bm25, there)
 
-    def _ids(self, pool: str, kind: str, row: int) -> NDArray[np.int32]:
+    def _ids(self, pool: str, kind: str, row: int) -> Ids:
         starts = self._data[f"{pool}.{kind}_starts"]
         return self._data[f"{pool}.{kind}"][starts[row] : starts[row + 1]]
 
-    def draw(self, n: int) -> list[Example]:
-        """The next ``n`` lists, sources mixed by their shares."""
-        sources = self._rng.choice(list(SHARES), size=n, p=np.array(list(SHARES.values())))
-        examples = []
-        for source in map(str, sources):
-            pool, row = self._order[source][self._next[source] % len(self._order[source])]
-            self._next[source] += 1
-            examples.append(self._example(pool, row, LABEL_WEIGHTS.get(source, self._label_weight)))
-        return examples
-
-    def skip(self, n: int) -> None:
-        """Passes over lists that an earlier run has seen."""
-        for source, share in SHARES.items():
-            self._next[source] += int(n * share)
-
-    def _example(self, pool: str, row: int, label_weight: float) -> Example:
-        """``width`` documents: the positive, and candidates, the teacher's first ones the likeliest.
-
-        In every fourth list, and for want of others, there are documents from anywhere.
-        """
-        rng = self._rng
-        candidates, teacher = self._data[f"{pool}.candidates"][row], self._teacher[pool][row]
+    def _example(self, pool: str, row: int, source: str, rng: np.random.Generator) -> Example:
+        """The positive, where there is one, and candidates, the teachers' first ones the likeliest."""
+        candidates, scores = self._data[f"{pool}.candidates"][row], self._scores[pool][row]
         labelled = bool(self._data[f"{pool}.labelled"][row])
         n, first = int((candidates >= 0).sum()), int(labelled)
-        wanted = self._width - first - int(rng.random() < 0.25)
-        likely = 1.0 / (4 + np.argsort(np.argsort(-teacher[first:n])))
-        others = rng.choice(n - first, min(wanted, n - first), replace=False, p=likely / likely.sum())
-        columns = np.concatenate([np.arange(first), first + others]).astype(int)
-        strangers = rng.integers(
-            len(self._data[f"{pool}.documents_starts"]) - 1, size=self._width - len(columns)
-        )
-        documents = [*candidates[columns].tolist(), *strangers.tolist()]
-        query, limit = self._ids(pool, "queries", row), LIMITS[pool]
-        lowest = np.full(len(strangers), teacher[:n].min() - 1.0)
+        likely = 1.0 / (4 + np.argsort(np.argsort(-scores[first:n])))
+        wanted = min(self._width - first, n - first)
+        others = first + rng.choice(n - first, wanted, replace=False, p=likely / likely.sum())
+        columns = np.concatenate([np.arange(first), others]).astype(int)
+        documents = candidates[columns]
+        vectors = [
+            self._data[f"{pool}.queries_vectors"][row][None],
+            self._data[f"{pool}.documents_vectors"][documents],
+        ]
         return Example(
-            pairs=[pair(query, self._ids(pool, "documents", one), limit=limit) for one in documents],
-            teacher=np.concatenate([teacher[columns], lowest]).astype(np.float32),
-            label_weight=label_weight if labelled else 0.0,
+            query=self._ids(pool, "queries", row),
+            documents=[self._ids(pool, "documents", one) for one in documents],
+            vectors=np.concatenate(vectors).astype(np.float32),
+            scores=scores[columns],
+            label_weight=LABEL_WEIGHTS.get(source, 0.25) if labelled else 0.0,
+            limit=LIMITS[pool],
         )
 
 
@@ -125,54 +150,117 @@ def standardized(values: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArr
     n = there.sum(1, keepdims=True)
     mean = np.where(there, values, 0).sum(1, keepdims=True) / n
     deviation = np.sqrt((np.where(there, values - mean, 0) ** 2).sum(1, keepdims=True) / n)
-    return (values - mean) / (deviation + 1e-4)
+    return np.where(there, (values - mean) / (deviation + 1e-4), 0).astype(np.float32)
 
 
-def gradients(
-    model: CrossEncoder, examples: list[Example], pool: ThreadPoolExecutor, *, temperature: float
-) -> tuple[float, list[Tensor]]:
-    """Mean loss of the lists, and its gradients in float32.
+# -- what each student is taught
+
+
+class Targets:
+    """One vector of 384 numbers for the three of the teachers, near to the first teacher's own.
+
+    The teachers' vectors side by side, each by 1 / sqrt(spread), have the sum of the standardized cosines as
+    their product. Their first 384 principal directions keep nearly all of it, and are turned (Procrustes)
+    so that the student, which starts as the first teacher, has little way to go.
+    """
+
+    def __init__(self, lists: Lists, *, n: int = 20_000) -> None:
+        self._scale = np.repeat(1 / np.sqrt(lists.spread), WIDTH).astype(np.float32)
+        sample = np.concatenate([lists.vectors(kind=kind, n=n) for kind in ("documents", "queries")])
+        weighted = sample * self._scale
+        _, directions = np.linalg.eigh(weighted.T @ weighted)
+        main = directions[:, -WIDTH:].astype(np.float32)
+        left, _, right = np.linalg.svd(normalized(weighted @ main).T @ sample[:, :WIDTH])
+        self._turned = main @ (left @ right)
+
+    def of(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Shape (n, 384), length 1, for the teachers' (n, 3 * 384)."""
+        return normalized(vectors * self._scale @ self._turned)
+
+
+def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Sequences to compute, and the loss of what the student gives for them."""
+
+    sequences: list[Ids]
+    loss: Callable[[Tensor], Tensor]
+
+
+def embedder_lesson(examples: list[Example], targets: Targets, *, scale: float = 20.0) -> Lesson:
+    """Every text to its target, and all documents of the batch in the teachers' order for every query."""
+    sequences, is_query = [], []
+    for example in examples:
+        sequences += [single(ids, limit=example.limit) for ids in (example.query, *example.documents)]
+        is_query += [True] + [False] * len(example.documents)
+    wanted = torch.from_numpy(targets.of(np.concatenate([example.vectors for example in examples])))
+    query = torch.tensor(is_query)
+    likely = torch.softmax(scale * wanted[query] @ wanted[~query].T, dim=1)
+
+    def loss(found: Tensor) -> Tensor:
+        place = (1 - (found * wanted).sum(1)).mean()
+        order = -(likely * torch.log_softmax(scale * found[query] @ found[~query].T, dim=1)).sum(1).mean()
+        order = order + (likely * likely.clamp_min(1e-9).log()).sum(1).mean()  # the entropy: 0 is the least
+        return 5 * place + order
+
+    return Lesson(sequences, loss)
+
+
+def reranker_lesson(examples: list[Example], *, temperature: float = 0.6) -> Lesson:
+    """Every list in the teachers' order, its labelled document first by the label's weight."""
+    sequences = [
+        pair(example.query, ids, limit=example.limit) for example in examples for ids in example.documents
+    ]
+
+    def loss(found: Tensor) -> Tensor:
+        logits = found[:, 0].split([len(example.documents) for example in examples])
+        return torch.stack(
+            [of_list(*one, temperature=temperature) for one in zip(logits, examples, strict=True)]
+        ).mean()
+
+    return Lesson(sequences, loss)
+
+
+def of_list(logits: Tensor, example: Example, *, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of the softmax of the logits from the target; 0 is the least."""
+    target = (1 - example.label_weight) * torch.softmax(torch.from_numpy(example.scores) / temperature, 0)
+    target[0] += example.label_weight
+    return (target * (target.log() - torch.log_softmax(logits, 0))).sum()
+
+
+# -- steps
+
+
+def gradients(student: Student, lesson: Lesson, pool: ThreadPoolExecutor) -> tuple[float, list[Tensor]]:
+    """The loss, and its gradients in float32.
 
     Sequences of like length are computed together whatever list they come from, so there is next to no
-    padding; the lists meet in the loss, between the forward and the backward passes.
+    padding; they meet in the loss, between the forward and the backward passes.
     """
-    trained = [value for value in model.parameters() if value.requires_grad]
-    sequences = [sequence for example in examples for sequence in example.pairs]
-    batches = list(by_length(sequences, tokens=2048))
-    computed = list(pool.map(lambda rows: model(*padded([sequences[row] for row in rows])), batches))
-    logits = torch.zeros(len(sequences))
+    trained = [value for value in student.parameters() if value.requires_grad]
+    batches = list(by_length(lesson.sequences, tokens=2048))
+    computed = list(pool.map(lambda rows: student(*padded([lesson.sequences[row] for row in rows])), batches))
+    found = torch.zeros(len(lesson.sequences), student.outputs)
     for rows, values in zip(batches, computed, strict=True):
-        logits[torch.from_numpy(rows)] = values.detach()
-    logits.requires_grad_()
-    loss = loss_of(logits.view(len(examples), -1), examples, temperature=temperature) / len(examples)
-    (slopes,) = torch.autograd.grad(loss, logits)
+        found[torch.from_numpy(rows)] = values.detach()
+    found.requires_grad_()
+    loss = lesson.loss(found)
+    (slopes,) = torch.autograd.grad(loss, found)
 
-    def backward(k: int) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(computed[k], trained, slopes[torch.from_numpy(batches[k])])
+    def backward(k: int) -> tuple[Tensor | None, ...]:
+        return torch.autograd.grad(
+            computed[k], trained, slopes[torch.from_numpy(batches[k])], allow_unused=True
+        )
 
     sums = [torch.zeros_like(value, dtype=torch.float32) for value in trained]
     for grads in pool.map(backward, range(len(batches))):
         for total, grad in zip(sums, grads, strict=True):
-            total += grad
+            if grad is not None:
+                total += grad
     return float(loss.detach()), sums
-
-
-def copy_weights(model: CrossEncoder, fast: CrossEncoder) -> None:
-    """The float32 weights that the optimizer moves, into the copy that computes."""
-    with torch.no_grad():
-        for value, copied in zip(model.parameters(), fast.parameters(), strict=True):
-            if value.requires_grad:
-                copied.copy_(value)
-
-
-def loss_of(logits: Tensor, examples: list[Example], *, temperature: float) -> Tensor:
-    """Cross-entropy of the lists against label and teacher, summed."""
-    teacher = torch.softmax(torch.from_numpy(np.stack([e.teacher for e in examples])) / temperature, dim=1)
-    weight = torch.tensor([e.label_weight for e in examples])[:, None]
-    label = torch.zeros_like(teacher)
-    label[:, 0] = 1.0
-    target = weight * label + (1 - weight) * teacher
-    return -(target * torch.log_softmax(logits, dim=1)).sum()
 
 
 def rate(step: int, steps: int, *, decay: float) -> float:
@@ -181,87 +269,106 @@ def rate(step: int, steps: int, *, decay: float) -> float:
     return min(1.0, (step + 1) / warm, (steps - step) / max(1.0, steps * decay))
 
 
-class Average:
-    """Exponential moving average of the weights."""
+class Run:
+    """A student with its optimizer and the moving average of its weights, saved and read as one."""
 
-    def __init__(self, model: CrossEncoder, *, horizon: int) -> None:
-        self._keep = 1 - 1 / horizon
-        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    def __init__(self, student: Student, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self.student, self.step = student, 0
+        self.trained = [value for value in student.parameters() if value.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=arguments.rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        self.average = {name: value.detach().clone() for name, value in student.state_dict().items()}
+        self._state_path = arguments.output.with_suffix(".state")
+        if self._state_path.is_file():
+            state = torch.load(self._state_path)
+            student.load_state_dict(state["student"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.average = state["step"], state["average"]
 
-    def update(self, model: CrossEncoder) -> None:
-        """Moves towards the model's weights."""
+    def apply(self, grads: list[Tensor]) -> None:
+        """One step of the optimizer and of the average."""
+        arguments = self._arguments
+        for group in self.optimizer.param_groups:
+            group["lr"] = arguments.rate * rate(self.step, arguments.steps, decay=arguments.decay)
+        for value, grad in zip(self.trained, grads, strict=True):
+            value.grad = grad
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        self.step += 1
+        keep = min(1 - 1 / 100, self.step / (self.step + 10))
         with torch.no_grad():
-            for name, value in model.named_parameters():
+            for name, value in self.student.named_parameters():
                 if value.requires_grad:
-                    self.weights[name].lerp_(value, 1 - self._keep)
+                    self.average[name].lerp_(value, 1 - keep)
+
+    def save(self) -> None:
+        """The averaged weights, and the checkpoint that the next run starts from."""
+        state = {
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "average": self.average,
+        }
+        for path, value in ((self._state_path, state), (self._arguments.output, self.average)):
+            unfinished = path.with_suffix(".unfinished")
+            torch.save(value, unfinished)
+            unfinished.replace(path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the reranker.")
+    parser = argparse.ArgumentParser(description="Train the embedder or the reranker.")
+    parser.add_argument("student", choices=("embedder", "reranker"))
     parser.add_argument("lists", type=Path)
-    parser.add_argument("output", type=Path, help="weights (.pt); the log stands beside it (.jsonl)")
+    parser.add_argument("output", type=Path, help="weights (.pt); its log (.jsonl) lies beside it")
+    parser.add_argument("--start", type=Path, help="folder of the weights to start from; else all-MiniLM")
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--minutes", type=float, default=95)
     parser.add_argument("--lists-per-step", type=int, default=16)
     parser.add_argument("--width", type=int, default=8, help="documents of a list")
     parser.add_argument("--rate", type=float, default=1.5e-4)
     parser.add_argument("--decay", type=float, default=0.4)
-    parser.add_argument("--label-weight", type=float, default=0.5)
-    parser.add_argument("--bm25-weight", type=float, default=0.6)
-    parser.add_argument("--temperature", type=float, default=0.7)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--start", type=Path, help="weights to start from")
-    parser.add_argument("--first-list", type=int, default=0, help="skip lists that an earlier run has seen")
-    parser.add_argument("--save-every", type=int, default=250)
+    parser.add_argument("--save-every", type=int, default=50)
     arguments = parser.parse_args()
     torch.manual_seed(SEED)
-    lists = Lists(
-        arguments.lists,
-        bm25_weight=arguments.bm25_weight,
-        width=arguments.width,
-        label_weight=arguments.label_weight,
-    )
-    model = CrossEncoder(layers=arguments.layers)
-    lists.skip(arguments.first_list)
-    if arguments.start:
-        model.load_state_dict(torch.load(arguments.start))
-    train(model, lists, arguments)
+    student: Student = Embedder() if arguments.student == "embedder" else CrossEncoder()
+    start_from(student, arguments.start or minilm_folder())
+    train(Run(student, arguments), Lists(arguments.lists, width=arguments.width), arguments)
 
 
-def train(model: CrossEncoder, lists: Lists, arguments: argparse.Namespace) -> None:
+def train(run: Run, lists: Lists, arguments: argparse.Namespace) -> None:
     """Runs the steps; writes weights and log as it goes."""
-    trained = [value for value in model.parameters() if value.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=arguments.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    average = Average(model, horizon=max(20, min(200, arguments.steps // 10)))
-    pool, fast = workers(), model.in_bf16()
-    started, seen, recent = time.monotonic(), 0, []
-    log = arguments.output.with_suffix(".jsonl").open("w", encoding="utf-8")
-    print(json.dumps({"options": vars(arguments)}, default=str), file=log, flush=True)
-    for step in range(arguments.steps):
-        examples = lists.draw(arguments.lists_per_step)
-        for group in optimizer.param_groups:
-            group["lr"] = arguments.rate * rate(step, arguments.steps, decay=arguments.decay)
-        loss, grads = gradients(fast, examples, pool, temperature=arguments.temperature)
-        for value, grad in zip(trained, grads, strict=True):
-            value.grad = grad
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        copy_weights(model, fast)
-        average.update(model)
-        seen += sum(len(example.pairs) for example in examples)
-        recent.append(loss)
-        if (step + 1) % 25 == 0 or step + 1 == arguments.steps:
-            line = {
-                "step": step + 1,
-                "loss": round(sum(recent) / len(recent), 4),
-                "pairs": seen,
-                "seconds": round(time.monotonic() - started),
-            }
-            print(json.dumps(line), file=log, flush=True)
-            recent = []
-        if (step + 1) % arguments.save_every == 0 or step + 1 == arguments.steps:
-            torch.save(average.weights, arguments.output)
-            torch.save(model.state_dict(), arguments.output.with_suffix(f".{step + 1}.pt"))
-    log.close()
+    started, recent = time.monotonic(), []
+    fast = in_bf16(type(run.student)())
+    for value, copied in zip(run.student.parameters(), fast.parameters(), strict=True):
+        copied.requires_grad_(value.requires_grad)
+        copied.data.copy_(value.data)
+    targets = Targets(lists) if arguments.student == "embedder" else None
+    pool = workers()
+    with arguments.output.with_suffix(".jsonl").open("a", encoding="utf-8") as log:
+
+        def note(**facts: Any) -> None:
+            print(json.dumps(facts, default=str), file=log, flush=True)
+
+        note(options=vars(arguments), step=run.step)
+        while run.step < arguments.steps and time.monotonic() - started < 60 * arguments.minutes:
+            examples = lists.draw(run.step, arguments.lists_per_step)
+            lesson = embedder_lesson(examples, targets) if targets else reranker_lesson(examples)
+            loss, grads = gradients(fast, lesson, pool)
+            run.apply(grads)
+            with torch.no_grad():
+                for value, copied in zip(run.student.parameters(), fast.parameters(), strict=True):
+                    if value.requires_grad:
+                        copied.copy_(value)
+            recent.append(loss)
+            if run.step % 25 == 0:
+                seconds = round(time.monotonic() - started)
+                note(step=run.step, loss=round(sum(recent) / len(recent), 4), seconds=seconds)
+                recent = []
+            if run.step % arguments.save_every == 0:
+                run.save()
+    run.save()
 
 
 if __name__ == "__main__":

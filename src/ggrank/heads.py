@@ -1,7 +1,4 @@
-"""What a file's pooling, head and tokenizer make of it: how it pools, how it pairs, what it scores.
-
-Knows facts of the file and the rules of the design; computes nothing.
-"""
+"""What a file's pooling, head and tokenizer make of it: how it pools, how it pairs, what it scores."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ YES_LABELS = ("yes", "true", "1", "relevant")
 def choose_pooling(file: GgufFile, *, asked: PoolingType | None, preset: PoolingType | None) -> PoolingType:
     """The pooling to load with: the caller's, else the file's, else the preset's, else a head's.
 
-    UNSPECIFIED when nobody says; `ggrank.gguf_file.check_usable` then says what to do.
+    UNSPECIFIED when none is known; the error of `ggrank.gguf_file.check_usable` then says what to do.
     """
     answers = (asked, file.pooling_type, preset, PoolingType.RANK if file.has_head else None)
     for answer in answers:
@@ -133,7 +130,7 @@ def pair_format(file: GgufFile, engine: Engine) -> PairFormat:
 
 
 def text_frame(file: GgufFile, special: SpecialTokens) -> TextFrame:
-    """The special tokens before and behind a single text; WordPiece models always have both."""
+    """The special tokens before and after a single text; WordPiece models always have both."""
     if file.tokenizer_model == "bert":
         return TextFrame(head=(special.bos,), tail=(special.sep,))
     return TextFrame(

@@ -1,4 +1,4 @@
-"""``ggrank convert``: a fine-tuned model of Hugging Face as one GGUF file, proved on the spot."""
+"""``ggrank convert``: a Hugging Face model becomes one GGUF file, which is checked at once."""
 
 from __future__ import annotations
 
@@ -65,20 +65,20 @@ def convert(
         progress=_show_progress,
     )
     if wants_table(as_table):
-        _tell(converted)
+        _print_report(converted)
     else:
         echo_json(_record(converted))
 
 
 def _show_progress(what: str, done: int, total: int) -> None:
-    """One line on a terminal, which the next one takes the place of."""
+    """One line on a terminal; the next call replaces it."""
     if sys.stderr.isatty():
         share = f" {done} of {total} tensors" if total > 1 else ""
         is_over = what == "checking" and done == total
         click.echo(f"\r\033[K{'' if is_over else what + share}", err=True, nl=False)
 
 
-def _tell(converted: Converted) -> None:
+def _print_report(converted: Converted) -> None:
     echo(f"{converted.path}  {converted.path.stat().st_size / 1e6:,.0f} MB")
     if converted.comparison is not None:
         found = converted.comparison

@@ -1,4 +1,4 @@
-"""What stands behind the network: pooling for an embedder, a classifier's layers for a reranker.
+"""What follows the network: pooling for an embedder, a classifier's layers for a reranker.
 
 A reranker's head is in the model itself (``ForSequenceClassification``), in modules of sentence-transformers
 (Dense, LayerNorm, Dense after the pooling), or in two rows of a language model's embedding ("yes", "no").
@@ -202,12 +202,12 @@ def _module_head(original: Original, architecture: str) -> Head:
     fits = fits and activations[-1] == "Identity"
     fits = fits and (len(layers) == 1 or activations[0] == ("GELU" if is_modernbert else "Tanh"))
     if not fits or any(layer.config.get("use_residual") for layer in layers):
-        told = ", ".join(
+        listed = ", ".join(
             f"{kind} ({activation})" for kind, activation in zip(kinds, activations, strict=True)
         )
         raise ModelFileError(
             f"{original.name} has modules after its pooling that llama.cpp's {architecture} does not "
-            f"compute: {told}. Expected none, or a reranker's head: {', '.join(usual)} to one value."
+            f"compute: {listed}. Expected none, or a reranker's head: {', '.join(usual)} to one value."
         )
     tensors = _module_tensors([read_tensors(layer.folder) for layer in layers], original, is_modernbert)
     return Head(PoolingType.RANK, ("LABEL_0",), tensors, pooling if is_modernbert else None)
@@ -227,7 +227,7 @@ def _module_tensors(layers: list[Tensors], original: Original, is_modernbert: bo
             )
     if len(layers) == 3:
         tensors["cls.norm.weight"] = layers[1]["norm.weight"]
-        # llama.cpp's norm has no bias; behind it stands a linear layer, which takes it along.
+        # llama.cpp's norm has no bias; the linear layer after it takes the bias in.
         moved = layers[-1]["linear.weight"].load() @ layers[1]["norm.bias"].load()
         shift = moved if shift is None else shift + moved
     if shift is not None:

@@ -1,7 +1,6 @@
 """The original's network in llama.cpp's words: which architecture, with which numbers, and which tensors.
 
-Knows the families that can be converted, and what of each llama.cpp computes otherwise or not at all. Reads
-shapes; numbers are read when a tensor is written.
+Reads shapes; numbers are read when a tensor is written.
 
 Source of names and keys: ``src/models/*.cpp`` and ``build_pooling`` in ``src/llama-graph.cpp`` of llama.cpp.
 """

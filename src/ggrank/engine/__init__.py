@@ -1,4 +1,4 @@
-"""What computes: llama.cpp, and OpenVINO for the files that it knows, behind one small interface.
+"""What computes: llama.cpp, and OpenVINO for the files that it knows, with one small interface.
 
 That interface is `ggrank.types.Engine`: tokenize, run a micro-batch, free. Here is only which one to start;
 each is imported when it is asked for, so that importing this package loads neither library.

@@ -1,7 +1,4 @@
-"""The llama.cpp library of this process: started once, its log, its build and the GPUs that it sees.
-
-Knows the library as a whole; no model.
-"""
+"""The llama.cpp library of this process: started once, its log, its build and the GPUs that it sees."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""llama.cpp, behind the few calls that ggrank needs: tokenize, run a micro-batch, free.
+"""llama.cpp in the few calls that ggrank needs: tokenize, run a micro-batch, free.
 
 With ``library.py`` and ``vocabulary.py`` the only place that uses llama_cpp, and of it the C API: its
 ``Llama`` class reads ``n_embd`` floats where rank pooling gives ``n_cls_out``, and drops the closing token
-when it cuts. Knows nothing of queries, documents, scores or files beyond a path.
-
-Checked before every call, because llama.cpp ends the process otherwise: a micro-batch's tokens
+when it cuts. Checked before every call, because llama.cpp ends the process otherwise: a micro-batch's tokens
 against ``n_ubatch`` (``GGML_ASSERT`` in ``llama_context::encode``), token ids against the vocabulary.
 """
 

@@ -1,10 +1,8 @@
 """How long OpenMP's threads spin while they wait for each other.
 
-Knows one environment variable of GNU's OpenMP runtime, which reads it when it is loaded.
-
-Between two matrix products each thread waits for the slowest. libgomp lets it spin 300,000 times
-before it sleeps: on an idle machine that gains nothing over 10,000, and on a busy one, where the
-other thread may have no core to run on, it costs half of the speed or more.
+Between two matrix products each thread waits for the slowest. libgomp lets it spin 300,000 times before it
+sleeps: on an idle machine that gains nothing over 10,000, and on a busy one, where the other thread may have
+no core to run on, it costs half of the speed or more.
 """
 
 from __future__ import annotations

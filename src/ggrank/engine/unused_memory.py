@@ -1,7 +1,4 @@
-"""Gives memory back to the system that a library holds and does not use.
-
-Knows addresses and pages; not whose they are.
-"""
+"""Gives memory back to the system that a library holds and does not use."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ LEAST = 1 << 20
 def give_back(address: int, n_bytes: int) -> None:
     """Makes whole pages inside a range of ordinary memory unoccupied; they read as zeros from then on.
 
-    For what nobody reads any more, or for what was only cleared. On Linux, where ``madvise`` promises this
+    For memory that is no longer read, or was only cleared. On Linux, where ``madvise`` promises this
     (``MADV_DONTNEED``, madvise(2)); elsewhere nothing happens.
     """
     first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -1,7 +1,4 @@
-"""The vocabulary of a model that llama.cpp has loaded: text to token ids and back.
-
-Knows llama.cpp's tokenizer calls; no context, pairs or settings.
-"""
+"""The vocabulary of a model that llama.cpp has loaded: text to token ids and back."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A GGUF's tensors as NumPy arrays, read from the mapped file: whole matrices, or single rows of a table.
 
-Knows how ggml stores numbers; not what they are for. Rows are dequantized by ggml's own functions
-(``ggml_get_type_traits``, ggml.h), so that they are the numbers with which llama.cpp computes.
+Rows are dequantized by ggml's own functions (``ggml_get_type_traits``, ggml.h), so that they are the numbers
+with which llama.cpp computes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A graph compiled for this processor, kept on the disk, so that the next start only maps it.
-
-Knows OpenVINO's compiling and a folder; not the network.
-"""
+"""A graph compiled for this processor, kept on the disk, so that the next start only maps it."""
 
 from __future__ import annotations
 

@@ -5,9 +5,8 @@
 The tokens of all sequences stand in a row, and matrices are multiplied for no others. Only attention needs
 each sequence on its own, filled up to the longest: a tenth of the work.
 
-Knows the network and how a matrix is stored in the graph; not tokens, files or batches. The network is that
-of ``src/models/bert.cpp`` and ``build_pooling`` in llama.cpp's ``llama-graph.cpp``, but for GELU: it is the
-original model's here, where llama.cpp takes an approximation from a table.
+The network is that of ``src/models/bert.cpp`` and ``build_pooling`` in llama.cpp's ``llama-graph.cpp``, but
+for GELU: it is the original model's here, where llama.cpp takes an approximation from a table.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def build_graph(
 
     Inputs: ``tokens`` (n_tokens, n_embd), float32, the sums of the embeddings, all sequences in a row;
     ``places`` (sequences, length), int32, which of them each sequence reads; ``mask`` (sequences, 1, 1,
-    length), float32, 0 or a large negative number behind a sequence's end; ``back`` (n_tokens,), int32,
+    length), float32, 0 or a large negative number after a sequence's end; ``back`` (n_tokens,), int32,
     where in the flat ``places`` each token stands; for pooling by the first token ``first`` (sequences,),
     int32, where it is; for mean and last-token pooling ``pool`` (sequences, n_tokens), float32, each token's
     share.

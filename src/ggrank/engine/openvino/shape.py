@@ -1,7 +1,4 @@
-"""What is to be built: a network's numbers from a file's header, and how it is computed.
-
-Knows a file's metadata; neither weights nor OpenVINO, so importing it costs nothing.
-"""
+"""What is to be built: a network's numbers from a file's header, and how it is computed."""
 
 from __future__ import annotations
 
