@@ -14,6 +14,7 @@ from command_line import ggrank, json_lines
 from ggrank import Llama, LlamaParams
 from ggrank.errors import InputError, ModelModeError
 from ggrank.gguf_file import open_gguf
+from ggrank.hardware import Processor, find_processor
 from ggrank.measuring import Measured, too_different, tune
 from ggrank.records import recall
 from ggrank.scoring import l2_normalize
@@ -22,6 +23,8 @@ from ggrank.tuning import (
     choose_engine,
     fastest_quantization,
     forget_tuned,
+    openvino_hint,
+    openvino_is_faster_here,
     recall_tuned,
     remember_tuned,
     remembered,
@@ -226,3 +229,42 @@ def test_what_was_measured_with_another_file_of_that_name_is_shown_as_not_used(p
     path.unlink()
     assert "not used any more" in ggrank("tune", "--show", "--table").stdout
     assert json_lines(ggrank("tune", "--forget", "--model", path)) == [{"forgotten": 1}]
+
+
+@pytest.mark.parametrize(
+    ("features", "engine"),
+    [
+        (("avx", "avx2", "fma"), "openvino"),
+        (("avx", "avx2", "avx512", "avx512_vnni"), "openvino"),
+        (("avx", "avx2", "amx"), "openvino"),
+        (("avx",), "llama.cpp"),
+        (("neon", "dotprod"), "llama.cpp"),
+    ],
+)
+def test_openvino_computes_where_the_processor_has_avx2(
+    features: tuple[str, ...], engine: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processor is made up."""
+    monkeypatch.setattr("ggrank.tuning.find_processor", lambda: Processor("a CPU", 2, features))
+    assert choose_engine("auto", tuned=Tuned(), file=open_gguf(path), n_gpu_layers=0) == engine
+    tuned = Tuned(engine="llama.cpp")
+    assert choose_engine("auto", tuned=tuned, file=open_gguf(path), n_gpu_layers=0) == "llama.cpp"
+
+
+def test_llama_cpp_is_asked_where_the_system_does_not_list_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_avx2 = "avx2" in find_processor().features
+    monkeypatch.setattr("ggrank.tuning.find_processor", lambda: Processor("a CPU of Windows", 2, ()))
+    assert openvino_is_faster_here() == has_avx2
+
+
+def test_openvino_is_recommended_where_it_is_missing_and_would_be_faster(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ggrank.tuning.find_processor", lambda: Processor("a CPU", 2, ("avx", "avx2")))
+    assert openvino_hint(path, engine="llama.cpp") == ""  # it is installed: the caller did not want it
+    monkeypatch.setattr("ggrank.tuning._openvino_version", lambda: None)
+    assert "1.6 times as fast here with: pip install 'ggrank[openvino]'" in openvino_hint(
+        path, engine="llama.cpp"
+    )
+    assert openvino_hint(path, engine="llama.cpp", device="CUDA (a GPU)") == ""
+    assert openvino_hint(tiny_models.write("nomic-mean", tmp_path), engine="llama.cpp") == ""

@@ -17,7 +17,7 @@ from typing import get_args
 
 from ggrank.engine import why_not_openvino
 from ggrank.errors import EngineError, ModelModeError
-from ggrank.gguf_file import GgufFile
+from ggrank.gguf_file import GgufFile, open_gguf
 from ggrank.hardware import find_processor
 from ggrank.preflight import cpu_key, library_key
 from ggrank.records import cache_dir, forget, recall, remember
@@ -161,8 +161,31 @@ def choose_engine(asked: str, *, tuned: Tuned, file: GgufFile, n_gpu_layers: int
 
 
 def openvino_is_faster_here() -> bool:
-    """Whether this processor has what makes OpenVINO faster than llama.cpp: VNNI or AMX."""
-    return not _VNNI.isdisjoint(find_processor().features)
+    """Whether this processor has AVX2, with which OpenVINO was faster than llama.cpp (``docs/speed.md``)."""
+    features = find_processor().features
+    if features:
+        return "avx2" in features
+    from ggrank.engine.library import system_info
+
+    return "AVX2 = 1" in system_info()  # Windows does not list a processor's features; llama.cpp does
+
+
+def openvino_hint(model: Path, *, engine: str, device: str = "CPU") -> str:
+    """What to install for more speed with this file on this machine; "" where nothing is gained by it.
+
+    Args:
+        engine, device: with which the file was computed now.
+    """
+    if engine != "llama.cpp" or device != "CPU" or has_openvino() or not openvino_is_faster_here():
+        return ""
+    if _has_gpu(-1) or why_not_openvino(open_gguf(model)) is not None:
+        return ""
+    return f"about {ruled_gain():g} times as fast here with: pip install 'ggrank[openvino]'"
+
+
+def ruled_gain() -> float:
+    """How many times as fast OpenVINO was as llama.cpp with q8_0, on such a processor (``docs/speed.md``)."""
+    return 1.6 if _VNNI.isdisjoint(find_processor().features) else 2.5
 
 
 def has_openvino() -> bool:

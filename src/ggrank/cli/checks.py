@@ -132,12 +132,12 @@ def _used(feature: str, uses: list[str]) -> bool:
 def check_openvino() -> Check:
     """Whether the second engine is there, and right; a note where it would be faster and is not."""
     from ggrank.engine.library import gpu_names
-    from ggrank.tuning import has_openvino, openvino_is_faster_here
+    from ggrank.tuning import has_openvino, openvino_is_faster_here, ruled_gain
 
     if not openvino_is_faster_here() or gpu_names():
         return Check("openvino", "ok", "not needed here: llama.cpp computes everything")
     if not has_openvino():
-        found = "not installed; this processor computes BERT and XLM-R about twice as fast with it"
+        found = f"not installed; with it BERT and XLM-R are about {ruled_gain():g} times as fast here"
         return Check("openvino", "note", found, "pip install 'ggrank[openvino]'")
     verdict = _verdict(engine="openvino")
     found = f"openvino {version('openvino')}, used for BERT and XLM-R: {verdict.detail}"

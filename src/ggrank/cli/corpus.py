@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ggrank.corpus.workers import Compute
     from ggrank.params import LlamaParams
 
+LONG = 20
+"""Seconds of work after which a faster engine is worth a line."""
+
 SUFFIXES = (".parquet", ".jsonl", ".npy")
 
 _OWN = {
@@ -227,7 +230,19 @@ def _write(job: Job) -> tuple[Summary, BadRow | None]:
         rows = "1 row was" if summary.bad_rows == 1 else f"{summary.bad_rows:,} rows were"
         click.echo(f"Warning: {rows} left out: {job.beside('.bad.jsonl')} says which and why", err=True)
     echo_json(asdict(summary))
+    if sys.stderr.isatty() and summary.seconds > LONG:
+        echo_hint(job.step.params, summary.engine)
     return summary, first_bad
+
+
+def echo_hint(params: LlamaParams, engine: str) -> None:
+    """One line on what would be faster on this machine, if anything; to stderr, where the progress was."""
+    from ggrank.hub import find_model
+    from ggrank.tuning import openvino_hint
+
+    model = find_model(params.model, filename=params.filename, revision=params.revision).path
+    if hint := openvino_hint(model, engine=engine):
+        click.echo(hint, err=True)
 
 
 def _stream(job: Job) -> tuple[Summary, BadRow | None]:

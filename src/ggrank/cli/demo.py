@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,13 @@ from ggrank.cli.documents import Document, read_lines
 from ggrank.cli.options import ModelChoice, model_options, output_option
 from ggrank.cli.ranking import (
     Timed,
+    cache_fact,
     echo_ranking_json,
     echo_ranking_table,
     rank_documents,
 )
+from ggrank.records import cache_dir
+from ggrank.tuning import openvino_hint
 
 if TYPE_CHECKING:
     from ggrank import Llama
@@ -41,6 +45,8 @@ def demo(question: str | None, top_n: int | None, choice: ModelChoice, as_table:
 
     Made for people: a table also where another command would write JSON lines.
     """
+    if choice.cache is None:
+        choice = replace(choice, cache=str(cache_dir() / "demo"))  # so that a second run embeds no passage
     passages = read_passages()
     questions = QUESTIONS if question is None else (question,)
     started = time.perf_counter()
@@ -86,7 +92,9 @@ def _echo_footer(llama: Llama, rankings: list[Timed], *, n_passages: int, load_s
         f"{n_passages} passages",
         f"{n_tokens:,} tokens in {1000 * seconds:,.0f} ms",
         f"loaded in {1000 * load_seconds:,.0f} ms",
+        cache_fact(llama),
     )
+    echo_facts(openvino_hint(llama.model_path, engine=llama.engine, device=llama.device))
 
 
 def _echo_next() -> None:

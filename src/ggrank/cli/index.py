@@ -14,11 +14,15 @@ import click
 from ggrank.cli.console import count, echo, echo_facts, echo_json, wants_table
 from ggrank.cli.indexes import index_option, load_embedder
 from ggrank.cli.options import ModelChoice, model_options, output_option
+from ggrank.tuning import openvino_hint
 
 if TYPE_CHECKING:
     from ggrank import Llama
     from ggrank.index import Changes, Index, Progress
     from ggrank.index.vectors import VectorType
+
+LONG = 20
+"""Seconds of work after which a faster engine is worth a line."""
 
 
 @click.command(short_help="Index files and folders for search.")
@@ -95,7 +99,10 @@ def index(
         for skipped in changes.skipped:
             click.echo(f"Warning: {skipped.path}: {skipped.reason}", err=True)
         if wants_table(as_table):
-            _echo_changes(opened, changes, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            _echo_changes(opened, changes, seconds)
+            if seconds > LONG:
+                echo_facts(openvino_hint(embedder.model_path, engine=embedder.engine, device=embedder.device))
         else:
             _echo_json(opened, changes, embedder)
 
