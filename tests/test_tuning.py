@@ -268,3 +268,14 @@ def test_openvino_is_recommended_where_it_is_missing_and_would_be_faster(
     )
     assert openvino_hint(path, engine="llama.cpp", device="CUDA (a GPU)") == ""
     assert openvino_hint(tiny_models.write("nomic-mean", tmp_path), engine="llama.cpp") == ""
+
+
+def test_a_gpu_is_compared_with_the_cpu(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU is made up: layers that were sent to it are computed on the CPU."""
+    device = property(lambda engine: "Metal (a GPU)" if engine._settings.n_gpu_layers else "CPU")
+    monkeypatch.setattr("ggrank.engine.llama_cpp_engine.LlamaCppEngine.device", device)
+    report = tune(LlamaParams(path, engine="llama.cpp", n_threads=1, n_ubatch=1024))
+    assert "n_gpu_layers 0" in report.tried[0].name
+    remember_tuned(open_gguf(path), PoolingType.RANK, Tuned(n_gpu_layers=0))
+    with Llama.load(path, engine="llama.cpp") as tuned, Llama.load(path, n_gpu_layers=3) as asked:
+        assert (tuned.device, asked._model.settings.n_gpu_layers) == ("CPU", 3)

@@ -362,7 +362,7 @@ def train(run: Run, lists: Lists, arguments: argparse.Namespace) -> None:
                     if value.requires_grad:
                         copied.copy_(value)
             recent.append(loss)
-            if run.step % 25 == 0:
+            if run.step % 25 == 0 or run.step == arguments.steps:
                 seconds = round(time.monotonic() - started)
                 note(step=run.step, loss=round(sum(recent) / len(recent), 4), seconds=seconds)
                 recent = []

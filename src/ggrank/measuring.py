@@ -20,7 +20,7 @@ from ggrank.errors import EngineError, ModelFileError, ModelModeError
 from ggrank.hardware import find_processor
 from ggrank.llama import Llama
 from ggrank.loading import LoadedModel, load_model
-from ggrank.params import LlamaParams
+from ggrank.params import ALL_LAYERS, LlamaParams
 from ggrank.tuning import Tuned, has_openvino, remember_tuned
 from ggrank.types import EngineName, EngineSettings, Mode, PoolingType
 
@@ -96,7 +96,7 @@ class _Search:
         if model.settings.pooling_type is PoolingType.NONE:
             raise ModelModeError("a model without pooling cannot be tuned; load it with another pooling_type")
         self._rules = self._settings = model.settings
-        self._on_cpu = model.engine.device == "CPU"
+        self._uses_gpu = model.engine.device != "CPU"
         self._file = model.file
         with Llama(model) as llama:
             self._texts = _texts(llama.n_ctx)
@@ -108,8 +108,11 @@ class _Search:
     def options(self) -> Iterator[list[Tuned]]:
         """Groups of changes, each made to the best so far; what the caller has decided is left out."""
         asked, rules = self._params, self._rules
-        may_change = asked.engine == "auto" and self._on_cpu and has_openvino()
-        if may_change and why_not_openvino(self._file) is None:
+        may_change = asked.engine == "auto" and has_openvino() and why_not_openvino(self._file) is None
+        if self._uses_gpu and asked.n_gpu_layers == ALL_LAYERS:
+            on_cpu = replace(self._best, n_gpu_layers=0)
+            yield [on_cpu, *([replace(on_cpu, engine="openvino")] if may_change else [])]
+        elif self._on_cpu and may_change:
             yield [replace(self._best, engine=_other_engine(rules.engine))]
         if (self._best.engine or rules.engine) == "llama.cpp":
             if asked.use_extra_bufts is None and self._on_cpu:
@@ -120,6 +123,10 @@ class _Search:
             yield [replace(self._best, n_ubatch=size) for size in (1024, 2048) if size > rules.n_ubatch]
         if asked.n_threads is None and self._on_cpu:
             yield [replace(self._best, n_threads=n) for n in _thread_counts(rules.n_threads)]
+
+    @property
+    def _on_cpu(self) -> bool:
+        return not self._uses_gpu or self._best.n_gpu_layers == 0
 
     def try_out(self, tuned: Tuned) -> None:
         """Times one change, and keeps it where it is right and faster."""
@@ -158,7 +165,8 @@ class _Search:
         return TuningReport(self._file.path.name, self._default, tried, chosen, self._settings, gain, is_kept)
 
     def _asked(self) -> dict[str, Any]:
-        asked = {name: getattr(self._params, name) for name in asdict(Tuned())}
+        # But for the GPU: what suits the CPU must not keep later loads from it.
+        asked = {name: getattr(self._params, name) for name in asdict(Tuned()) if name != "n_gpu_layers"}
         asked["n_ubatch"] = asked["n_ubatch"] or self._params.n_batch
         return {name: value for name, value in asked.items() if value not in (None, "auto")}
 

@@ -33,6 +33,8 @@ DEFAULT_N_SEQ_MAX = 128
 """Most sequences of a micro-batch; llama.cpp's own limit is 256."""
 
 DEFAULT_CACHE_LIMIT = 1_000_000_000
+
+ALL_LAYERS = -1
 """Bytes: 13 million scores of pairs, or 600,000 vectors of 384."""
 
 _LIMITS = {
@@ -41,7 +43,7 @@ _LIMITS = {
     "n_ubatch": (16, 131_072),
     "n_seq_max": (1, 256),
     "n_threads": (1, 512),
-    "n_gpu_layers": (-1, 100_000),
+    "n_gpu_layers": (ALL_LAYERS, 100_000),
     "cache_limit": (1_000_000, 10**15),
 }
 
@@ -77,7 +79,7 @@ class LlamaParams:
             to work here.
         engine: what computes: "llama.cpp"; "openvino", which needs the extra of that name and computes BERT
             and XLM-R on x86 processors; or "auto": what ``ggrank tune`` found to be faster, else "openvino"
-            where it is installed, can compute the file, and the processor has VNNI or AMX.
+            where it is installed, can compute the file, and the processor has AVX2.
         query_prefix: set before a query by `Llama.rank`; else the preset's, else the file's own.
         document_prefix: set before each document by `Llama.rank`; likewise.
         cache: a folder in which results are kept, so that each is computed once (docs/speed.md); else
@@ -106,7 +108,7 @@ class LlamaParams:
     n_ubatch: int | None = None
     n_seq_max: int | None = None
     n_threads: int | None = None
-    n_gpu_layers: int = -1
+    n_gpu_layers: int = ALL_LAYERS
     use_mmap: bool = True
     flash_attn: bool | None = None
     use_extra_bufts: bool | None = None
@@ -179,7 +181,10 @@ def resolve_settings(
         raise InputError(
             f"n_ctx={n_ctx} is more than {file.path.name} has positions for; {file.n_ctx_train} at most"
         )
-    engine = choose_engine(params.engine, tuned=tuned, file=file, n_gpu_layers=params.n_gpu_layers)
+    n_gpu_layers = params.n_gpu_layers
+    if n_gpu_layers == ALL_LAYERS and tuned.n_gpu_layers is not None:
+        n_gpu_layers = tuned.n_gpu_layers
+    engine = choose_engine(params.engine, tuned=tuned, file=file, n_gpu_layers=n_gpu_layers)
     n_ubatch = params.n_ubatch or params.n_batch or tuned.n_ubatch or DEFAULT_N_UBATCH[engine]
     n_ubatch = max(n_ubatch, n_ctx)
     n_seq_max = min(params.n_seq_max or DEFAULT_N_SEQ_MAX, n_ubatch)
@@ -191,7 +196,7 @@ def resolve_settings(
         n_ubatch=-(-n_ubatch // n_seq_max) * n_seq_max,
         n_seq_max=n_seq_max,
         n_threads=params.n_threads or tuned.n_threads or default_threads(),
-        n_gpu_layers=params.n_gpu_layers,
+        n_gpu_layers=n_gpu_layers,
         use_mmap=params.use_mmap,
         flash_attn=_first(params.flash_attn, tuned.flash_attn, file.quantization != "f32"),
         use_extra_bufts=_first(params.use_extra_bufts, tuned.use_extra_bufts, extra_bufts_pay()),

@@ -40,6 +40,7 @@ class Tuned:
     use_extra_bufts: bool | None = None
     n_ubatch: int | None = None
     n_threads: int | None = None
+    n_gpu_layers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def _checked(tuned: Tuned) -> Tuned:
         or any(switch not in (None, True, False) for switch in switches)
         or any(n is not None and (type(n) is not int or not 1 <= n <= _MOST) for n in numbers)
         or (tuned.n_threads or 1) > (os.cpu_count() or 1)
+        or tuned.n_gpu_layers not in (None, 0)
     ):
         raise ValueError(f"no settings: {tuned}")
     return tuned

@@ -1,12 +1,12 @@
-"""From pairs to the reranker's GGUF, in small; its logits beside PyTorch's from the same weights."""
+"""From pairs to both students, in small; their GGUFs beside transformers."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from ggrank import Llama, PoolingType
+from make_goldens_bundled import original_folder
 
 pytestmark = pytest.mark.parity
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TEXTS = ROOT / "tests" / "data" / "texts.jsonl"
 SOURCES = ("sections", "medquad", "tldr", "msrd", "nq", "covidqa", "scifact_train")
+TEACHERS = ("snowflake-arctic-embed-xs", "bge-small-en-v1.5")
 
 
 def run(script: str, *arguments: object) -> str:
@@ -42,59 +44,56 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
-    """Data in the form of the real ones, trained on for three steps, and exported."""
+    """Data in the form of the real ones, trained on for a few steps in two runs, and exported."""
     data, work = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("work")
+    (data / "train").mkdir()
     pairs = [{"query": text[:40], "positive": text[40:], "negatives": []} for text in texts]
     for number, source in enumerate(SOURCES):
-        write_rows(data / f"{source}.jsonl.gz", pairs[number :: len(SOURCES)])
+        write_rows(data / "train" / f"{source}.jsonl.gz", pairs[number :: len(SOURCES)])
     passages = [" ".join(f"{text.rstrip('.')}." for text in texts[start : start + 4]) for start in range(99)]
-    write_rows(data / "passages.jsonl.gz", [{"text": passage} for passage in passages])
+    write_rows(data / "train" / "passages.jsonl.gz", [{"text": passage} for passage in passages])
+    for name in TEACHERS:  # stand-ins, of the right width
+        shutil.copytree(original_folder(), data / name)
     run("prepare.py", data, work / "lists.npz")
-    run("train.py", work / "lists.npz", work / "model.pt", "--steps", 3, "--lists-per-step", 8)
-    files = (work / "model.pt", work / "lists.npz", work / "f32.gguf", work / "q8_0.gguf")
-    run("export.py", *files, "--calibrate", 24)
+    small = ("--lists-per-step", 4, "--width", 4)
+    for student, options in (
+        ("embedder", ()),
+        ("reranker", ("--lists", work / "lists.npz", "--calibrate", 24)),
+    ):
+        for steps in (2, 3):
+            run("train.py", student, work / "lists.npz", work / f"{student}.pt", "--steps", steps, *small)
+        run("export.py", work / f"{student}.pt", work / student, "--quantize", "f32", *options)
     return work
 
 
-@pytest.fixture(scope="module")
-def pairs(texts: list[str]) -> list[tuple[str, str]]:
-    return [(texts[i][:50], texts[(i + step) % len(texts)]) for i in range(60) for step in (0, 1)]
-
-
-@pytest.fixture(scope="module")
-def torch_logits(work: Path, pairs: list[tuple[str, str]]) -> Iterator[np.ndarray]:
-    sys.path.insert(0, str(ROOT / "training"))
-    import backbone
+def test_the_reranker_s_file_gives_transformers_logits(work: Path, texts: list[str]) -> None:
     import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model = backbone.CrossEncoder().eval()
-    model.load_state_dict(torch.load(work / "f32.pt"))
-    tokenizer = backbone.load_tokenizer()
-    queries, documents = (backbone.tokenize(tokenizer, list(side)) for side in zip(*pairs, strict=True))
-    sequences = [backbone.pair(q, d, limit=512) for q, d in zip(queries, documents, strict=True)]
-    yield backbone.score(model, sequences, bf16=False)
-    sys.path.remove(str(ROOT / "training"))
-
-
-def test_the_f32_file_gives_the_trained_model_s_logits(
-    work: Path, pairs: list[tuple[str, str]], torch_logits: np.ndarray
-) -> None:
-    with Llama.load(work / "f32.gguf", engine="llama.cpp") as reranker:
+    pairs = [(texts[i][:50], texts[(i + step) % len(texts)]) for i in range(40) for step in (0, 1)]
+    model = AutoModelForSequenceClassification.from_pretrained(work / "reranker").eval()
+    tokenizer = AutoTokenizer.from_pretrained(work / "reranker")
+    with Llama.load(work / "reranker-f32.gguf", engine="llama.cpp", flash_attn=False) as reranker:
         assert reranker.pooling_type is PoolingType.RANK
         logits = reranker.score_pairs(pairs)
-    np.testing.assert_allclose(logits, torch_logits, atol=1e-3, rtol=0)
+    with torch.inference_mode():
+        expected = [float(model(**tokenizer(*pair, return_tensors="pt")).logits) for pair in pairs]
+    np.testing.assert_allclose(logits, expected, atol=1e-3, rtol=0)
 
 
-def test_the_q8_0_file_gives_them_up_to_rounding(
-    work: Path, pairs: list[tuple[str, str]], torch_logits: np.ndarray
-) -> None:
-    with Llama.load(work / "q8_0.gguf", engine="llama.cpp") as reranker:
-        logits = reranker.score_pairs(pairs)
-    assert np.corrcoef(logits, torch_logits)[0, 1] > 0.99
-    assert (work / "q8_0.gguf").stat().st_size < 26_000_000
+def test_the_embedder_s_file_gives_sentence_transformers_vectors(work: Path, texts: list[str]) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    expected = SentenceTransformer(str(work / "embedder"), device="cpu").encode(texts[:40])
+    with Llama.load(work / "embedder-f32.gguf", engine="llama.cpp", flash_attn=False) as embedder:
+        assert (embedder.n_ctx, embedder.query_prefix) == (512, "")
+        vectors = embedder.embed_many(texts[:40])
+    assert (vectors * expected).sum(axis=1).min() > 0.99999
 
 
-def test_the_average_of_the_steps_was_saved_and_the_log_tells_the_loss(work: Path) -> None:
-    log = [json.loads(line) for line in (work / "model.jsonl").read_text("utf-8").splitlines()]
+@pytest.mark.parametrize("student", ["embedder", "reranker"])
+def test_a_second_run_goes_on_where_the_first_ended(work: Path, student: str) -> None:
+    log = [json.loads(line) for line in (work / f"{student}.jsonl").read_text("utf-8").splitlines()]
+    assert [line["step"] for line in log if "options" in line] == [0, 2]
     assert log[-1]["step"] == 3
-    assert 0 < log[-1]["loss"] < 10
+    assert 0 < log[-1]["loss"] < 20
