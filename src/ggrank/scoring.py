@@ -166,7 +166,8 @@ def blend(
 ) -> NDArray[np.float32]:
     """One order of two stages for the same candidates: ``z(logit) + weight * z(first stage)``.
 
-    ``z`` is that of `score_fusion`. The result orders one query's candidates; it means nothing across queries.
+    ``z`` is that of `score_fusion`. The result orders one query's candidates, and means nothing across
+    queries.
 
     Args:
         logits: of the reranker, shape (n,).
