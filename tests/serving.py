@@ -32,7 +32,7 @@ RERANKER = "ggrank-reranker-mini"
 LONG = 600.0
 """Seconds that a test waits for what takes milliseconds on a machine with nothing else to do."""
 
-health.PROBE_SECONDS = LONG  # a busy machine is no model that hangs
+health.PROBE_SECONDS = LONG  # a busy machine takes its time for a forward pass
 
 
 class FlakyEngine:

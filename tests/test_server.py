@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -543,28 +544,74 @@ def test_health_is_503_when_scores_are_not_finite_and_200_when_they_are_again(
         assert client.get("/health").status_code == 200
 
 
-def test_health_computes_once_for_all_who_ask_in_a_few_seconds(
+def test_health_computes_once_for_all_who_ask_of_an_idle_model(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "FRESH_SECONDS", 0.0)
+    service, engine = flaky_service(settings)
+    with running(service) as client, ThreadPoolExecutor(20) as pool:
+        engine.may_run.clear()
+        first = pool.submit(client.get, "/health")
+        assert engine.entered.wait(LONG)
+        # The probe is running, so all others are answered from its state.
+        assert {client.get("/health").status_code for _ in range(20)} == {200}
+        engine.may_run.set()
+        assert first.result().status_code == 200
+    assert len(engine.batches) == 1
+
+
+def test_health_computes_nothing_while_the_last_result_is_new(
     settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "FRESH_SECONDS", 3600.0)
     service, engine = flaky_service(settings)
-    with running(service) as client, ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: client.get("/health").status_code, range(20)))
-    assert (set(found), len(engine.batches)) == ({200}, 1)
+    with running(service) as client:
+        assert client.get("/health").status_code == 200
+    assert engine.batches == []
 
 
-def test_health_answers_while_the_queue_is_full(settings: ServerSettings) -> None:
+def test_a_caller_that_goes_away_does_not_cancel_the_probe_of_others(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "FRESH_SECONDS", 0.0)
+    service, engine = flaky_service(settings)
+    with running(service) as client, ThreadPoolExecutor(1) as pool:
+        engine.may_run.clear()
+        with pytest.raises(httpx.ReadTimeout):
+            client.get("/health", timeout=0.2)
+        waiting = pool.submit(client.get, "/health")
+        engine.may_run.set()
+        assert waiting.result().status_code == 200
+        wait_until(lambda: len(engine.batches) >= 1)
+
+
+def test_health_answers_at_once_while_a_micro_batch_is_running_and_the_queue_is_full(
+    settings: ServerSettings,
+) -> None:
     service, engine = flaky_service(settings)
     with running(service) as client, ThreadPoolExecutor(3) as pool:
         engine.may_run.clear()
         body = {"query": QUERY, "documents": [f"{text} {i}" for i in range(50) for text in DOCUMENTS]}
         waiting = [pool.submit(client.post, "/rerank", json=body) for _ in range(2)]
         wait_until(lambda: service.n_requests == 2)
-        well = pool.submit(client.get, "/health")
-        wait_until(lambda: service.n_requests == 3)
+        assert engine.entered.wait(LONG)
+        assert client.get("/health").status_code == 200  # and nothing was computed for it
+        assert engine.batches == []
         engine.may_run.set()
-        assert well.result().status_code == 200
         assert {found.result().status_code for found in waiting} == {200}
+
+
+def test_health_is_503_once_a_micro_batch_takes_longer_than_it_may(settings: ServerSettings) -> None:
+    service, engine = flaky_service(replace(settings, health_timeout=0.2))
+    with running(service) as client, ThreadPoolExecutor(1) as pool:
+        engine.may_run.clear()
+        waiting = pool.submit(client.post, "/rerank", json={"query": QUERY, "documents": DOCUMENTS})
+        assert engine.entered.wait(LONG)
+        wait_until(lambda: client.get("/health").status_code == 503)
+        assert "--health-timeout 0.2" in client.get("/health").json()["models"][RERANKER]
+        engine.may_run.set()
+        assert waiting.result().status_code == 200
+        assert client.get("/health").status_code == 200
 
 
 def test_before_the_models_are_loaded_everything_that_needs_one_is_503() -> None:

@@ -137,6 +137,14 @@ NEEDS = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
     help="What one request may take.",
 )
 @click.option(
+    "--health-timeout",
+    type=click.FloatRange(min=0, min_open=True, max=86400),
+    default=ServerSettings.health_timeout,
+    show_default=True,
+    metavar="SECONDS",
+    help="After so long a running micro-batch counts as hanging, and /health says 503.",
+)
+@click.option(
     "--access-log/--no-access-log", default=True, show_default=True, help="A line for each request."
 )
 def serve(

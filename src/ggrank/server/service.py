@@ -15,8 +15,6 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from ggrank.errors import InputError, ModelModeError
 from ggrank.loading import load_model
 from ggrank.params import LlamaParams
@@ -220,12 +218,10 @@ class Service:
         with naming(name):
             return await self._ask(llama, lambda: [llama.detokenize(tokens) for tokens in lists])
 
-    async def probe(self, name: str) -> bool:
-        """Whether a model computes finite values now; comes before everything that waits."""
+    async def probe(self, name: str) -> None:
+        """Computes two lines before everything that waits, and raises what goes wrong in it."""
         llama = self._llamas[name]
-        request = Request(is_urgent=True)
-        ranking = await self._in_thread(llama, request, lambda: llama.rank("Is it well?", ["It is."]))
-        return bool(np.isfinite(ranking[0].score))
+        await self._in_thread(llama, Request(is_urgent=True), lambda: llama.rank("Is it well?", ["It is."]))
 
     def close(self) -> None:
         """Frees the models; whoever still waits gets an error. Twice is fine."""

@@ -30,6 +30,7 @@ class ServerSettings:
             with 429.
         timeout: seconds that one request may take, reading its body included; then it is answered with
             503, or 408 where the body was not there.
+        health_timeout: seconds after which a micro-batch that is still running counts as hanging.
         cors_origins: web origins whose pages may ask; ``*`` is all of them. None by default.
 
     Example:
@@ -46,6 +47,7 @@ class ServerSettings:
     max_queue: int = 128
     max_queue_tokens: int = MEBIBYTE
     timeout: float = 300.0
+    health_timeout: float = 120.0
     cors_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

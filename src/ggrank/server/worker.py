@@ -91,6 +91,21 @@ class Computed:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Pulse:
+    """What a worker does now, and how its last micro-batch ended.
+
+    Attributes:
+        running_seconds: since the running micro-batch began; None where none is running.
+        idle_seconds: since the last one ended well.
+        failure: why the last one failed; "" where it ended well.
+    """
+
+    running_seconds: float | None
+    idle_seconds: float
+    failure: str
+
+
 class _Job:
     """The sequences that one request waits for."""
 
@@ -142,6 +157,9 @@ class Worker:
         self._jobs: list[_Job] = []
         self._planned: list[list[_Part]] = []
         self._clock = 0
+        self._began: float | None = None
+        self._ended_well = time.monotonic()
+        self._failure = ""
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name=f"ggrank-{name}", daemon=True)
         self._thread.start()
@@ -173,6 +191,13 @@ class Worker:
             self._planned = []  # What is planned was planned without it.
             self._changed.notify()
         return job.results.result()
+
+    def pulse(self) -> Pulse:
+        """For the health check; waits for nothing."""
+        now, began = time.monotonic(), self._began
+        running = None if began is None else now - began
+        failure = "its thread has ended" if self._is_closed else self._failure
+        return Pulse(running, now - self._ended_well, failure)
 
     def close(self) -> None:
         """Ends after the micro-batch that is computed now; whoever still waits gets `ClosedError`."""
@@ -234,17 +259,29 @@ class Worker:
         jobs = {id(job): job for job, _ in batch}
         started = time.perf_counter()
         try:
-            values = self._engine.run([job.sequences[i] for job, i in batch])
+            values = self._run([job.sequences[i] for job, i in batch])
         except Exception as error:
-            log.error("a micro-batch failed: %s", _told(error))
+            self._failure = _told(error)
+            log.error("a micro-batch failed: %s", self._failure)
             for job in jobs.values():
-                job.fail(EngineError(_told(error)))
+                job.fail(EngineError(self._failure))
             return
+        self._failure, self._ended_well = "", time.monotonic()
         seconds = time.perf_counter() - started
         for job in jobs.values():
             rows = [row for row, (owner, _) in enumerate(batch) if owner is job]
             job.put([batch[row][1] for row in rows], values[rows])
         self._account(batch, n_requests=len(jobs), seconds=seconds)
+
+    def _run(self, sequences: list[TokenIds]) -> NDArray[np.float32]:
+        self._began = time.monotonic()
+        try:
+            values = self._engine.run(sequences)
+        finally:
+            self._began = None
+        if not np.isfinite(values).all():
+            raise EngineError("the model computed values that are not finite (NaN or infinity)")
+        return values
 
     def _account(self, batch: list[_Part], *, n_requests: int, seconds: float) -> None:
         n_tokens = sum(int(job.lengths[i]) for job, i in batch)
