@@ -622,6 +622,25 @@ def test_before_the_models_are_loaded_everything_that_needs_one_is_503() -> None
         assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
 
 
+@pytest.mark.parametrize("path", ["/v1/models", f"/v1/models/{EMBEDDER}", "/info"])
+def test_half_a_list_of_models_is_no_answer(path: str) -> None:
+    service, whole = Service(), service_of(EMBEDDER)
+    service.add(EMBEDDER, whole.llamas()[EMBEDDER])  # the first of several that are being loaded
+    with running(service) as client:
+        answer = client.get(path)
+        assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
+        service.load([])
+        assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
+def test_brackets_in_brackets_are_a_bad_request(content_type: str) -> None:
+    with running(service_of(EMBEDDER)) as client:
+        body = b'{"input": ' + 10_000 * b"[" + 10_000 * b"]" + b"}"
+        answer = client.post("/v1/embeddings", content=body, headers={"Content-Type": content_type})
+        assert answer.status_code == 400
+
+
 def test_stopping_lets_what_is_in_finish(settings: ServerSettings) -> None:
     service, engine = flaky_service(settings)
     with ThreadPoolExecutor(2) as pool:

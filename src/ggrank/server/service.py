@@ -98,7 +98,13 @@ class Service:
         self.on_added(name, llama)
 
     def models(self) -> tuple[ServedModel, ...]:
-        """All models, in the order in which they were given."""
+        """All models, in the order in which they were given.
+
+        Raises:
+            NotReadyError: they are still being loaded.
+        """
+        if not self.is_ready:
+            raise NotReadyError("the models are not ready; ask again in a few seconds, or ask /health")
         return tuple(self._models.values())
 
     def llamas(self) -> dict[str, SharedLlama]:
@@ -232,8 +238,7 @@ class Service:
 
     def _choose(self, model: str | None, *modes: Mode) -> str:
         """The model of that name if it does one of the jobs, else the first that does the first of them."""
-        if not self.is_ready:
-            raise NotReadyError("the models are not ready; ask again in a few seconds, or ask /health")
+        self.models()  # raises until they are ready
         if model in self._models and self._models[model].mode in modes:
             return model
         for mode in modes:

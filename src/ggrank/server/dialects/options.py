@@ -34,7 +34,7 @@ PARSED = "ggrank.parsed"
 async def served_models(request: Request) -> Service:
     """The models of the running application, for a route's parameter; keeps what FastAPI has parsed."""
     if request.method == "POST":
-        with suppress(ValueError):  # sent without a word that it is JSON
+        with suppress(ValueError, RecursionError):  # the body is no JSON, or nested beyond any use
             request.scope[PARSED] = await request.json()
     service: Service = request.app.state.service
     return service

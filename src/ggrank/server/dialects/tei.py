@@ -24,7 +24,6 @@ from ggrank.server.dialects.options import (
     truncate_word,
     wrong,
 )
-from ggrank.server.errors import NotReadyError
 from ggrank.server.service import ServedModel, Service
 from ggrank.types import Mode
 
@@ -197,8 +196,6 @@ async def info(
 def _chosen(service: Service, name: str | None) -> ServedModel:
     """The model of that name, else the first reranker, else the first."""
     models = service.models()
-    if not models:
-        raise NotReadyError("the models are not ready; ask again in a few seconds, or ask /health")
     preferred = [served for served in models if served.mode is Mode.RERANK] or models
     return next((served for served in models if served.name == name), preferred[0])
 
