@@ -124,3 +124,17 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
     assert child.stderr.read() == b""
     assert child.wait(600) == 0
     child.stderr.close()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device on this system")
+@pytest.mark.parametrize("command", [("rank", "a", "b", "--json"), ("demo", "--table"), ("--help",)])
+@pytest.mark.parametrize("where", ["/dev/full", "closed"])
+def test_a_stdout_that_takes_nothing_is_one_line_and_exit_code_1(
+    command: tuple[str, ...], where: str
+) -> None:
+    program = [sys.executable, "-m", "ggrank", *command]
+    shell = ["sh", "-c", 'exec "$@" >&-' if where == "closed" else f'exec "$@" > {where}', "sh", *program]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "Error: cannot write to stdout: " in done.stderr

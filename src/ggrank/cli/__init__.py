@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.exceptions import Exit
@@ -53,6 +53,19 @@ class Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(f"ggrank.cli.{name}"), name)
         return command
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As click's; where stdout is closed or its disk is full, that is one line and exit code 1."""
+        if sys.stdout is None:
+            _end_without_stdout("it is closed")
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            # Else Python would try again, and complain, when it flushes what is left at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _end_without_stdout(error.strerror or str(error))
+
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a subcommand; what it raises becomes a line and an exit code."""
         _never_fail_to_print()
@@ -70,6 +83,11 @@ class Commands(click.Group):
             raise Exit(0) from None
         except KeyboardInterrupt:
             raise Exit(130) from None
+
+
+def _end_without_stdout(reason: str) -> NoReturn:
+    click.echo(f"Error: cannot write to stdout: {reason}", err=True)
+    sys.exit(1)
 
 
 @click.command(
