@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -126,7 +127,7 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
     child.stderr.close()
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device on this system")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device on this system")
 @pytest.mark.parametrize("command", [("rank", "a", "b", "--json"), ("demo", "--table"), ("--help",)])
 @pytest.mark.parametrize("where", ["/dev/full", "closed"])
 def test_a_stdout_that_takes_nothing_is_one_line_and_exit_code_1(

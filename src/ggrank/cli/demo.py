@@ -18,9 +18,9 @@ from ggrank.cli.ranking import (
     echo_ranking_json,
     echo_ranking_table,
     rank_documents,
+    speed_hint,
 )
 from ggrank.records import cache_dir
-from ggrank.tuning import openvino_hint
 
 if TYPE_CHECKING:
     from ggrank import Llama
@@ -94,7 +94,7 @@ def _echo_footer(llama: Llama, rankings: list[Timed], *, n_passages: int, load_s
         f"loaded in {1000 * load_seconds:,.0f} ms",
         cache_fact(llama),
     )
-    echo_facts(openvino_hint(llama.model_path, engine=llama.engine, device=llama.device))
+    echo_facts(speed_hint(llama))
 
 
 def _echo_next() -> None:

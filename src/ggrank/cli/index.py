@@ -14,7 +14,7 @@ import click
 from ggrank.cli.console import count, echo, echo_facts, echo_json, wants_table
 from ggrank.cli.indexes import index_option, load_embedder
 from ggrank.cli.options import ModelChoice, model_options, output_option
-from ggrank.tuning import openvino_hint
+from ggrank.cli.ranking import speed_hint
 
 if TYPE_CHECKING:
     from ggrank import Llama
@@ -102,7 +102,7 @@ def index(
             seconds = time.perf_counter() - started
             _echo_changes(opened, changes, seconds)
             if seconds > LONG:
-                echo_facts(openvino_hint(embedder.model_path, engine=embedder.engine, device=embedder.device))
+                echo_facts(speed_hint(embedder))
         else:
             _echo_json(opened, changes, embedder)
 
