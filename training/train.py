@@ -160,22 +160,25 @@ class Targets:
     """One vector of 384 numbers for the three of the teachers, near to the first teacher's own.
 
     The teachers' vectors side by side, each by 1 / sqrt(spread), have the sum of the standardized cosines as
-    their product. Their first 384 principal directions keep nearly all of it, and are turned (Procrustes)
+    their product. Their common mean is taken out, so that texts which have nothing in common have a cosine
+    near 0. The first 384 principal directions of the rest keep nearly all of it, and are turned (Procrustes)
     so that the student, which starts as the first teacher, has little way to go.
     """
 
     def __init__(self, lists: Lists, *, n: int = 20_000) -> None:
         self._scale = np.repeat(1 / np.sqrt(lists.spread), WIDTH).astype(np.float32)
-        sample = np.concatenate([lists.vectors(kind=kind, n=n) for kind in ("documents", "queries")])
-        weighted = sample * self._scale
-        _, directions = np.linalg.eigh(weighted.T @ weighted)
+        groups = [lists.vectors(kind=kind, n=n) for kind in ("documents", "queries")]
+        self._mean = np.mean([(group * self._scale).mean(0) for group in groups], axis=0)
+        sample = np.concatenate(groups)
+        centred = normalized(sample * self._scale - self._mean)
+        _, directions = np.linalg.eigh(centred.T @ centred)
         main = directions[:, -WIDTH:].astype(np.float32)
-        left, _, right = np.linalg.svd(normalized(weighted @ main).T @ sample[:, :WIDTH])
+        left, _, right = np.linalg.svd(normalized(centred @ main).T @ sample[:, :WIDTH])
         self._turned = main @ (left @ right)
 
     def of(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Shape (n, 384), length 1, for the teachers' (n, 3 * 384)."""
-        return normalized(vectors * self._scale @ self._turned)
+        return normalized(normalized(vectors * self._scale - self._mean) @ self._turned)
 
 
 def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
