@@ -119,6 +119,27 @@ def test_a_model_that_is_not_there_is_one_clear_line() -> None:
     assert "no/such/file.gguf" in done.stderr.splitlines()[-1]
 
 
+def test_a_model_has_options_of_its_own_and_embedders_may_be_left_out() -> None:
+    with process("--embedder", "none", "--reranker", f"{RERANKER},n_ctx=128") as (_, line):
+        [model] = httpx.get(f"{address_in(line)}/v1/models", timeout=LONG).json()["data"]
+        assert (model["id"], model["meta"]["n_ctx"]) == (RERANKER, 128)
+        body = {"input": "a text", "model": "any"}
+        refused = httpx.post(f"{address_in(line)}/v1/embeddings", json=body, timeout=LONG)
+    assert "start the server with --embedder" in refused.text
+
+
+@pytest.mark.parametrize("given", ["m.gguf,n_ctx", "m.gguf,n_ctx=many", "m.gguf,colour=red", "m.gguf,"])
+def test_an_option_of_a_model_that_there_is_not_is_refused(given: str) -> None:
+    done = failing("--reranker", given)
+    assert done.returncode == 2
+    assert "'--reranker': expected MODEL, and n_ctx, n_threads" in done.stderr
+
+
+def test_without_any_model_there_is_nothing_to_serve() -> None:
+    done = failing("--embedder", "none", "--reranker", "none")
+    assert (done.returncode, "there is no model to serve" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("given", "model", "right"), [("embedder", RERANKER, "reranker"), ("reranker", EMBEDDER, "embedder")]
 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import re
 import signal
 import socket
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ import click
 from click.core import ParameterSource
 
 from ggrank.cli import console
-from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ModelChoice
+from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL
 from ggrank.errors import GgrankWarning, InputError
 from ggrank.server.keys import VARIABLE, find_key
 from ggrank.server.settings import ServerSettings
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 
     from ggrank import LlamaParams
     from ggrank.server.service import Service
+
+NO_MODEL = "none"
+
+_WHOLE, _TEXT = re.compile(r"-?\d{1,9}", re.ASCII), re.compile(r".+")
+OWN_OPTIONS = {
+    "n_ctx": _WHOLE,
+    "n_threads": _WHOLE,
+    "n_gpu_layers": _WHOLE,
+    "filename": _TEXT,
+    "revision": _TEXT,
+}
+"""What may follow a model's name, and how its value looks."""
 
 NEEDS = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
 
@@ -39,8 +52,8 @@ NEEDS = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
     multiple=True,
     default=(DEFAULT_MODEL,),
     show_default=True,
-    metavar="NAME|PATH|REPO",
-    help="Repeatable; the first is the default.",
+    metavar="MODEL[,OPTION=VALUE]...",
+    help="Repeatable; the first is the default. none: no embedder.",
 )
 @click.option(
     "--reranker",
@@ -48,11 +61,19 @@ NEEDS = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
     multiple=True,
     default=(BUNDLED_RERANKER,),
     show_default=True,
-    metavar="NAME|PATH|REPO",
-    help="Repeatable; the first is the default.",
+    metavar="MODEL[,OPTION=VALUE]...",
+    help="Likewise.",
 )
-@click.option("--n-ctx", type=click.IntRange(min=1), metavar="N", help="Longest text or pair in tokens.")
 @click.option("--n-threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each model.")
+@click.option(
+    "--n-gpu-layers", type=click.IntRange(min=-1), default=-1, metavar="N", help="Of each model; -1 for all."
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Keep vectors and scores in this folder, so that each is computed once.",
+)
 @click.option(
     "--engine",
     type=click.Choice(("auto", "llama.cpp", "openvino")),
@@ -150,8 +171,9 @@ NEEDS = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
 def serve(
     embedders: tuple[str, ...],
     rerankers: tuple[str, ...],
-    n_ctx: int | None,
     n_threads: int | None,
+    n_gpu_layers: int,
+    cache: str | None,
     engine: str,
     api_key: str | None,
     api_key_file: str | None,
@@ -163,8 +185,10 @@ def serve(
     \b
     ggrank serve
     ggrank serve --reranker bge-reranker-v2-m3 --port 9000
+    ggrank serve --embedder none --reranker bge-reranker-v2-m3,n_ctx=8192
 
-    A page to try it is at http://127.0.0.1:8080, and what it answers at /docs. Needs
+    MODEL is a preset, a file or a Hugging Face repo; OPTION is n_ctx, n_threads, n_gpu_layers, filename
+    or revision, for that model alone. A page to try it is at http://127.0.0.1:8080, and what it answers at /docs. Needs
     pip install 'ggrank[server]'.
     """
     _check_extra()
@@ -179,12 +203,31 @@ def serve(
             GgrankWarning,
             stacklevel=1,
         )
-    kinds = [(name, None) for name in embedders] + [(name, "rank") for name in rerankers]
-    models = [
-        ModelChoice(name, pooling_type=kind, n_ctx=n_ctx, n_threads=n_threads, engine=engine).params()
-        for name, kind in kinds
-    ]
+    shared = {"n_threads": n_threads, "n_gpu_layers": n_gpu_layers, "cache": cache, "engine": engine}
+    chosen = [(given, "--embedder", None) for given in embedders]
+    chosen += [(given, "--reranker", "rank") for given in rerankers]
+    models = [read_model(*one, shared=shared) for one in chosen if one[0] != NO_MODEL]
+    if not models:
+        raise click.UsageError("there is no model to serve: --embedder and --reranker are both none")
     _run(models, settings, access_log=access_log)
+
+
+def read_model(
+    given: str, option: str, pooling_type: str | None, *, shared: Mapping[str, Any]
+) -> LlamaParams:
+    """What ``NAME,n_ctx=8192`` means. A path that exists is one, commas or not."""
+    name, *own = [given] if Path(given).exists() else given.split(",")
+    options: dict[str, Any] = dict(shared)
+    for item in own:
+        key, _, value = item.partition("=")
+        if key not in OWN_OPTIONS or not OWN_OPTIONS[key].fullmatch(value):
+            expected = f"MODEL, and {', '.join(OWN_OPTIONS)} as OPTION=VALUE"
+            raise click.BadParameter(f"expected {expected}; found {item!r}", param_hint=f"'{option}'")
+        options[key] = value if OWN_OPTIONS[key].pattern == ".+" else int(value)
+    from ggrank import LlamaParams, PoolingType
+
+    pooling = None if pooling_type is None else PoolingType[pooling_type.upper()]
+    return LlamaParams(name, pooling_type=pooling, **options)
 
 
 def _run(models: Sequence[LlamaParams], settings: ServerSettings, *, access_log: bool) -> None:
@@ -241,7 +284,7 @@ def _check_kind(params: LlamaParams) -> None:
     from ggrank.hub import find_model
     from ggrank.types import PoolingType
 
-    source = find_model(params.model)
+    source = find_model(params.model, filename=params.filename, revision=params.revision)
     file = open_gguf(source.path)
     own = choose_pooling(file, asked=None, preset=source.preset.pooling_type if source.preset else None)
     if params.pooling_type is not PoolingType.RANK:
