@@ -188,8 +188,8 @@ def serve(
     ggrank serve --embedder none --reranker bge-reranker-v2-m3,n_ctx=8192
 
     MODEL is a preset, a file or a Hugging Face repo; OPTION is n_ctx, n_threads, n_gpu_layers, filename
-    or revision, for that model alone. A page to try it is at http://127.0.0.1:8080, and what it answers at /docs. Needs
-    pip install 'ggrank[server]'.
+    or revision, for that model alone. A page to try it is at http://127.0.0.1:8080, and what it answers at
+    /docs. Needs pip install 'ggrank[server]'.
     """
     _check_extra()
     is_typed = click.get_current_context().get_parameter_source("api_key") is ParameterSource.COMMANDLINE
@@ -204,7 +204,7 @@ def serve(
             stacklevel=1,
         )
     shared = {"n_threads": n_threads, "n_gpu_layers": n_gpu_layers, "cache": cache, "engine": engine}
-    chosen = [(given, "--embedder", None) for given in embedders]
+    chosen: list[tuple[str, str, str | None]] = [(given, "--embedder", None) for given in embedders]
     chosen += [(given, "--reranker", "rank") for given in rerankers]
     models = [read_model(*one, shared=shared) for one in chosen if one[0] != NO_MODEL]
     if not models:
