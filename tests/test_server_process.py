@@ -228,8 +228,13 @@ def test_a_key_that_nobody_could_send_is_refused_at_start(
     ("args", "told"),
     [
         (["--api-key", "a", "--api-key-file", "b"], "one at a time"),
-        (["--cors", "foo"], "such as https://example.com, found 'foo'"),
+        (["--cors", "foo"], "found 'foo'"),
         (["--cors", "https://example.com/page"], "found 'https://example.com/page'"),
+        (["--cors", "https://*.example.com"], "found 'https://*.example.com'"),
+        (["--cors", "https://Example.com"], "lower case: 'https://example.com'"),
+        (["--cors", "https://example.com:443"], "leave the usual port out: 'https://example.com'"),
+        (["--cors", "null"], "needs an API key"),
+        (["--embedder", EMBEDDER, "--embedder", EMBEDDER], "two models are named"),
     ],
 )
 def test_options_that_could_not_work_are_refused_at_start(args: list[str], told: str) -> None:
@@ -246,6 +251,57 @@ def test_a_key_file_that_has_no_name_is_refused() -> None:
 def test_spaces_around_a_key_are_no_part_of_it(key: str) -> None:
     with running(service_of(RERANKER), ServerSettings(api_key=key)) as client:
         assert client.get("/v1/models", headers={"Authorization": "Bearer sesame"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["app://obsidian.md", "chrome-extension://abcdef", "tauri://localhost", "null"]
+)
+def test_pages_of_programs_may_ask_with_the_headers_of_their_libraries(origin: str) -> None:
+    settings = ServerSettings(cors_origins=(origin,), api_key="k")
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    asked["Access-Control-Request-Headers"] = "authorization,x-stainless-lang,x-fern-language"
+    with running(service_of(RERANKER), settings) as client:
+        allowed = client.options("/rerank", headers=asked)
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, origin)
+        assert "x-stainless-lang" in allowed.headers["access-control-allow-headers"]
+        answer = client.post("/rerank", json=BODY, headers={"Origin": origin, "Authorization": "Bearer k"})
+        assert "x-compute-tokens" in answer.headers["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8080", 200),
+        ("127.0.0.1:1", 200),
+        ("[::1]:8080", 200),
+        ("notes.localhost", 200),
+        ("proxy.example.com", 200),
+        ("evil.example.com:8080", 403),
+        ("localhost.example.com", 403),
+        ("127.0.0.1.example.com", 403),
+        ("[", 403),
+    ],
+)
+def test_a_name_that_was_pointed_here_is_refused(host: str, status: int) -> None:
+    with running(service_of(RERANKER), ServerSettings(allowed_hosts=("proxy.example.com",))) as client:
+        answer = client.post("/rerank", json=BODY, headers={"Host": host})
+        assert answer.status_code == status
+        assert status == 200 or "--allowed-host" in answer.text
+
+
+def test_with_a_key_any_name_will_do() -> None:
+    with running(service_of(RERANKER), ServerSettings(api_key="k")) as client:
+        headers = {"Host": "any.example.com", "Authorization": "Bearer k"}
+        assert client.post("/rerank", json=BODY, headers=headers).status_code == 200
+
+
+def test_a_name_that_is_not_served_is_refused_where_that_was_asked_for() -> None:
+    body = {**BODY, "model": "rerank-v3.5"}
+    with running(service_of(RERANKER)) as client:
+        assert client.post("/rerank", json=body).json()["model"] == RERANKER
+    with running(service_of(RERANKER, settings=ServerSettings(strict_models=True))) as client:
+        answer = client.post("/rerank", json=body)
+        assert (answer.status_code, f"only {RERANKER}" in answer.text) == (400, True)
 
 
 def test_only_origins_that_were_named_may_ask_from_a_web_page() -> None:

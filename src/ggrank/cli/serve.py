@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import re
@@ -110,6 +109,18 @@ NEEDS = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
     help="Let web pages of this origin ask, such as https://example.com; * is any. Repeatable.",
 )
 @click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name by which callers may know this server on loopback, such as a proxy's. Repeatable.",
+)
+@click.option(
+    "--strict-models",
+    is_flag=True,
+    help="Refuse names of models that are not served; else the default computes.",
+)
+@click.option(
     "--max-bytes",
     type=click.IntRange(min=1),
     default=ServerSettings.max_bytes,
@@ -166,6 +177,14 @@ NEEDS = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
     help="After so long a running micro-batch counts as hanging, and /health says 503.",
 )
 @click.option(
+    "--keep-alive",
+    type=click.IntRange(1, 86400),
+    default=ServerSettings.keep_alive,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long an idle connection stays open.",
+)
+@click.option(
     "--access-log/--no-access-log", default=True, show_default=True, help="A line for each request."
 )
 def serve(
@@ -197,7 +216,7 @@ def serve(
         raise click.UsageError("--api-key and --api-key-file: one at a time")
     key = find_key(api_key, None if api_key_file is None else Path(api_key_file))
     settings = ServerSettings(api_key=key, **limits)
-    if key is None and not _is_loopback(settings.host):
+    if key is None and not settings.is_on_loopback:
         warnings.warn(
             f"anybody who reaches {settings.host} may ask; set --api-key-file or GGRANK_API_KEY",
             GgrankWarning,
@@ -245,6 +264,7 @@ def _run(models: Sequence[LlamaParams], settings: ServerSettings, *, access_log:
         log_config=None,
         access_log=False,  # uvicorn's lines hold query strings
         server_header=False,
+        timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=int(settings.timeout) + 1,
     )
     server = uvicorn.Server(config)
@@ -334,13 +354,6 @@ def _listen(settings: ServerSettings) -> socket.socket:
 
 def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _check_extra() -> None:

@@ -21,7 +21,7 @@ from ggrank.server import health, metrics, page
 from ggrank.server.answers import answer, answer_to, answer_to_validation, bad_input
 from ggrank.server.dialects import ROUTERS
 from ggrank.server.keys import checked_key
-from ggrank.server.security import ApiKeyGate, BodyGate
+from ggrank.server.security import ApiKeyGate, BodyGate, HostGate
 from ggrank.server.service import Service
 from ggrank.server.settings import ServerSettings
 
@@ -64,9 +64,11 @@ def _add_gates(app: FastAPI, settings: ServerSettings, *, access_log: bool) -> N
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Retry-After"],
+            allow_headers=["*"],  # the SDKs of OpenAI and Cohere send some of their own
+            expose_headers=["Retry-After", "x-compute-tokens", "x-truncated"],
         )
+    if settings.api_key is None and settings.is_on_loopback:
+        app.add_middleware(HostGate, allowed=settings.allowed_hosts)
     app.add_middleware(metrics.Observed, metrics=app.state.metrics, access_log=access_log)
 
 

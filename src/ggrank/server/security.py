@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
+from collections.abc import Sequence
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +27,41 @@ OPEN_FOLDER = "/docs-assets/"
 
 DRAIN_SECONDS = 5.0
 """How long the rest of a body that is too large is still read, so that its sender sees the answer."""
+
+
+class HostGate:
+    """Answers 403 where the Host header names another machine than this one.
+
+    A web page can let its own name point to 127.0.0.1 (DNS rebinding); its browser then takes this server for
+    the page's own, and tells the page every answer. Addresses and localhost cannot be pointed elsewhere.
+    """
+
+    def __init__(self, app: ASGIApp, *, allowed: Sequence[str]) -> None:
+        self._app = app
+        self._allowed = {name.lower() for name in allowed}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        host = Headers(scope=scope).get("host", "") if scope["type"] == "http" else "localhost"
+        if self._is_ours(host):
+            await self._app(scope, receive, send)
+            return
+        message = (
+            f"the Host header names {host[:100]!r}, and this server is there for localhost; start it with "
+            "--allowed-host NAME where a proxy passes that name on, or with an API key"
+        )
+        await answer(scope, 403, message)(scope, receive, send)
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if name == "localhost" or name.endswith(".localhost") or name in self._allowed:
+            return True
+        with suppress(ValueError):
+            return bool(ipaddress.ip_address(name))
+        return False
 
 
 class ApiKeyGate:

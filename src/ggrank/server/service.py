@@ -79,8 +79,12 @@ class Service:
         Raises:
             GgrankError: what `Llama.load` raises; two models of one name; a model without pooling.
         """
-        for params in models:
-            self.add(_name(params), SharedLlama(load_model(params)))
+        names = [_name(params) for params in models]
+        for name in names:
+            if names.count(name) > 1:
+                raise _two_of(name)
+        for name, params in zip(names, models, strict=True):
+            self.add(name, SharedLlama(load_model(params)))
         for llama in self._llamas.values():
             llama.rank("warm", ["up"])
         self.is_ready = True
@@ -88,9 +92,7 @@ class Service:
     def add(self, name: str, llama: SharedLlama) -> None:
         """Serves a loaded model; the service closes it."""
         if name in self._llamas:
-            raise InputError(
-                f"two models are named {name!r}; leave one out, or give each file a name of its own"
-            )
+            raise _two_of(name)
         if llama.pooling_type is PoolingType.NONE:
             raise ModelModeError(f"{name} does not pool, so a text has no one vector; it cannot be served")
         self._llamas[name] = llama
@@ -239,6 +241,9 @@ class Service:
     def _choose(self, model: str | None, *modes: Mode) -> str:
         """The model of that name if it does one of the jobs, else the first that does the first of them."""
         self.models()  # raises until they are ready
+        if self.settings.strict_models and model is not None and model not in self._models:
+            names = ", ".join(self._models)
+            raise FieldError(f"no model {model[:100]!r} is served here, only {names}", field="model")
         if model in self._models and self._models[model].mode in modes:
             return model
         for mode in modes:
@@ -287,6 +292,10 @@ class Service:
     def _count_down(self, future: Future[T]) -> None:
         with self._lock:
             self._n_requests -= 1
+
+
+def _two_of(name: str) -> InputError:
+    return InputError(f"two models are named {name!r}; leave one out, or give each file a name of its own")
 
 
 def _check_chunk(truncate: Truncate, llama: SharedLlama, name: str) -> None:

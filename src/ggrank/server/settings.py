@@ -1,10 +1,8 @@
-"""`ServerSettings`: where the server listens, who may ask, and how much.
-
-Knows numbers and words; no models, no HTTP. Every default is described here and in docs/server.md.
-"""
+"""`ServerSettings`: where the server listens, who may ask, and how much; docs/server.md has the same."""
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -31,7 +29,11 @@ class ServerSettings:
         timeout: seconds that one request may take, reading its body included; then it is answered with
             503, or 408 where the body was not there.
         health_timeout: seconds after which a micro-batch that is still running counts as hanging.
+        keep_alive: seconds for which an idle connection stays open.
         cors_origins: web origins whose pages may ask; ``*`` is all of them. None by default.
+        allowed_hosts: names by which callers may know a server on loopback without a key, beside localhost
+            and addresses; that of a proxy which passes the caller's Host header on.
+        strict_models: refuse a model's name that is not served, instead of taking the default model.
 
     Example:
         >>> ServerSettings().port, "secret" in repr(ServerSettings(api_key="secret"))
@@ -48,14 +50,52 @@ class ServerSettings:
     max_queue_tokens: int = MEBIBYTE
     timeout: float = 300.0
     health_timeout: float = 120.0
+    keep_alive: int = 75
     cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    strict_models: bool = False
 
     def __post_init__(self) -> None:
         for origin in self.cors_origins:
-            parts = urlsplit(origin)
-            has_more = parts.path or parts.query or parts.fragment
-            if origin != "*" and (parts.scheme not in ("http", "https") or not parts.netloc or has_more):
-                raise InputError(
-                    "a CORS origin must be *, or a scheme and a host such as https://example.com, found "
-                    f"{origin!r}"
-                )
+            _check_origin(origin, has_key=self.api_key is not None)
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine reaches the address."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def _check_origin(origin: str, *, has_key: bool) -> None:
+    """Raises InputError for an origin that no browser sends, or that every page can send.
+
+    Source: https://html.spec.whatwg.org/multipage/browsers.html#origin
+    """
+    if origin == "*":
+        return
+    if origin == "null":
+        if not has_key:
+            raise InputError("--cors null lets every page in a sandboxed frame ask: it needs an API key")
+        return
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if (
+        not parts.scheme
+        or not parts.hostname
+        or origin != f"{parts.scheme}://{parts.netloc}"
+        or "*" in origin
+    ):
+        raise InputError(
+            "a CORS origin must be *, null, or a scheme and a host such as https://example.com, "
+            f"tauri://localhost or chrome-extension://ID; found {origin!r}"
+        )
+    if origin != origin.lower():
+        raise InputError(f"browsers send an origin in lower case: {origin.lower()!r}, not {origin!r}")
+    if port is not None and port == {"http": 80, "https": 443}.get(parts.scheme):
+        usual = origin.removesuffix(f":{port}")
+        raise InputError(f"browsers leave the usual port out: {usual!r}, not {origin!r}")
