@@ -80,13 +80,22 @@ def test_usage_counts_the_tokens_that_were_computed(client: openai.OpenAI, llama
 
 
 def test_tokens_are_the_text_that_they_came_from(client: openai.OpenAI, llama: Llama) -> None:
-    tokens = [llama.tokenize(text).tolist() for text in TEXTS[:2]]
+    tokens = [[101, *llama.tokenize(text).tolist(), 102] for text in TEXTS[:2]]
     texts = client.embeddings.create(model="any", input=TEXTS[:2])
     lists = client.embeddings.create(model="any", input=tokens)
     alone = client.embeddings.create(model="any", input=tokens[0])
     for text, ids in zip(texts.data, lists.data, strict=True):
         assert ids.embedding == pytest.approx(text.embedding, abs=1e-4)
     assert alone.data[0].embedding == pytest.approx(texts.data[0].embedding, abs=1e-4)
+
+
+@pytest.mark.parametrize("tokens", [[9906, 1917], [101, 7592], [102, 7592, 101], [101], [102]])
+def test_ids_that_may_be_another_tokenizer_s_are_refused_with_the_way_out(
+    client: openai.OpenAI, tokens: list[int]
+) -> None:
+    """Such as tiktoken's, which LangChain's OpenAIEmbeddings sends by default: 9906, 1917 for Hello world."""
+    with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False"):
+        client.embeddings.create(model="any", input=[tokens])
 
 
 def test_dimensions_cut_a_vector_and_give_it_length_one_again(

@@ -128,7 +128,7 @@ def test_hugging_face_s_client_can_refuse_what_would_be_cut(inference: Inference
 
 
 def test_embed_takes_one_text_several_or_tokens(client: httpx.Client, service: Service) -> None:
-    tokens = service.llamas()[EMBEDDER].tokenize(QUERY).tolist()
+    tokens = [101, *service.llamas()[EMBEDDER].tokenize(QUERY).tolist(), 102]
     [alone] = ask(client, "/embed", inputs=QUERY)
     first, second = ask(client, "/embed", inputs=[QUERY, QUERY])
     [by_tokens] = ask(client, "/embed", inputs=[tokens])

@@ -168,7 +168,7 @@ class Service:
         """A vector for each text; arguments as for `Llama.embed`.
 
         Args:
-            texts: strings, or lists of the model's own token ids without special tokens.
+            texts: strings, or lists of the model's own token ids between its special tokens.
             dimensions: cut the vectors to one of the widths that the model was trained with.
             name: what the caller calls the texts, for errors.
         """

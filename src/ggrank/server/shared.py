@@ -99,7 +99,7 @@ class SharedLlama(Llama):
         check_truncate(truncate, allow_chunk=False)
         sequences = [
             single_sequence(
-                self._checked(text, f"text {i}"),
+                self._framed_ids(text, f"text {i}"),
                 self._frame,
                 n_ctx=self.n_ctx,
                 name=f"text {i}",
@@ -120,6 +120,19 @@ class SharedLlama(Llama):
                 f"{name} must hold token ids of {self.model_path.stem}, 0 to {self._n_vocab - 1}"
             )
         return _ids(tokens)
+
+    def _framed_ids(self, tokens: Sequence[int] | str, name: str) -> TokenIds:
+        """Ids without the special tokens around them, by which they are known to be this model's."""
+        ids, head, tail = self._checked(tokens, name), list(self._frame.head), list(self._frame.tail)
+        inner = ids[len(head) : len(ids) - len(tail)]
+        if not (head or tail) or [*head, *inner.tolist(), *tail] != ids.tolist():
+            expected = " ... ".join(filter(None, (" ".join(map(str, head)), " ".join(map(str, tail)))))
+            raise InputError(
+                f"{name} may be another tokenizer's ids: those of {self.model_path.stem} begin and end with "
+                f"its special tokens ({expected or 'it has none, so its ids cannot be known'}). Send strings; "
+                "in LangChain OpenAIEmbeddings(check_embedding_ctx_length=False) does"
+            )
+        return inner
 
     @cached_property
     def _n_vocab(self) -> int:
