@@ -129,8 +129,8 @@ class SharedLlama(Llama):
             expected = " ... ".join(filter(None, (" ".join(map(str, head)), " ".join(map(str, tail)))))
             raise InputError(
                 f"{name} may be another tokenizer's ids: those of {self.model_path.stem} begin and end with "
-                f"its special tokens ({expected or 'it has none, so its ids cannot be known'}). Send strings; "
-                "in LangChain OpenAIEmbeddings(check_embedding_ctx_length=False) does"
+                f"its special tokens ({expected or 'it has none, so its ids cannot be known'}). Send "
+                "strings; in LangChain OpenAIEmbeddings(check_embedding_ctx_length=False) does"
             )
         return inner
 
