@@ -96,7 +96,7 @@ def test_truncate_false_refuses_as_tei_does(client: httpx.Client) -> None:
         ("/embed", {"inputs": ["a", [1]]}, "inputs"),
         ("/embed", {"inputs": [30522]}, "inputs"),
         ("/embed", {"inputs": ["a", "deep " * 600], "truncate": False}, "inputs"),
-        ("/embed", {"inputs": "a", "prompt_name": "query"}, "prompt_name"),
+        ("/embed", {"inputs": "a", "prompt_name": "s2p"}, "prompt_name"),
         ("/embed", {"inputs": "a", "normalize": "yes"}, "normalize"),
         ("/decode", {"ids": [-1]}, "ids"),
         ("/decode", {"ids": [[5], [-1]]}, "ids.1"),

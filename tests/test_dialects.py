@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ggrank import LlamaParams
+from ggrank.server.service import Service
 from serving import EMBEDDER, RERANKER, running, service_of
 
 QUERY = "where do llamas live?"
@@ -22,8 +24,8 @@ PATHS = (*RERANK, "/embed", "/v1/embeddings", "/tokenize", "/detokenize", "/deco
 FIELDS = (
     "query", "documents", "texts", "input", "inputs", "content", "tokens", "ids", "model", "top_n",
     "threshold", "normalize", "raw_scores", "truncate", "return_documents", "return_text", "rank_fields",
-    "dimensions", "encoding_format", "prefix", "prompt_name", "truncation_direction", "add_special",
-    "with_pieces",
+    "dimensions", "encoding_format", "prefix", "prompt_name", "input_type", "truncation_direction",
+    "add_special", "with_pieces",
 )  # fmt: skip
 
 
@@ -155,3 +157,34 @@ def test_the_page_names_every_path_of_a_dialect(client: httpx.Client) -> None:
         re.findall(r"(?:GET|POST) (/\S+)`", PAGE)
     )
     assert paths - {"/health", "/metrics"} <= named
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "word", "prefix"),
+    [
+        ("/v1/embeddings", "input_type", "search_query", "query: "),
+        ("/v1/embeddings", "input_type", "document", "passage: "),
+        ("/v1/embeddings", "task", "retrieval.query", "query: "),
+        ("/v1/embeddings", "task", "retrieval.passage", "passage: "),
+        ("/v1/embeddings", "task", "clustering", ""),
+        ("/v1/embeddings", "user", "query", ""),
+        ("/embed", "prompt_name", "query", "query: "),
+        ("/embed", "prompt_name", "passage", "passage: "),
+    ],
+)
+def test_a_model_s_own_prefix_is_set_where_the_request_says_what_the_texts_are(
+    path: str, field: str, word: str, prefix: str
+) -> None:
+    own = {"query_prefix": "query: ", "document_prefix": "passage: "}
+    service = Service()
+    service.load([LlamaParams(EMBEDDER, engine="llama.cpp", n_threads=1, **own)])  # type: ignore[arg-type]
+    name = "inputs" if path == "/embed" else "input"
+    with running(service) as client:
+
+        def vector(**body: str) -> Any:
+            answer = client.post(path, json=body).raise_for_status().json()
+            return answer[0] if path == "/embed" else answer["data"][0]["embedding"]
+
+        expected = vector(**{name: f"{prefix}where do llamas live?"})
+        assert vector(**{name: QUERY, field: word}) == pytest.approx(expected, abs=1e-6)
+        assert client.post(path, json={name: QUERY, field: 7}).status_code in (200, 400, 422)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from ggrank.errors import InputError, ModelModeError
 from ggrank.loading import load_model
@@ -31,6 +31,9 @@ from ggrank.server.worker import CURRENT, Request
 from ggrank.types import Mode, PoolingType, ScoreScale, Truncate
 
 T = TypeVar("T")
+
+Role = Literal["query", "document", "neither"]
+"""What texts are to a model that sets another prefix before a query than before a document."""
 
 MOST_RETRY_SECONDS = 60
 """A caller is never told to wait longer than this."""
@@ -162,6 +165,7 @@ class Service:
         normalize: bool = True,
         truncate: Truncate = "end",
         prefix: str = "",
+        role: Role = "neither",
         dimensions: int | None = None,
         name: str = "texts",
     ) -> Embedded:
@@ -169,6 +173,8 @@ class Service:
 
         Args:
             texts: strings, or lists of the model's own token ids between its special tokens.
+            prefix: set before each text; comes before the one of ``role``.
+            role: "query" or "document": the model's own prefix of that name is set before each text.
             dimensions: cut the vectors to one of the widths that the model was trained with.
             name: what the caller calls the texts, for errors.
         """
@@ -179,11 +185,12 @@ class Service:
         if dimensions is not None:
             with naming("dimensions"):
                 check_dimensions(dimensions, model=chosen, n_embd=llama.n_embd, trained=llama.matryoshka)
+        own = {"query": llama.query_prefix, "document": llama.document_prefix}.get(role, "")
         with naming(name):
             found = await self._ask(
                 llama,
                 lambda: llama.vectors(
-                    texts, prefix=prefix, dimensions=dimensions, normalize=normalize, truncate=truncate
+                    texts, prefix=prefix or own, dimensions=dimensions, normalize=normalize, truncate=truncate
                 ),
             )
         return Embedded(self._models[chosen], found.values, found.n_tokens, found.truncated)

@@ -17,7 +17,15 @@ from pydantic import AliasChoices, BaseModel, Field
 from ggrank.server.dialects.errors import ErrorShape, named
 from ggrank.server.dialects.lists import Inputs, read_input, read_one_or_many
 from ggrank.server.dialects.llama_server import Usage, usage
-from ggrank.server.dialects.options import Body, Dimensions, Served, Text, Truncation, truncate_word
+from ggrank.server.dialects.options import (
+    Body,
+    Dimensions,
+    EmbedRole,
+    Served,
+    Text,
+    Truncation,
+    truncate_word,
+)
 from ggrank.server.service import Embedded, ServedModel, Service
 
 _ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -49,7 +57,7 @@ Encoding = Literal["float", "base64"]
 
 
 class EmbeddingsRequest(Body):
-    """Texts to embed. ``user``, and Jina's ``task``, do nothing here."""
+    """Texts to embed. ``user`` does nothing here."""
 
     input: Inputs = Field(
         description="A string, a list of strings, the token ids of one text, or a list of those.",
@@ -71,6 +79,7 @@ class EmbeddingsRequest(Body):
     )
     truncate: Truncation | None = None
     prefix: Text = Field(default="", description="Set before each text, as models with instructions want it.")
+    input_type: EmbedRole = Field(default="neither", validation_alias=AliasChoices("input_type", "task"))
 
 
 class Embedding(BaseModel):
@@ -103,6 +112,7 @@ async def embeddings(request: EmbeddingsRequest, service: Served) -> EmbeddingsR
         normalize=request.normalize is not False,
         truncate=truncate_word(request.truncate),
         prefix=request.prefix,
+        role=request.input_type,
         dimensions=request.dimensions,
     )
     return EmbeddingsResponse(

@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from ggrank.inputs import check_text
 from ggrank.server.dialects.errors import found_word
-from ggrank.server.service import Reranked, Service
+from ggrank.server.service import Reranked, Role, Service
 from ggrank.types import Mode, ScoreScale, Truncate
 
 PARSED = "ggrank.parsed"
@@ -54,6 +54,32 @@ def _encodable(value: str) -> str:
 
 Text = Annotated[str, AfterValidator(_encodable)]
 """A string; lone surrogates, which JSON can hold and UTF-8 cannot, become U+FFFD, so it can be sent back."""
+
+
+_ROLES: dict[str, Role] = {
+    **dict.fromkeys(("query", "search_query", "retrieval.query"), "query"),
+    **dict.fromkeys(("document", "passage", "search_document", "retrieval.passage"), "document"),
+    **dict.fromkeys(("classification", "clustering", "text-matching", "separation"), "neither"),
+}
+"""Words of Cohere, Jina and sentence-transformers, and which of a model's own prefixes they mean."""
+
+
+def _role(value: object) -> Role:
+    if value is None:
+        return "neither"
+    if isinstance(value, str) and value in _ROLES:
+        return _ROLES[value]
+    raise wrong(f"must be one of {', '.join(_ROLES)}, found {found_word(value)}")
+
+
+EmbedRole = Annotated[
+    Role,
+    BeforeValidator(_role),
+    Field(
+        description="What the texts are: `query` or `document` sets the model's own prefix before each. "
+        "Without it there is none. Cohere's and Jina's words for both are known."
+    ),
+]
 
 
 def _truncation(value: object) -> object:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, BeforeValidator, Field, SkipValidation, model_validator
+from pydantic import BaseModel, Field, SkipValidation, model_validator
 
 from ggrank import __version__
 from ggrank.server.dialects.errors import ErrorShape, named
@@ -16,6 +16,7 @@ from ggrank.server.dialects.lists import Inputs, read, read_input, read_one_or_m
 from ggrank.server.dialects.options import (
     Body,
     Dimensions,
+    EmbedRole,
     RankOptions,
     Served,
     Text,
@@ -51,11 +52,6 @@ def error_body(status: int, message: str, field: str | None) -> dict[str, Any]:
 
 ERRORS = ErrorShape(bad_input=422, body=error_body)
 router = APIRouter(tags=["text-embeddings-inference"])
-
-
-def _no_prompt(value: object) -> None:
-    if value is not None:
-        raise wrong("prompts have no names here; send the text itself as 'prefix'")
 
 
 TruncationDirection = Annotated[
@@ -117,9 +113,7 @@ class TeiEmbedRequest(Body):
     truncate: Truncation | None = None
     truncation_direction: TruncationDirection = "right"
     normalize: bool = Field(default=True, description="Give each vector length 1.")
-    prompt_name: Annotated[None, BeforeValidator(_no_prompt)] = Field(
-        default=None, description="TEI's named prompts are not known here: send the text itself as `prefix`."
-    )
+    prompt_name: EmbedRole = "neither"
     prefix: Text = Field(default="", description="Set before each text, as models with instructions want it.")
     dimensions: Dimensions | None = None
 
@@ -142,6 +136,7 @@ async def embed(request: TeiEmbedRequest, service: Served, response: Response) -
         normalize=request.normalize,
         truncate=truncate_word(request.truncate),
         prefix=request.prefix,
+        role=request.prompt_name,
         dimensions=request.dimensions,
     )
     cut = [str(i) for i, truncated in enumerate(embedded.truncated) if truncated]
