@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Iterator
 
 import cohere
+import numpy as np
 import pytest
 
 from ggrank.server.service import Service
@@ -162,3 +164,37 @@ def test_the_async_clients_get_the_same(v1: cohere.Client, url: str) -> None:
         assert [index for index, _ in answer] == [result.index for result in alone.results]
         scores = [score for _, score in answer]
         assert scores == pytest.approx([result.relevance_score for result in alone.results], abs=1e-4)
+
+
+@pytest.mark.parametrize("input_type", ["search_query", "search_document", "classification"])
+def test_the_second_api_embeds(v2: cohere.ClientV2, service: Service, input_type: str) -> None:
+    answer = v2.embed(
+        model="embed-v4.0", input_type=input_type, texts=DOCUMENTS, embedding_types=["float", "base64"]
+    )
+    expected = service.llamas()[EMBEDDER].embed_many(DOCUMENTS)
+    assert answer.embeddings.float_ is not None
+    assert answer.embeddings.base64 is not None
+    np.testing.assert_allclose(answer.embeddings.float_, expected, atol=1e-4)
+    read = [np.frombuffer(base64.b64decode(vector), "<f4") for vector in answer.embeddings.base64]
+    np.testing.assert_array_equal(np.array(read), np.array(answer.embeddings.float_, np.float32))
+    assert answer.texts == DOCUMENTS
+
+
+def test_the_first_api_embeds_to_plain_lists(v1: cohere.Client, service: Service) -> None:
+    answer = v1.embed(texts=DOCUMENTS, model="embed-english-v3.0", input_type="search_document")
+    expected = service.llamas()[EMBEDDER].embed_many(DOCUMENTS)
+    np.testing.assert_allclose(np.array(answer.embeddings), expected, atol=1e-4)
+
+
+def test_what_is_not_known_of_embeddings_is_refused(v2: cohere.ClientV2) -> None:
+    asked = {"model": "m", "texts": ["a"], "input_type": "search_query"}
+    for wrong in (
+        {"embedding_types": ["int8"]},
+        {"truncate": "START"},
+        {"input_type": "image"},
+        {"texts": []},
+    ):
+        with pytest.raises(cohere.BadRequestError, match="invalid request"):
+            v2.embed(**{**asked, **wrong})  # type: ignore[arg-type]
+    with pytest.raises(cohere.BadRequestError, match="texts"):
+        v2.embed(**{**asked, "texts": [TOO_LONG], "truncate": "NONE"})  # type: ignore[arg-type]

@@ -31,6 +31,8 @@ _SHAPES = {
     "/detokenize": llama_server.ERRORS,
     "/v1/rerank": jina.ERRORS,
     "/v2/rerank": cohere.ERRORS,
+    "/v2/embed": cohere.ERRORS,
+    "/v1/embed": cohere.ERRORS,
     "/embed": tei.ERRORS,
     "/info": tei.ERRORS,
     "/decode": tei.ERRORS,

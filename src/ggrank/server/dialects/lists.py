@@ -6,10 +6,13 @@ before any is looked at, and none is looked at on the event loop, so that nobody
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PlainValidator
 from starlette.concurrency import run_in_threadpool
 
@@ -136,3 +139,8 @@ IdLists = Annotated[
     ),
 ]
 """What to make texts of: the token ids of one or several; `read_ids` reads them."""
+
+
+def as_base64(vector: NDArray[np.float32]) -> str:
+    """A vector's float32 numbers, little-endian."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")

@@ -5,17 +5,14 @@ Knows OpenAI's fields, as its Python client (3.x) reads and writes them; not how
 
 from __future__ import annotations
 
-import base64
 from typing import Any, Literal
 
-import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, Field
 
 from ggrank.server.dialects.errors import ErrorShape, named
-from ggrank.server.dialects.lists import Inputs, read_input, read_one_or_many
+from ggrank.server.dialects.lists import Inputs, as_base64, read_input, read_one_or_many
 from ggrank.server.dialects.llama_server import Usage, usage
 from ggrank.server.dialects.options import (
     Body,
@@ -103,6 +100,7 @@ class EmbeddingsResponse(BaseModel):
 
 
 @router.post("/v1/embeddings", responses=ERRORS.documented())
+@router.post("/embeddings", responses=ERRORS.documented())
 async def embeddings(request: EmbeddingsRequest, service: Served) -> EmbeddingsResponse:
     """Vectors of texts, as OpenAI gives them; Jina's requests read the same."""
     embedded = await service.embed(
@@ -124,14 +122,9 @@ async def embeddings(request: EmbeddingsRequest, service: Served) -> EmbeddingsR
 
 def _data(embedded: Embedded, request: EmbeddingsRequest) -> list[Embedding]:
     vectors = embedded.vectors
-    shown = map(_as_base64, vectors) if request.encoding_format == "base64" else vectors.tolist()
+    shown = map(as_base64, vectors) if request.encoding_format == "base64" else vectors.tolist()
     pairs = zip(shown, embedded.truncated, strict=True)
     return [Embedding(index=i, embedding=value, truncated=cut) for i, (value, cut) in enumerate(pairs)]
-
-
-def _as_base64(vector: NDArray[np.float32]) -> str:
-    """A vector's float32 numbers, little-endian."""
-    return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
 
 
 class ModelMeta(BaseModel):
@@ -165,6 +158,7 @@ class Models(BaseModel):
 
 
 @router.get("/v1/models")
+@router.get("/models")
 async def list_models(service: Served) -> Models:
     """The models by name."""
     return Models(data=[_model(service, served) for served in service.models()])
