@@ -156,3 +156,11 @@ def test_truncate_says_what_is_done_with_a_document_that_is_too_long(
     answer = client.post("/rerank", json={"query": QUERY, "documents": [long], "truncate": "error"})
     assert answer.status_code == 400
     assert "document 0 has 10" in answer.json()["error"]["message"]
+
+
+def test_its_own_path_embeds(client: httpx.Client) -> None:
+    two = ask(client, "/embedding", content=["a text", "another"])
+    [one] = ask(client, "/embedding", content="a text")
+    by_openai = ask(client, "/v1/embeddings", input=["a text", "another"])["data"]
+    assert [row["embedding"] for row in two] == [[row["embedding"]] for row in by_openai]
+    assert one["embedding"][0] == pytest.approx(by_openai[0]["embedding"], abs=1e-4)

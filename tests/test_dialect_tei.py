@@ -159,3 +159,13 @@ def test_info_is_the_reranker_s_unless_another_model_is_named(client: httpx.Clie
     assert list(reranker["model_type"]) == ["reranker"]
     embedder = client.get("/info", params={"model": EMBEDDER}).json()
     assert embedder["model_type"] == {"embedding": {"pooling": "mean"}}
+
+
+def test_hugging_face_s_client_finds_the_server_by_its_address_alone(
+    client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # it goes to loopback only
+    found = InferenceClient(model=str(client.base_url)).feature_extraction(QUERY)
+    np.testing.assert_allclose(np.squeeze(found), service.llamas()[EMBEDDER].embed(QUERY), atol=1e-4)
+    ranks = ask(client, "/", query=QUERY, texts=TEXTS)
+    assert ranks == ask(client, "/rerank", query=QUERY, texts=TEXTS)

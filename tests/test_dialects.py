@@ -20,7 +20,8 @@ from serving import EMBEDDER, RERANKER, running, service_of
 QUERY = "where do llamas live?"
 DOCUMENTS = ["Llamas live in the Andes.", "Paris is a city in France.", "Bread needs yeast."]
 RERANK = ("/rerank", "/reranking", "/v1/reranking", "/v1/rerank", "/v2/rerank")
-PATHS = (*RERANK, "/embed", "/v1/embeddings", "/tokenize", "/detokenize", "/decode")
+PATHS = (*RERANK, "/embed", "/", "/embedding", "/v1/embeddings", "/embeddings", "/v1/embed", "/v2/embed")
+PATHS += ("/tokenize", "/detokenize", "/decode")
 FIELDS = (
     "query", "documents", "texts", "input", "inputs", "content", "tokens", "ids", "model", "top_n",
     "threshold", "normalize", "raw_scores", "truncate", "return_documents", "return_text", "rank_fields",
@@ -156,7 +157,7 @@ def test_the_page_names_every_path_of_a_dialect(client: httpx.Client) -> None:
     named = set(re.findall(r"(?<=[` ])/[a-z0-9_/]+(?:NAME)?(?=`)", PAGE)) | set(
         re.findall(r"(?:GET|POST) (/\S+)`", PAGE)
     )
-    assert paths - {"/health", "/metrics"} <= named
+    assert paths - {"/", "/health", "/metrics"} <= named
 
 
 @pytest.mark.parametrize(

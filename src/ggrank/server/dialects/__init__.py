@@ -34,6 +34,8 @@ _SHAPES = {
     "/v2/embed": cohere.ERRORS,
     "/v1/embed": cohere.ERRORS,
     "/embed": tei.ERRORS,
+    "/": tei.ERRORS,
+    "/embedding": llama_server.ERRORS,
     "/info": tei.ERRORS,
     "/decode": tei.ERRORS,
 }

@@ -1,4 +1,4 @@
-"""llama.cpp's llama-server: ``/reranking`` and ``/v1/reranking``, and its way of wording errors.
+"""llama.cpp's llama-server: ``/reranking``, ``/v1/reranking``, ``/embedding``, and its way of wording errors.
 
 Knows llama-server's fields, as in its tools/server/README.md; ``/rerank`` it shares with others.
 """
@@ -12,7 +12,17 @@ from pydantic import BaseModel, Field, Tag
 
 from ggrank.server.dialects.documents import Documents, read_documents
 from ggrank.server.dialects.errors import ErrorShape, named
-from ggrank.server.dialects.options import AS_OTHERS, AS_TEI, RankOptions, Served, Text, rerank, tei_if
+from ggrank.server.dialects.lists import Inputs, read_input, read_one_or_many
+from ggrank.server.dialects.options import (
+    AS_OTHERS,
+    AS_TEI,
+    Body,
+    RankOptions,
+    Served,
+    Text,
+    rerank,
+    tei_if,
+)
 from ggrank.server.dialects.tei import TeiRank, TeiRerankRequest, rerank_texts
 from ggrank.server.service import Reranked, Service
 
@@ -140,3 +150,25 @@ async def reranking(request: TextsOrDocuments, service: Served) -> RerankRespons
     if isinstance(request, TeiRerankRequest):
         return await rerank_texts(service, request)
     return await rerank_documents(service, request, return_documents=False)
+
+
+class EmbeddingRequest(Body):
+    """Texts to embed: what llama-server's own path takes."""
+
+    content: Inputs = Field(examples=["Llamas live in the Andes."])
+
+
+class EmbeddingResult(BaseModel):
+    """One text's vector, in a list of its own as llama-server has it."""
+
+    index: int
+    embedding: list[list[float]]
+
+
+@router.post("/embedding")
+async def embedding(request: EmbeddingRequest, service: Served) -> list[EmbeddingResult]:
+    """Vectors of texts, as llama-server's own path gives them; `/v1/embeddings` is OpenAI's."""
+    texts = await read_one_or_many(service, request.content, read_input, "content")
+    embedded = await service.embed(texts, name="content")
+    rows = enumerate(embedded.vectors.tolist())
+    return [EmbeddingResult(index=i, embedding=[vector]) for i, vector in rows]

@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, Field, SkipValidation, model_validator
+from pydantic import BaseModel, Field, SkipValidation, Tag, model_validator
 
 from ggrank import __version__
 from ggrank.server.dialects.errors import ErrorShape, named
 from ggrank.server.dialects.lists import Inputs, read, read_input, read_one_or_many, read_text
 from ggrank.server.dialects.options import (
+    AS_OTHERS,
+    AS_TEI,
     Body,
     Dimensions,
     EmbedRole,
@@ -22,6 +24,7 @@ from ggrank.server.dialects.options import (
     Text,
     Truncation,
     rerank,
+    tei_if,
     truncate_word,
     wrong,
 )
@@ -145,6 +148,21 @@ async def embed(request: TeiEmbedRequest, service: Served, response: Response) -
         response.headers["x-truncated"] = ",".join(cut[:MARKED])
     vectors: list[list[float]] = embedded.vectors.tolist()
     return vectors
+
+
+EmbedOrRerank = Annotated[
+    Annotated[TeiRerankRequest, Tag(AS_TEI)] | Annotated[TeiEmbedRequest, Tag(AS_OTHERS)], tei_if("texts")
+]
+
+
+@router.post("/", response_model_exclude_none=True, responses=ERRORS.documented())
+async def any_task(
+    request: EmbedOrRerank, service: Served, response: Response
+) -> list[list[float]] | list[TeiRank]:
+    """What Hugging Face's clients send to a server's address alone: `texts` are ranked, `inputs` embedded."""
+    if isinstance(request, TeiRerankRequest):
+        return await rerank_texts(service, request)
+    return await embed(request, service, response)
 
 
 class TeiInfo(BaseModel):
