@@ -43,6 +43,7 @@ from ggrank import (
     RemoteInputError,
     RemoteReranker,
 )
+from ggrank.remote.connection import Connection
 from ggrank.remote.dialects import EMBED, RERANK
 from ggrank.server import ServerSettings
 from ggrank.server.service import Service
@@ -963,3 +964,52 @@ def test_the_page_in_docs_names_every_dialect_and_how_many_texts_it_takes() -> N
         row = next(line for line in rows if f"`{dialect.name}`" in line)
         assert f"`{dialect.path}`" in row or "pipeline" in row
         assert re.search(rf"\b{dialect.batch_size:,} \|", row)
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "expected"),
+    [
+        (
+            "https://api.deepinfra.com/v1/openai",
+            "/v1/embeddings",
+            "https://api.deepinfra.com/v1/openai/embeddings",
+        ),
+        ("https://host/v1beta/openai/", "/v1/embeddings", "https://host/v1beta/openai/embeddings"),
+        ("https://host/v1", "/v2/rerank", "https://host/v2/rerank"),
+        ("https://host/ggrank", "/v1/rerank", "https://host/ggrank/v1/rerank"),
+        ("https://v1.host", "/v1/rerank", "https://v1.host/v1/rerank"),
+    ],
+)
+def test_an_address_with_a_path_of_its_own_is_joined_as_openai_s_client_does(
+    base: str, path: str, expected: str
+) -> None:
+    assert Connection(base).url(path) == expected
+
+
+def test_loopback_needs_no_proxy(server: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # no one listens there
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server.on("/v1/embeddings", Answer(OPENAI))
+    with RemoteEmbedder(server.url, model="m", dialect="openai", api_key="k", retries=0) as remote:
+        remote.embed_many(["a", "b"])
+
+
+def test_a_key_passes_no_proxy_in_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example.com:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(InputError, match=r"pass the proxy http://proxy.example.com:3128 in plain text"):
+        Connection("http://ranker.example.com", api_key="secret")
+    Connection("http://ranker.example.com").close()
+    Connection("https://ranker.example.com", api_key="secret").close()
+    monkeypatch.setenv("no_proxy", "ranker.example.com")
+    Connection("http://ranker.example.com", api_key="secret").close()
+
+
+def test_a_socks_proxy_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("all_proxy", "socks5://proxy.example.com:1080")
+    with pytest.raises(InputError, match=r"pip install 'httpx\[socks\]'"):
+        Connection("https://ranker.example.com")

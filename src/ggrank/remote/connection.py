@@ -5,6 +5,7 @@ Knows addresses, statuses and httpx, which is imported when a connection is made
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import random
 import re
@@ -16,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from ggrank.errors import ClosedError, GgrankError, InputError, RemoteError, RemoteInputError
 from ggrank.remote.arguments import checked_key, checked_retries, checked_seconds, checked_url
@@ -37,6 +39,7 @@ LONGEST_WAIT = 60.0
 
 _BUSY = (429, 502, 503, 504)
 _VERSION = re.compile(r"/v\d+$")
+_VERSION_INSIDE = re.compile(r"/v\d+[a-z]*\d*/")
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +74,21 @@ class Connection:
             connect=checked_seconds(connect_timeout, "connect_timeout"),
         )
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
+        is_local = _is_loopback(self.host)
+        if self._key and not is_local and self.base_url.startswith("http://") and _proxy_for(self.base_url):
+            raise InputError(
+                f"the key for {self.host} would pass the proxy {_proxy_for(self.base_url)} in plain text: "
+                "use https://, or name the host in NO_PROXY"
+            )
+        try:
+            self._client = httpx.Client(
+                headers=headers,
+                timeout=timeout,
+                follow_redirects=False,
+                trust_env=not is_local,  # no proxy reaches this machine's own loopback
+            )
+        except ImportError as error:
+            raise InputError("the proxy that is set speaks SOCKS: pip install 'httpx[socks]'") from error
 
     @property
     def host(self) -> str:
@@ -144,7 +161,13 @@ class Connection:
             'http://localhost:8080/v1/rerank'
             >>> Connection("http://localhost:8080/v1").url("/rerank")
             'http://localhost:8080/rerank'
+            >>> Connection("https://example.com/v1beta/openai").url("/v1/embeddings")
+            'https://example.com/v1beta/openai/embeddings'
         """
+        if _VERSION_INSIDE.search(
+            urlsplit(self.base_url).path
+        ):  # the whole path is the API's, as OpenAI's client joins
+            return self.base_url + path.removeprefix("/v1")
         version = _VERSION.search(self.base_url)
         if version is None:
             return self.base_url + path
@@ -213,6 +236,22 @@ class Connection:
     def _clean(self, text: str) -> str:
         """A server's text in one line, without the key, which is hidden before a cut leaves half of it."""
         return in_one_line(without_key(text, self._key))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy that the environment sets for an address, as httpx reads it."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def _pause(found: httpx.Response | Exception, attempt: int) -> float | None:
