@@ -1013,3 +1013,12 @@ def test_a_socks_proxy_without_its_package_says_what_to_install(monkeypatch: pyt
     monkeypatch.setenv("all_proxy", "socks5://proxy.example.com:1080")
     with pytest.raises(InputError, match=r"pip install 'httpx\[socks\]'"):
         Connection("https://ranker.example.com")
+
+
+@pytest.mark.parametrize("value", ["0.05", "-3", "soon", "nan", "1e400", "Mon, 99 Foo", "", "\u0661"])
+def test_any_value_of_retry_after_leads_to_another_attempt(server: Told, value: str) -> None:
+    busy = Answer("busy", status=429, headers={"Retry-After": value.encode("ascii", "ignore").decode()})
+    server.on("/v1/embeddings", busy, Answer(OPENAI))
+    with RemoteEmbedder(server.url, model="m", dialect="openai") as remote:
+        remote.embed_many(["a", "b"])
+    assert len(server.asked("/v1/embeddings")) == 2

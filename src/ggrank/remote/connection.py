@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import random
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -273,11 +274,12 @@ def _pause(found: httpx.Response | Exception, attempt: int) -> float | None:
 
 def _retry_after(value: str) -> float | None:
     """Seconds of a Retry-After header: a number, or a date (RFC 9110, 10.2.3)."""
-    if value.strip().isdecimal():
-        return float(value)
+    with suppress(ValueError, OverflowError):
+        seconds = float(value)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     try:
         until = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=timezone.utc)
