@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -263,3 +264,33 @@ def test_threads_may_add_and_search_at_once(embedder: Llama) -> None:
     assert sorted(str(one.id) for one in pipeline.search("router", top_n=48)) == sorted(
         f"{name}-{i}" for name in range(4) for i in range(12)
     )
+
+
+def test_the_bundled_reranker_s_order_is_blended_with_the_first_stage() -> None:
+    texts = [
+        "Bread goes stale.",
+        "Llamas live in Peru.",
+        "Peru exports bread.",
+        "Lima is in Peru.",
+        "Cats sleep.",
+    ]
+    with Llama.load("all-minilm-l6-v2") as embedder, Llama.load("ggrank-reranker-mini") as reranker:
+        pipeline = Pipeline(embedder, reranker)
+        pipeline.add(texts)
+        hits = pipeline.search("Where do llamas live?", top_n=None)
+        cosines = np.float32([hit.cosine for hit in sorted(hits, key=lambda hit: hit.index)])
+        logits = reranker.rerank("Where do llamas live?", texts)
+    z = [(values - values.mean()) / values.std() for values in (logits, cosines)]
+    assert reranker.blend == 1.0
+    assert [hit.index for hit in hits] == np.argsort(-(z[0] + z[1])).tolist()
+    assert [hit.logit for hit in hits] == pytest.approx([logits[hit.index] for hit in hits], abs=0.05)
+
+
+def test_a_reranker_of_unknown_worth_orders_alone(tmp_path: Path) -> None:
+    path = tiny_models.write("bert-reranker", tmp_path)
+    with Llama.load("all-minilm-l6-v2") as embedder, Llama.load(path) as reranker:
+        pipeline = Pipeline(embedder, reranker)
+        pipeline.add(["bread", "llamas", "peru"])
+        logits = [hit.logit for hit in pipeline.search("llamas", top_n=None)]
+    assert reranker.blend == 0.0
+    assert logits == sorted(logits, reverse=True)  # type: ignore[type-var]

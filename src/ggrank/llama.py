@@ -178,6 +178,11 @@ class Llama:
         return self._engine.n_embd
 
     @property
+    def blend(self) -> float:
+        """Of a reranker: the weight of the first stage where two stages order (`ggrank.scoring.blend`)."""
+        return self._model.blend
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """The languages that it was trained for: codes ("en") or how many ("100+"); empty if not known."""
         return self._model.languages

@@ -26,6 +26,7 @@ class LoadedModel:
     Attributes:
         languages: what it was trained for, as `ggrank.presets.Preset` lists them; empty if not known.
         matryoshka: the widths to which its vectors may be cut.
+        blend: how much a first stage counts beside its logits, as `ggrank.presets.Preset` has it.
     """
 
     engine: Engine
@@ -35,6 +36,7 @@ class LoadedModel:
     document_prefix: str
     languages: tuple[str, ...] = ()
     matryoshka: Matryoshka | None = None
+    blend: float = 0.0
 
 
 def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedModel:
@@ -77,6 +79,7 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
         ),
         languages=next(filter(None, (one.languages for one in _sources(preset, file))), ()),
         matryoshka=_matryoshka(preset, file),
+        blend=next((one.blend for one in (preset, preset_of_file(file.path.name)) if one), 0.0),
     )
 
 

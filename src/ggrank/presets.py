@@ -48,6 +48,8 @@ class Preset:
         query_prefix: what the model wants before a query.
         document_prefix: what the model wants before a document.
         matryoshka: the widths to which its vectors may be cut; None where they may not.
+        blend: of a reranker: how much the first stage counts beside its logits where two stages order
+            (`ggrank.scoring.blend`); 0: not at all.
         bundled: True when the file travels inside the package.
 
     Example:
@@ -73,6 +75,7 @@ class Preset:
     query_prefix: str = ""
     document_prefix: str = ""
     matryoshka: Matryoshka | None = None
+    blend: float = 0.0
     bundled: bool = False
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from ggrank import Llama
 from ggrank.evaluation.datasets import TestSet
 from ggrank.lexical import Bm25
 from ggrank.pipeline.stages import LEXICAL_DEPTH, fuse
-from ggrank.scoring import best_first, cosine, top_k
+from ggrank.scoring import best_first, blend, cosine, top_k
 from ggrank.types import Hybrid
 
 DEPTH = 100
@@ -69,6 +69,7 @@ class _Answer:
     ranking: Sequence[int]
     retrieve_ms: float
     rerank_ms: float = 0.0
+    scores: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
 
 def embed_documents(embedder: Llama, documents: Sequence[str], *, advance: Advance) -> NDArray[np.float32]:
@@ -132,7 +133,7 @@ def _first_stages(
     hits = bm25.search(query, k=LEXICAL_DEPTH)
     searched = time.perf_counter()
     answers = {
-        EMBEDDER: _Answer(by_cosine, 1000 * (embedded - started)),
+        EMBEDDER: _Answer(by_cosine, 1000 * (embedded - started), scores=cosines[by_cosine]),
         LEXICAL: _Answer([hit.position for hit in hits[:DEPTH]], 1000 * (searched - embedded)),
     }
     for by, system in FUSIONS.items():
@@ -157,7 +158,9 @@ def _rerank(
         more = first.ranking[len(logits) : depth]
         started = time.perf_counter()
         logits = np.concatenate([logits, reranker.rerank(query, [documents[i] for i in more])])
-        order = [first.ranking[i] for i in best_first(logits).tolist()]
+        weight = reranker.blend
+        scores = blend(logits, first.scores[: len(logits)], weight=weight) if weight else logits
+        order = [first.ranking[i] for i in best_first(scores).tolist()]
         milliseconds += 1000 * (time.perf_counter() - started)
         answers[depth] = _Answer([*order, *first.ranking[len(order) :]], first.retrieve_ms, milliseconds)
     return answers

@@ -119,7 +119,8 @@ class Pipeline:
                 best of what was measured; "rrf", or True, by reciprocal rank.
 
         Returns:
-            With a reranker by its logit; without, by cosine, or by the fused score. Fused ranks, and those of
+            With a reranker by its logit, blended with the first stage's score where `Llama.blend` says so
+            (the bundled one's does); without, by cosine, or by the fused score. Fused ranks, and those of
             another retriever, score ``1 / (60 + rank)``, scale "rrf". ``cosine`` stands beside the score
             wherever the first stage knows it.
 

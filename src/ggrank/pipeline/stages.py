@@ -17,8 +17,8 @@ from ggrank.inputs import check_top_n
 from ggrank.lexical import LexicalHit
 from ggrank.llama import Llama
 from ggrank.remote import RemoteReranker
-from ggrank.scoring import Fused, best_first, reciprocal_rank_fusion, score_fusion, top_k
-from ggrank.types import Hybrid, Mode, Ranking, Scale
+from ggrank.scoring import Fused, best_first, blend, reciprocal_rank_fusion, score_fusion, top_k
+from ggrank.types import Hybrid, Mode, RankedDocument, Ranking, Scale
 
 FUSION_DEPTH = 100
 """How far down both rankings are fused, at least; with fewer, ``retrieve_k`` would change the order."""
@@ -30,18 +30,28 @@ LEXICAL_DEPTH = 1_000
 def second_stage(
     query: str, candidates: Ranking, *, reranker: Llama | RemoteReranker | None, top_n: int | None
 ) -> Ranking:
-    """Candidates in the reranker's order; in their own where there is none.
+    """Candidates in the order of both stages; in their own where there is no reranker.
 
     They keep index, id, metadata and cosine. ``n_tokens`` becomes that of both stages.
     """
     if reranker is None:
         return replace(candidates, documents=candidates[:top_n])
-    ranking = reranker.rank(query, [candidate.document for candidate in candidates], top_n=top_n)
-    documents = tuple(
+    weight = reranker.blend if isinstance(reranker, Llama) else 0.0
+    texts = [candidate.document for candidate in candidates]
+    ranking = reranker.rank(query, texts, top_n=None if weight else top_n)
+    documents = [
         replace(candidates[found.index], score=found.score, logit=found.logit, truncated=found.truncated)
         for found in ranking
-    )
-    return Ranking(documents, ranking.scale, candidates.n_tokens + ranking.n_tokens)
+    ]
+    if weight:
+        first = np.array([candidates[found.index].score for found in ranking], np.float32)
+        own = np.array([_raw(found) for found in ranking], np.float32)
+        documents = [documents[i] for i in best_first(blend(own, first, weight=weight))][:top_n]
+    return Ranking(tuple(documents), ranking.scale, candidates.n_tokens + ranking.n_tokens)
+
+
+def _raw(found: RankedDocument) -> float:
+    return found.score if found.logit is None else found.logit
 
 
 def fuse(cosines: NDArray[np.float32], hits: Sequence[LexicalHit], *, k: int, by: Hybrid) -> list[Fused]:
