@@ -231,7 +231,9 @@ def test_a_body_in_chunks_without_a_length_is_413_with_the_limit(client: httpx.C
 def test_a_length_that_is_a_lie_does_not_bring_the_server_down(client: httpx.Client) -> None:
     for length in ("9" * 30, "-1", "abc"):
         with connected(client) as raw:
-            raw.sendall(f"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+            raw.sendall(
+                f"POST /rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
+            )
             assert b" 4" in raw.recv(100)[:12]
     assert client.get("/health").status_code == 200
 
@@ -444,9 +446,7 @@ def connected(client: httpx.Client) -> socket.socket:
 def sent(client: httpx.Client, body: dict[str, Any], path: str = "/rerank") -> socket.socket:
     """A connection on which a request has been sent, and nothing read."""
     connection, content = connected(client), json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
-    )
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
     connection.sendall(head.encode() + b"\r\n\r\n" + content)
     return connection
 
@@ -508,7 +508,7 @@ def test_a_request_that_takes_longer_than_it_may_is_503(settings: ServerSettings
 def test_a_body_that_does_not_come_is_408() -> None:
     service, _ = flaky_service(ServerSettings(timeout=0.2))
     with running(service) as client, connected(client) as raw:
-        raw.sendall(b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        raw.sendall(b"POST /rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert raw.recv(1000).startswith(b"HTTP/1.1 408")
 
 
