@@ -446,8 +446,8 @@ def connected(client: httpx.Client) -> socket.socket:
 def sent(client: httpx.Client, body: dict[str, Any], path: str = "/rerank") -> socket.socket:
     """A connection on which a request has been sent, and nothing read."""
     connection, content = connected(client), json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(content)}"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(content)}"
     connection.sendall(head.encode() + b"\r\n\r\n" + content)
     return connection
 
