@@ -1022,3 +1022,12 @@ def test_any_value_of_retry_after_leads_to_another_attempt(server: Told, value: 
     with RemoteEmbedder(server.url, model="m", dialect="openai") as remote:
         remote.embed_many(["a", "b"])
     assert len(server.asked("/v1/embeddings")) == 2
+
+
+def test_the_password_of_a_proxy_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://me:hunter2@proxy.example.com:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(InputError, match=r"pass the proxy proxy\.example\.com:3128 in plain text") as caught:
+        Connection("http://ranker.example.com", api_key="secret")
+    assert "hunter2" not in str(caught.value)

@@ -14,7 +14,7 @@ from ggrank.hub import find_model
 from ggrank.matryoshka import Matryoshka
 from ggrank.params import LlamaParams, resolve_settings
 from ggrank.preflight import prove_file, safe_settings, warn_once
-from ggrank.presets import Preset, preset_of_file
+from ggrank.presets import preset_of_file
 from ggrank.tuning import Tuned, recall_tuned
 from ggrank.types import Engine, EngineSettings
 
@@ -60,6 +60,8 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
     )
     preset = source.preset
     file = open_gguf(source.path)
+    known = preset or preset_of_file(source.path.name)
+    in_file = Matryoshka(file.dimensions) if file.dimensions else None
     pooling = choose_pooling(file, asked=params.pooling_type, preset=preset.pooling_type if preset else None)
     check_usable(file, pooling)
     warn_of_doubts(file, pooling)
@@ -77,16 +79,15 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
         document_prefix=_first(
             params.document_prefix, preset.document_prefix if preset else None, file.document_prefix
         ),
-        languages=next(filter(None, (one.languages for one in _sources(preset, file))), ()),
-        matryoshka=_matryoshka(preset, file),
-        blend=next((one.blend for one in (preset, preset_of_file(file.path.name)) if one), 0.0),
+        # The surest first: the preset that was named, the file, the preset that its name suggests.
+        languages=(preset.languages if preset else ())
+        or file.languages
+        or (known.languages if known else ()),
+        matryoshka=(preset.matryoshka if preset else None)
+        or in_file
+        or (known.matryoshka if known else None),
+        blend=known.blend if known else 0.0,
     )
-
-
-def _sources(preset: Preset | None, file: GgufFile) -> list[Preset | GgufFile]:
-    """Who may know the model's languages, the surest first: its preset, the file, the preset of its name."""
-    sources = (preset, file, preset_of_file(file.path.name))
-    return [source for source in sources if source is not None]
 
 
 def _proved(path: Path, settings: EngineSettings, *, open_engine: bool) -> EngineSettings:
@@ -105,13 +106,6 @@ def _proved(path: Path, settings: EngineSettings, *, open_engine: bool) -> Engin
 def _first(asked: str | None, preset: str | None, file: str) -> str:
     """The caller's, else the preset's where it knows one, else the file's own."""
     return (preset or file) if asked is None else asked
-
-
-def _matryoshka(preset: Preset | None, file: GgufFile) -> Matryoshka | None:
-    in_file = Matryoshka(file.dimensions) if file.dimensions else None
-    by_name = preset_of_file(file.path.name)
-    named, guessed = (one.matryoshka if one else None for one in (preset, by_name))
-    return named or in_file or guessed
 
 
 def _start(path: Path, settings: EngineSettings) -> Engine:

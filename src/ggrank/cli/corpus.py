@@ -20,6 +20,7 @@ from click.core import ParameterSource
 
 from ggrank.cli.console import echo_json
 from ggrank.cli.options import Command, ModelChoice
+from ggrank.cli.ranking import LONG
 from ggrank.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from ggrank.corpus.steps import Step
     from ggrank.corpus.workers import Compute
     from ggrank.params import LlamaParams
-
-LONG = 20
-"""Seconds of work after which a faster engine is worth a line."""
 
 SUFFIXES = (".parquet", ".jsonl", ".npy")
 

@@ -14,15 +14,12 @@ import click
 from ggrank.cli.console import count, echo, echo_facts, echo_json, wants_table
 from ggrank.cli.indexes import index_option, load_embedder
 from ggrank.cli.options import ModelChoice, model_options, output_option
-from ggrank.cli.ranking import speed_hint
+from ggrank.cli.ranking import LONG, speed_hint
 
 if TYPE_CHECKING:
     from ggrank import Llama
     from ggrank.index import Changes, Index, Progress
     from ggrank.index.vectors import VectorType
-
-LONG = 20
-"""Seconds of work after which a faster engine is worth a line."""
 
 
 @click.command(short_help="Index files and folders for search.")

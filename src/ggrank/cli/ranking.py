@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 BAR = 8
 """Columns of the longest bar."""
 
+LONG = 20
+"""Seconds of work after which a faster engine is worth a line."""
+
 STEP = 64
 """Documents between two movements of the progress bar, and the wait before Ctrl-C is heard."""
 

@@ -76,9 +76,10 @@ class Connection:
         )
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         is_local = _is_loopback(self.host)
-        if self._key and not is_local and self.base_url.startswith("http://") and _proxy_for(self.base_url):
+        proxy = None if is_local else _proxy_for(self.base_url)
+        if self._key and proxy and self.base_url.startswith("http://"):
             raise InputError(
-                f"the key for {self.host} would pass the proxy {_proxy_for(self.base_url)} in plain text: "
+                f"the key for {self.host} would pass the proxy {proxy.rpartition('@')[2]} in plain text: "
                 "use https://, or name the host in NO_PROXY"
             )
         try:
@@ -165,9 +166,8 @@ class Connection:
             >>> Connection("https://example.com/v1beta/openai").url("/v1/embeddings")
             'https://example.com/v1beta/openai/embeddings'
         """
-        if _VERSION_INSIDE.search(
-            urlsplit(self.base_url).path
-        ):  # the whole path is the API's, as OpenAI's client joins
+        # A path that goes on after its version is the API's own, and is joined as OpenAI's client does it.
+        if _VERSION_INSIDE.search(urlsplit(self.base_url).path):
             return self.base_url + path.removeprefix("/v1")
         version = _VERSION.search(self.base_url)
         if version is None:
