@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from ggrank import LlamaParams
-from ggrank.corpus import EmbedStep, Job, ScoreStep, VectorForm, find_sources, run
+from ggrank.jobs import EmbedStep, Job, ScoreStep, VectorForm, find_sources, run
 
 PASSAGES = [
     "Bees dance to tell each other where flowers are.",

@@ -18,8 +18,8 @@ import ray
 import ray.data
 
 from ggrank import LlamaParams
-from ggrank.corpus import EmbedStep
 from ggrank.integrations.ray import map_step
+from ggrank.jobs import EmbedStep
 
 PASSAGES = [
     "Bees dance to tell each other where flowers are.",

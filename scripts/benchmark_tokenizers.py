@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ggrank.gguf_file import open_gguf
-from ggrank.presets import bundled_path, presets
+from ggrank.gguf import open_gguf
+from ggrank.hub.presets import bundled_path, presets
 from tiny import vocab
 
 Json = dict[str, Any]

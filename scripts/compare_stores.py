@@ -29,8 +29,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.index.vectors import VectorFile, VectorType
 from ggrank.scoring import top_k
+from ggrank.search.vectors import VectorFile, VectorType
 
 WIDTH = 384
 BATCH = 10_000
@@ -55,7 +55,7 @@ class VectorStore(Protocol):
 
 
 class SqliteAndFile:
-    """SQLite says which rows count, a mapped file has the vectors: ggrank's way (`ggrank.index.store`)."""
+    """SQLite says which rows count, a mapped file has the vectors: ggrank's way (`ggrank.search.store`)."""
 
     def __init__(self, folder: Path, vector_type: VectorType) -> None:
         self._db = sqlite3.connect(folder / "rows.sqlite", isolation_level=None)

@@ -29,7 +29,7 @@ LOCK = ROOT / "requirements" / "llama-cpp-python.lock"
 sys.path.insert(0, str(ROOT / "src"))
 
 import toolchain  # noqa: E402
-from ggrank.records import cache_dir  # noqa: E402  # after the path that it is found on
+from ggrank.rows.records import cache_dir  # noqa: E402  # after the path that it is found on
 from toolchain import Compilers  # noqa: E402
 
 AMX_FLAGS = "-fno-tree-dse -fno-dse"

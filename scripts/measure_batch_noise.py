@@ -24,8 +24,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 import make_goldens_reranker  # noqa: E402
 import tiny_models  # noqa: E402
 from ggrank import Llama  # noqa: E402
-from ggrank.presets import bundled_path, presets  # noqa: E402
-from ggrank.tuning import has_openvino  # noqa: E402
+from ggrank.hub.presets import bundled_path, presets  # noqa: E402
+from ggrank.loading.tuning import has_openvino  # noqa: E402
 from make_goldens_bundled import read_texts  # noqa: E402
 
 FORMATS = ("f32", "f16", "q8_0", "q4_k_m")

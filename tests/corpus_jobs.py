@@ -1,4 +1,4 @@
-"""Rows for jobs, and jobs in processes of their own that can be stopped, for the tests of `ggrank.corpus`."""
+"""Rows for jobs, and jobs in processes of their own that can be stopped, for the tests of `ggrank.jobs`."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import build_bundled_models
 import make_goldens_bundled
 from ggrank import Llama, PoolingType
-from ggrank.gguf_file import GgufFile, open_gguf
-from ggrank.presets import bundled_path, presets
-from ggrank.tokenizer import bert_wordpiece
+from ggrank.gguf import GgufFile, open_gguf
+from ggrank.hub.presets import bundled_path, presets
+from ggrank.text.tokenizer import bert_wordpiece
 from ggrank.types import TokenIds
 
 PATH = bundled_path(presets()["all-minilm-l6-v2"])

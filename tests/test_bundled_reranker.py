@@ -13,8 +13,8 @@ import pytest
 import build_bundled_models
 import make_goldens_reranker
 from ggrank import Llama, PoolingType
-from ggrank.gguf_file import open_gguf
-from ggrank.presets import bundled_path, presets
+from ggrank.gguf import open_gguf
+from ggrank.hub.presets import bundled_path, presets
 
 PATH = bundled_path(presets()["ggrank-reranker-mini"])
 

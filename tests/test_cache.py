@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 import tiny_models
 from command_line import BUNDLED, DOCUMENTS, ENVIRONMENT, QUERY, ggrank
 from ggrank import GgrankWarning, InputError, Llama, PoolingType
-from ggrank.cache import FILE, CacheCounts, ResultCache
+from ggrank.loading.cache import FILE, CacheCounts, ResultCache
 from ggrank.types import TokenIds
 
 QUERIES = ["a query", "another one"]
@@ -255,7 +255,7 @@ def writer(folder: Path, *, start: int, stop: int, step: int) -> subprocess.Pope
 def test_a_new_file_that_another_process_is_making_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggrank.cache.TIMEOUT_SECONDS", 600)  # on a busy machine
+    monkeypatch.setattr("ggrank.loading.cache.TIMEOUT_SECONDS", 600)  # on a busy machine
     with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
         ends = threading.Timer(0.3, other.execute, ["COMMIT"])

@@ -11,7 +11,7 @@ import pytest
 
 from ggrank.errors import ChecksumError
 from ggrank.hub.checksums import VERIFIED, Expected, check, sha256_of
-from ggrank.records import recall, remember
+from ggrank.rows.records import recall, remember
 
 RIGHT = b"the right bytes"
 WRONG = b"the wrong bytes"

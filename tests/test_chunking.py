@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggrank.index.chunking import Passage, cut
+from ggrank.search.chunking import Passage, cut
 
 
 def words(text: str) -> int:

@@ -18,7 +18,7 @@ from command_line import (
     process,
 )
 from ggrank.cli.checks import PUBLISHED
-from ggrank.tuning import fastest_quantization
+from ggrank.loading.tuning import fastest_quantization
 
 
 @pytest.fixture(scope="module")

@@ -267,7 +267,7 @@ CHILD = """
     import json, resource, sys
     from pathlib import Path
     from ggrank import LlamaParams
-    from ggrank.corpus import EmbedStep, Job, find_sources, run
+    from ggrank.jobs import EmbedStep, Job, find_sources, run
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

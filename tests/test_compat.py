@@ -28,7 +28,7 @@ from ggrank import (
 )
 from ggrank.compat import CrossEncoder, Document, FlagReranker, Reranker
 from ggrank.compat.model import ORIGINALS, is_gpu, preset_of
-from ggrank.presets import presets
+from ggrank.hub.presets import presets
 from tiny import goldens
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None

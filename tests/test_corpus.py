@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 import tiny_models
 from corpus_jobs import read_jsonl, text, write_jsonl
 from ggrank import InputError, Llama, LlamaParams, ModelModeError
-from ggrank.corpus import EmbedStep, Job, Progress, ScoreStep, Summary, VectorForm, find_sources, run
-from ggrank.corpus.rows import RowReader
-from ggrank.presets import bundled_path, presets
+from ggrank.hub.presets import bundled_path, presets
+from ggrank.jobs import EmbedStep, Job, Progress, ScoreStep, Summary, VectorForm, find_sources, run
+from ggrank.jobs.rows import RowReader
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -18,7 +18,7 @@ import tiny_models
 from command_line import ENVIRONMENT, ggrank
 from corpus_jobs import contents, go_on, n_parts, start_stopping, text, wait_for_parts, write_jsonl
 from ggrank import InputError, LlamaParams
-from ggrank.corpus import EmbedStep, Job, find_sources, run
+from ggrank.jobs import EmbedStep, Job, find_sources, run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 

@@ -11,7 +11,7 @@ import pytest
 import tiny_models
 from corpus_jobs import write_jsonl
 from ggrank import Index, Llama, LlamaParams
-from ggrank.corpus import EmbedStep, Job, VectorForm, find_sources, run
+from ggrank.jobs import EmbedStep, Job, VectorForm, find_sources, run
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -21,10 +21,10 @@ import tiny_models
 from command_line import ENVIRONMENT
 from corpus_jobs import read_jsonl, text, write_jsonl
 from ggrank import GgrankError, InputError, LlamaParams
-from ggrank.corpus import EmbedStep, Job, Summary, find_sources, run
-from ggrank.corpus.parquet import BATCH_BYTES, values_of_rows
-from ggrank.corpus.rows import FIRST, MOST_BYTES, Place, Row, RowReader
-from ggrank.corpus.writing import json_lines
+from ggrank.jobs import EmbedStep, Job, Summary, find_sources, run
+from ggrank.jobs.parquet import BATCH_BYTES, values_of_rows
+from ggrank.jobs.rows import FIRST, MOST_BYTES, Place, Row, RowReader
+from ggrank.jobs.writing import json_lines
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -117,10 +117,10 @@ def test_a_time_that_python_has_not_is_text(value: int, kind: Any, expected: str
 WITHOUT_PANDAS = """
 import sys
 sys.modules["pandas"] = None
-from ggrank.corpus.parquet import values_of_rows
-from ggrank.corpus.rows import RowReader
-from ggrank.corpus.sources import find_sources
-from ggrank.corpus.writing import json_lines
+from ggrank.jobs.parquet import values_of_rows
+from ggrank.jobs.rows import RowReader
+from ggrank.jobs.sources import find_sources
+from ggrank.jobs.writing import json_lines
 rows = list(RowReader(find_sources([sys.argv[1]]), ["text"]))
 print(*json_lines(values_of_rows(rows, rows[0].batch.schema), {}), sep="", end="")
 """

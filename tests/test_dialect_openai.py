@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ggrank import Llama
-from ggrank.presets import bundled_path, presets
+from ggrank.hub.presets import bundled_path, presets
 from ggrank.server.service import Service
 from serving import EMBEDDER, LONG, RERANKER, running, service_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ggrank.presets import presets
+from ggrank.hub.presets import presets
 from hub_server import Hub, serve
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -51,7 +51,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = ROOT / "src" / "ggrank"
     shutil.copytree(source, folder / "ggrank", ignore=shutil.ignore_patterns("models", "__pycache__"))
     (folder / "ggrank" / "models").symlink_to(source / "models", target_is_directory=True)
-    catalogue = folder / "ggrank" / "presets.toml"
+    catalogue = folder / "ggrank" / "hub" / "presets.toml"
     text = catalogue.read_text("utf-8")
     for preset in (RERANKER, NOMIC):
         text = text.replace(str(preset.sha256), hashlib.sha256(DATA).hexdigest())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ggrank.errors import GgrankError, ModelFileError, ModelModeError
-from ggrank.gguf_file import open_gguf
+from ggrank.gguf import open_gguf
 from gguf_bytes import N_EMBD, N_FF, Gguf, Type, small
 
 Change = Callable[[Gguf], Gguf]

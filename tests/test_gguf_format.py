@@ -10,8 +10,8 @@ import gguf
 import pytest
 
 from ggrank.errors import ModelFileError
-from ggrank.gguf_file import open_gguf
-from ggrank.gguf_file.format import TENSOR_TYPES
+from ggrank.gguf import open_gguf
+from ggrank.gguf.format import TENSOR_TYPES
 from gguf_bytes import N_EMBD, N_FF, Gguf, Type, f32, small
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ggrank.errors import ModelFileError
-from ggrank.gguf_file import open_gguf
+from ggrank.gguf import open_gguf
 
 POINTER = b"""\
 version https://git-lfs.github.com/spec/v1

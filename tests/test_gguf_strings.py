@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggrank.gguf_file.strings import repeated_string, string_offsets, texts
+from ggrank.gguf.strings import repeated_string, string_offsets, texts
 
 SHORT, LONG = st.binary(max_size=12), st.binary(min_size=250, max_size=300)
 STRINGS = st.lists(st.one_of(SHORT, LONG, st.just(b""), st.just(b"\0" * 9)), max_size=60)

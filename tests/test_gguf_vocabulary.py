@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import gguf_bytes
 import tiny_models
 from ggrank.errors import ModelFileError
-from ggrank.gguf_file import open_gguf
-from ggrank.gguf_file.vocabulary import CHARSMAP, TOKENS, trie_is_closed
+from ggrank.gguf import open_gguf
+from ggrank.gguf.vocabulary import CHARSMAP, TOKENS, trie_is_closed
 from gguf_bytes import N_EMBD, WORDS, Gguf, Type, small
 
 Change = Callable[[Gguf], Gguf]

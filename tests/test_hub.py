@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ggrank import records
 from ggrank.errors import ChecksumError, InputError, ModelNotFoundError
 from ggrank.hub import download, find_model, list_models, plan, presets, verify
+from ggrank.rows import records
 from hub_server import Hub, serve
 
 REPO = "org/model-GGUF"

@@ -145,7 +145,7 @@ def test_an_index_that_was_killed_again_and_again_becomes_the_same_as_an_undistu
 KILLED_AT_A_SYNC = """
     import os, signal, sys
     from ggrank import Index, Llama
-    from ggrank.index import update
+    from ggrank.search.index import update
     folder, documents, at, when = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     update.BATCH = 8
     fsync, calls = os.fsync, 0

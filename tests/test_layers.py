@@ -16,21 +16,16 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "ggrank"
 
 LAYERS: list[set[str]] = [
     {"errors"},
-    {"types", "matryoshka"},
-    {"records", "hardware", "inputs", "pairing", "packing", "scoring", "presets", "cache"},
-    {"lexical", "documents", "remote"},
-    {"gguf_file", "hub"},
+    {"types"},
+    {"scoring", "rows", "gguf"},
+    {"hub"},
+    {"text"},
     {"engine"},
-    {"languages"},
-    {"tokenizer", "heads", "preflight"},
-    {"tuning"},
-    {"params"},
     {"loading"},
-    {"identity"},
     {"llama"},
-    {"pipeline", "measuring", "conversion"},
-    {"corpus"},  # below index, which takes the vectors of its Parquet files
-    {"index"},
+    {"remote"},
+    {"jobs", "conversion", "measuring"},
+    {"search"},  # above jobs, whose Parquet files an index takes vectors from
     {"__init__"},  # the public names: only what uses the API takes them from here
     {"evaluation"},  # below cli, because `ggrank eval` shows what it finds
     {"benchmark"},  # the same with `ggrank bench`; it writes its files as evaluation does

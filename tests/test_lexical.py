@@ -10,7 +10,7 @@ import pytest
 
 from ggrank import InputError, lexical
 from ggrank.errors import InputTypeError
-from ggrank.lexical import Bm25, LexicalHit
+from ggrank.search.lexical import Bm25, LexicalHit
 
 FOXES = [
     "the quick brown fox",

@@ -33,9 +33,9 @@ from ggrank import (
     ModelNotFoundError,
     PoolingType,
 )
-from ggrank.gguf_file import GgufFile
-from ggrank.gguf_file.format import TensorInfo
-from ggrank.heads import warn_of_doubts
+from ggrank.gguf import GgufFile
+from ggrank.gguf.format import TensorInfo
+from ggrank.loading.heads import warn_of_doubts
 
 RUST = [
     "Rust is a systems programming language that guarantees memory safety.",

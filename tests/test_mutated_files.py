@@ -23,7 +23,7 @@ import pytest
 import gguf_bytes
 import tiny_models
 from ggrank.errors import GgrankError
-from ggrank.gguf_file import open_gguf
+from ggrank.gguf import open_gguf
 from gguf_bytes import DTYPES, Gguf
 
 KINDS = ("bert-mean", "xlmr-reranker", "modernbert-reranker-cls", "qwen3-reranker")

@@ -9,7 +9,7 @@ import pytest
 from ggrank.errors import InputError, InputTypeError, ModelNotFoundError
 from ggrank.hub.files import HubFile
 from ggrank.hub.names import read_name
-from ggrank.presets import presets
+from ggrank.hub.presets import presets
 
 
 @pytest.fixture(autouse=True)

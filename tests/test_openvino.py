@@ -27,8 +27,8 @@ from ggrank.engine.openvino.library import ov
 from ggrank.engine.openvino.shape import BertShape
 from ggrank.engine.weights import Weights
 from ggrank.errors import ClosedError, ModelModeError
-from ggrank.gguf_file import open_gguf
-from ggrank.presets import bundled_path, presets
+from ggrank.gguf import open_gguf
+from ggrank.hub.presets import bundled_path, presets
 
 EMBEDDER, RERANKER = "all-minilm-l6-v2", "ggrank-reranker-mini"
 TEXTS = [text for _, text in make_goldens_bundled.read_texts()]

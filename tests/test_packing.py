@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggrank.packing import ATTENTION_FACTOR, PADDING_COST, START_TOKENS, plan_micro_batches
+from ggrank.text.packing import ATTENTION_FACTOR, PADDING_COST, START_TOKENS, plan_micro_batches
 from ggrank.types import Attention, MicroBatch
 
 KINDS: tuple[Attention, ...] = ("packed", "full", "padded")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggrank import InputError, InputTooLongError, ModelFileError
-from ggrank.pairing import (
+from ggrank.text.pairing import (
     PairBuilder,
     PairFormat,
     TextFrame,

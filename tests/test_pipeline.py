@@ -14,7 +14,7 @@ import pytest
 import tiny_models
 from ggrank import Document, InputError, Llama, ModelModeError, Pipeline
 from ggrank.errors import InputTypeError
-from ggrank.lexical import Bm25
+from ggrank.search.lexical import Bm25
 from ggrank.types import RankedDocument
 
 TEXTS = [

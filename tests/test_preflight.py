@@ -17,7 +17,7 @@ import pytest
 import tiny_models
 from ggrank.engine.library import library_files
 from ggrank.errors import EngineError, GgrankWarning, ModelFileError
-from ggrank.preflight import build_verdict, prove_file, safe_settings
+from ggrank.loading.preflight import build_verdict, prove_file, safe_settings
 from ggrank.types import EngineSettings, PoolingType
 
 SETTINGS = EngineSettings(pooling_type=PoolingType.RANK, n_ctx=64, n_ubatch=128, n_seq_max=8, n_threads=2)
@@ -94,9 +94,9 @@ LOAD = """
 import warnings
 warnings.simplefilter("always", __import__("ggrank").GgrankWarning)
 from ggrank import Llama
-from ggrank.gguf_file import open_gguf
+from ggrank.gguf import open_gguf
 from ggrank.hub import find_model
-from ggrank.tuning import Tuned, remember_tuned
+from ggrank.loading.tuning import Tuned, remember_tuned
 file = open_gguf(find_model("all-minilm-l6-v2").path)
 remember_tuned(file, file.pooling_type, Tuned(engine="llama.cpp", use_extra_bufts=True))
 for _ in range(2):
@@ -142,7 +142,7 @@ def test_a_callers_own_choice_is_not_changed_behind_their_back(records: Path) ->
         safe_settings(SETTINGS, open_engine=False, open_bufts=False)
 
 
-KEY = "from ggrank.preflight import library_key; print(library_key())"
+KEY = "from ggrank.loading.preflight import library_key; print(library_key())"
 
 
 def test_the_verdict_is_keyed_by_the_librarys_bytes(records: Path, tmp_path: Path) -> None:

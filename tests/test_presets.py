@@ -8,7 +8,7 @@ import pytest
 
 from ggrank.errors import InputError, ModelNotFoundError
 from ggrank.hub.checksums import sha256_of
-from ggrank.presets import (
+from ggrank.hub.presets import (
     Preset,
     bundled_path,
     check_dimensions,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ggrank import InputError
-from ggrank.index.readers import Part, read_parts
+from ggrank.search.readers import Part, read_parts
 
 
 def parts(path: Path, content: str | bytes) -> list[Part]:

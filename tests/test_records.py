@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from command_line import ENVIRONMENT
-from ggrank.records import cache_dir, forget, recall, remember
+from ggrank.rows.records import cache_dir, forget, recall, remember
 
 
 @pytest.fixture
@@ -52,7 +52,8 @@ def test_a_user_without_a_home_has_no_records_and_no_error() -> None:
         [
             sys.executable,
             "-c",
-            "import os, ggrank.records as r; os.setuid(54321); print(r.remember('a', {}), r.recall('a'))",
+            "import os, ggrank.rows.records as r; os.setuid(54321)\n"
+            "print(r.remember('a', {}), r.recall('a'))",
         ],
         env={name: value for name, value in ENVIRONMENT.items() if name not in _HOMES},
         capture_output=True,

@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 import tiny_models
 from ggrank import EngineError, Llama, LlamaParams
-from ggrank.presets import bundled_path, presets
+from ggrank.hub.presets import bundled_path, presets
 from ggrank.server import ServerSettings, health
 from ggrank.server.dialects import lists
 from ggrank.server.errors import TooLargeError

@@ -13,7 +13,7 @@ import gguf_bytes
 import make_goldens_bundled
 import tiny_models
 from ggrank import Llama
-from ggrank.tokenizer import MAX_WORD_LENGTH, PIECE_CHARACTERS
+from ggrank.text.tokenizer import MAX_WORD_LENGTH, PIECE_CHARACTERS
 from tiny import vocab
 
 STRIP_ACCENTS = "tokenizer.ggml.normalizer.strip_accents"

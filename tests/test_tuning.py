@@ -12,13 +12,10 @@ import pytest
 import tiny_models
 from command_line import ggrank, json_lines
 from ggrank import Llama, LlamaParams
+from ggrank.engine.hardware import Processor, find_processor
 from ggrank.errors import InputError, ModelModeError
-from ggrank.gguf_file import open_gguf
-from ggrank.hardware import Processor, find_processor
-from ggrank.measuring import Measured, too_different, tune
-from ggrank.records import recall
-from ggrank.scoring import l2_normalize
-from ggrank.tuning import (
+from ggrank.gguf import open_gguf
+from ggrank.loading.tuning import (
     Tuned,
     choose_engine,
     fastest_quantization,
@@ -29,6 +26,9 @@ from ggrank.tuning import (
     remember_tuned,
     remembered,
 )
+from ggrank.measuring import Measured, too_different, tune
+from ggrank.rows.records import recall
+from ggrank.scoring import l2_normalize
 from ggrank.types import Mode, PoolingType
 
 
@@ -245,7 +245,7 @@ def test_openvino_computes_where_the_processor_has_avx2(
     features: tuple[str, ...], engine: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The processor is made up."""
-    monkeypatch.setattr("ggrank.tuning.find_processor", lambda: Processor("a CPU", 2, features))
+    monkeypatch.setattr("ggrank.loading.tuning.find_processor", lambda: Processor("a CPU", 2, features))
     assert choose_engine("auto", tuned=Tuned(), file=open_gguf(path), n_gpu_layers=0) == engine
     tuned = Tuned(engine="llama.cpp")
     assert choose_engine("auto", tuned=tuned, file=open_gguf(path), n_gpu_layers=0) == "llama.cpp"
@@ -253,16 +253,17 @@ def test_openvino_computes_where_the_processor_has_avx2(
 
 def test_llama_cpp_is_asked_where_the_system_does_not_list_features(monkeypatch: pytest.MonkeyPatch) -> None:
     has_avx2 = "avx2" in find_processor().features
-    monkeypatch.setattr("ggrank.tuning.find_processor", lambda: Processor("a CPU of Windows", 2, ()))
+    monkeypatch.setattr("ggrank.loading.tuning.find_processor", lambda: Processor("a CPU of Windows", 2, ()))
     assert openvino_is_faster_here() == has_avx2
 
 
 def test_openvino_is_recommended_where_it_is_missing_and_would_be_faster(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggrank.tuning.find_processor", lambda: Processor("a CPU", 2, ("avx", "avx2")))
+    avx2 = Processor("a CPU", 2, ("avx", "avx2"))
+    monkeypatch.setattr("ggrank.loading.tuning.find_processor", lambda: avx2)
     assert openvino_hint(path, engine="llama.cpp") == ""  # it is installed: the caller did not want it
-    monkeypatch.setattr("ggrank.tuning._openvino_version", lambda: None)
+    monkeypatch.setattr("ggrank.loading.tuning._openvino_version", lambda: None)
     assert "1.6 times as fast here with: pip install 'ggrank[openvino]'" in openvino_hint(
         path, engine="llama.cpp"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ggrank.index.vectors import VectorFile, VectorType
+from ggrank.search.vectors import VectorFile, VectorType
 
 
 def unit_vectors(n: int, n_embd: int = 384, *, seed: int = 0) -> NDArray[np.float32]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ggrank.conversion import convert as convert
-    from ggrank.documents import Document as Document
     from ggrank.errors import ChecksumError as ChecksumError
     from ggrank.errors import ClosedError as ClosedError
     from ggrank.errors import DownloadError as DownloadError
@@ -26,12 +25,13 @@ if TYPE_CHECKING:
     from ggrank.errors import RemoteError as RemoteError
     from ggrank.errors import RemoteInputError as RemoteInputError
     from ggrank.errors import SearchIndexError as SearchIndexError
-    from ggrank.index import Index as Index
     from ggrank.llama import Llama as Llama
-    from ggrank.params import LlamaParams as LlamaParams
-    from ggrank.pipeline import Pipeline as Pipeline
+    from ggrank.loading.params import LlamaParams as LlamaParams
     from ggrank.remote import RemoteEmbedder as RemoteEmbedder
     from ggrank.remote import RemoteReranker as RemoteReranker
+    from ggrank.rows.documents import Document as Document
+    from ggrank.search.index import Index as Index
+    from ggrank.search.pipeline import Pipeline as Pipeline
     from ggrank.types import Mode as Mode
     from ggrank.types import PoolingType as PoolingType
     from ggrank.types import RankedDocument as RankedDocument
@@ -41,7 +41,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "conversion": ("convert",),
-    "documents": ("Document",),
+    "rows.documents": ("Document",),
     "errors": (
         "ChecksumError",
         "ClosedError",
@@ -59,10 +59,10 @@ _HOMES = {
         "RemoteInputError",
         "SearchIndexError",
     ),
-    "index": ("Index",),
+    "search.index": ("Index",),
     "llama": ("Llama",),
-    "params": ("LlamaParams",),
-    "pipeline": ("Pipeline",),
+    "loading.params": ("LlamaParams",),
+    "search.pipeline": ("Pipeline",),
     "remote": ("RemoteEmbedder", "RemoteReranker"),
     "types": ("Mode", "PoolingType", "RankedDocument", "Ranking"),
 }

@@ -22,9 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import InputTypeError, ModelModeError
-from ggrank.heads import logit_column, own_scale, pair_format, text_frame
-from ggrank.identity import identity
-from ggrank.inputs import (
+from ggrank.hub.matryoshka import Matryoshka
+from ggrank.loading import LoadedModel, load_model
+from ggrank.loading.heads import logit_column, own_scale, pair_format, text_frame
+from ggrank.loading.identity import identity
+from ggrank.loading.params import DEFAULT_CACHE_LIMIT, LlamaParams
+from ggrank.scoring import best_first, choose_scale, cosine, l2_normalize, sigmoid
+from ggrank.text.inputs import (
     Distinct,
     check_pairs,
     check_text,
@@ -34,14 +38,10 @@ from ggrank.inputs import (
     check_truncate,
     windows,
 )
-from ggrank.languages import Readability
-from ggrank.loading import LoadedModel, load_model
-from ggrank.matryoshka import Matryoshka
-from ggrank.packing import plan_micro_batches
-from ggrank.pairing import PairBuilder, single_sequence
-from ggrank.params import DEFAULT_CACHE_LIMIT, LlamaParams
-from ggrank.scoring import best_first, choose_scale, cosine, l2_normalize, sigmoid
-from ggrank.tokenizer import Tokenizer
+from ggrank.text.languages import Readability
+from ggrank.text.packing import plan_micro_batches
+from ggrank.text.pairing import PairBuilder, single_sequence
+from ggrank.text.tokenizer import Tokenizer
 from ggrank.types import (
     Mode,
     PoolingType,
@@ -55,7 +55,7 @@ from ggrank.types import (
 )
 
 if TYPE_CHECKING:
-    from ggrank.cache import CacheCounts, ResultCache
+    from ggrank.loading.cache import CacheCounts, ResultCache
 
 WINDOW = 1024
 """Texts that are tokenised and packed together; memory stays flat however many follow."""
@@ -527,7 +527,7 @@ class Llama:
 def _open_cache(params: LlamaParams, model: LoadedModel) -> ResultCache | None:
     if params.cache is None:
         return None
-    from ggrank.cache import ResultCache  # sqlite3 comes with it: 12 ms that most loads do not need
+    from ggrank.loading.cache import ResultCache  # sqlite3 comes with it: 12 ms that most loads do not need
 
     return ResultCache(Path(params.cache), limit=params.cache_limit, context=identity(model))
 

@@ -12,7 +12,7 @@ import pytest
 
 from corpus_jobs import text, write_jsonl
 from ggrank import Llama, LlamaParams
-from ggrank.corpus import EmbedStep, Job, VectorForm, find_sources, run
+from ggrank.jobs import EmbedStep, Job, VectorForm, find_sources, run
 
 pytestmark = pytest.mark.integration
 pytest.importorskip("pyarrow")

@@ -17,8 +17,8 @@ pytest.importorskip("llm")
 
 import tiny_models
 from ggrank import Llama
+from ggrank.hub.presets import presets
 from ggrank.integrations import llm
-from ggrank.presets import presets
 from hub_server import serve
 
 if sys.version_info >= (3, 11):

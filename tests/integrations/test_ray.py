@@ -36,12 +36,12 @@ import tiny_models
 from command_line import ENVIRONMENT, ggrank, process
 from corpus_jobs import contents, go_on, n_parts, start_stopping, text, wait_for_parts, write_jsonl
 from ggrank import EngineError, InputError, Llama, LlamaParams
-from ggrank.corpus import EmbedStep, Job, ScoreStep, find_sources, run
-from ggrank.corpus.blocks import BlockReader
-from ggrank.corpus.rows import RowReader
 from ggrank.integrations import ray as ggrank_ray
 from ggrank.integrations.ray import StepActor, map_step, share_machines
 from ggrank.integrations.ray_jobs import AHEAD, on_ray
+from ggrank.jobs import EmbedStep, Job, ScoreStep, find_sources, run
+from ggrank.jobs.blocks import BlockReader
+from ggrank.jobs.rows import RowReader
 
 pytestmark = pytest.mark.integration
 

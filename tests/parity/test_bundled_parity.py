@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import build_bundled_models
 import make_goldens_bundled
 from ggrank import Llama
-from ggrank.presets import bundled_path, presets
+from ggrank.hub.presets import bundled_path, presets
 from make_goldens_bundled import Golden
 
 pytestmark = pytest.mark.parity

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from ggrank.errors import InputError, ModelNotFoundError
-from ggrank.gguf_file import GgufFile, open_gguf
+from ggrank.gguf import GgufFile, open_gguf
 from ggrank.hub import find_model
 
 Job = Literal["embed", "rerank"]

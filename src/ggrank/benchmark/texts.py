@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.gguf_file import open_gguf
+from ggrank.gguf import open_gguf
 from ggrank.hub import find_model
 
 SEED = 7

@@ -18,8 +18,8 @@ import click
 
 from ggrank import __version__
 from ggrank.cli.console import Column, echo, echo_wide_table, echo_wrapped
+from ggrank.engine.hardware import find_processor
 from ggrank.errors import GgrankError
-from ggrank.hardware import find_processor
 
 if TYPE_CHECKING:
     from ggrank.benchmark.growth import Point
@@ -101,7 +101,7 @@ def bench(
     from ggrank.benchmark.subjects.available import ENGINES, Wish
     from ggrank.benchmark.tables import parts_of, to_markdown
     from ggrank.evaluation.saving import Outputs
-    from ggrank.tuning import default_threads
+    from ggrank.loading.tuning import default_threads
 
     outputs = Outputs(save_json, save_markdown, plot)
     outputs.check()

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Literal
 
 from ggrank.cli.console import count
 from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ModelChoice
+from ggrank.engine.hardware import find_processor
 from ggrank.errors import GgrankError, ModelNotFoundError
-from ggrank.hardware import find_processor
 
 if TYPE_CHECKING:
     from ggrank import Llama
-    from ggrank.preflight import Verdict
+    from ggrank.loading.preflight import Verdict
     from ggrank.types import EngineName
 
 LEAST_COSINE = 0.998
@@ -100,7 +100,7 @@ def check_versions() -> Check:
 
 def check_processor() -> Check:
     """The processor's name, cores and features."""
-    from ggrank.tuning import default_threads
+    from ggrank.loading.tuning import default_threads
 
     processor = find_processor()
     features = " ".join(processor.features) or "features unknown"
@@ -132,7 +132,7 @@ def _used(feature: str, uses: list[str]) -> bool:
 def check_openvino() -> Check:
     """Whether the second engine is there, and right; a note where it would be faster and is not."""
     from ggrank.engine.library import gpu_names
-    from ggrank.tuning import has_openvino, openvino_is_faster_here, ruled_gain
+    from ggrank.loading.tuning import has_openvino, openvino_is_faster_here, ruled_gain
 
     if not openvino_is_faster_here() or gpu_names():
         return Check("openvino", "ok", "not needed here: llama.cpp computes everything")
@@ -148,7 +148,7 @@ def check_openvino() -> Check:
 
 def check_quantization() -> Check:
     """Which GGUF file to take for this machine."""
-    from ggrank.tuning import fastest_quantization
+    from ggrank.loading.tuning import fastest_quantization
 
     found = fastest_quantization() or "not measured on such a machine: ggrank bench compares files"
     return Check("quantization", "ok", found)
@@ -173,7 +173,7 @@ def check_device() -> Check:
 
 def check_preflight() -> Check:
     """What the child processes say of this build, with and without repacked weights."""
-    from ggrank.preflight import MENDING_FLAGS
+    from ggrank.loading.preflight import MENDING_FLAGS
 
     verdicts = _preflight_verdicts()
     found = "; ".join(f"{name}: {verdict.detail}" for name, verdict in verdicts.items())
@@ -202,8 +202,8 @@ def _preflight_verdicts() -> dict[str, Verdict]:
 def _verdict(
     *, use_extra_bufts: bool = False, n_gpu_layers: int = -1, engine: EngineName = "llama.cpp"
 ) -> Verdict:
-    from ggrank.preflight import build_verdict
-    from ggrank.tuning import default_threads
+    from ggrank.loading.preflight import build_verdict
+    from ggrank.loading.tuning import default_threads
     from ggrank.types import EngineSettings, PoolingType
 
     return build_verdict(

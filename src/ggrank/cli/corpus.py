@@ -1,6 +1,6 @@
 """What `embed` and `score` share when they are jobs over files of rows: options, progress, the summary.
 
-Knows flags and the terminal; `ggrank.corpus` does the work.
+Knows flags and the terminal; `ggrank.jobs` does the work.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ggrank.cli.ranking import LONG
 from ggrank.errors import InputError
 
 if TYPE_CHECKING:
-    from ggrank.corpus import BadRow, Format, Job, Progress, Source, Summary
-    from ggrank.corpus.sources import Kind
-    from ggrank.corpus.steps import Step
-    from ggrank.corpus.workers import Compute
-    from ggrank.params import LlamaParams
+    from ggrank.jobs import BadRow, Format, Job, Progress, Source, Summary
+    from ggrank.jobs.sources import Kind
+    from ggrank.jobs.steps import Step
+    from ggrank.jobs.workers import Compute
+    from ggrank.loading.params import LlamaParams
 
 SUFFIXES = (".parquet", ".jsonl", ".npy")
 
@@ -162,7 +162,7 @@ def run_job(
     files: tuple[str, ...], to: JobChoice, step: Step, *, kind: Kind | None, otherwise: Kind | None = None
 ) -> None:
     """Does a job, and tells what came out in a JSON line."""
-    from ggrank.corpus import Job, find_sources
+    from ggrank.jobs import Job, find_sources
 
     if not files:
         if sys.stdin is None or sys.stdin.isatty():
@@ -213,7 +213,7 @@ def _why_nothing(bad: BadRow | None, sources: Sequence[Source]) -> str:
 
 def _write(job: Job) -> tuple[Summary, BadRow | None]:
     """Does the job; what came out, and the first bad row."""
-    from ggrank.corpus import BadRow, run
+    from ggrank.jobs import BadRow, run
 
     try:
         with _bar() as on_progress:
@@ -236,7 +236,7 @@ def _write(job: Job) -> tuple[Summary, BadRow | None]:
 def echo_hint(params: LlamaParams, engine: str) -> None:
     """One line on what would be faster on this machine, if anything; to stderr, where the progress was."""
     from ggrank.hub import find_model
-    from ggrank.tuning import openvino_hint
+    from ggrank.loading.tuning import openvino_hint
 
     model = find_model(params.model, filename=params.filename, revision=params.revision).path
     if hint := openvino_hint(model, engine=engine):
@@ -245,7 +245,7 @@ def echo_hint(params: LlamaParams, engine: str) -> None:
 
 def _stream(job: Job) -> tuple[Summary, BadRow | None]:
     """As `_write`, to stdout."""
-    from ggrank.corpus import stream
+    from ggrank.jobs import stream
 
     first_bad: list[BadRow] = []
 

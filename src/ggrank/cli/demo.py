@@ -20,7 +20,7 @@ from ggrank.cli.ranking import (
     rank_documents,
     speed_hint,
 )
-from ggrank.records import cache_dir
+from ggrank.rows.records import cache_dir
 
 if TYPE_CHECKING:
     from ggrank import Llama

@@ -15,8 +15,8 @@ from typing import Literal
 
 import click
 
-from ggrank.documents import read_record
 from ggrank.errors import InputError
+from ggrank.rows.documents import read_record
 
 Format = Literal["auto", "text", "jsonl"]
 

@@ -1,6 +1,6 @@
 """``ggrank embed``: texts to vectors, as JSON lines or one .npy file; files of rows to rows with vectors.
 
-A few texts are embedded here; a job over files is `ggrank.corpus`'s.
+A few texts are embedded here; a job over files is `ggrank.jobs`'s.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ggrank import Llama
-    from ggrank.corpus import VectorForm
-    from ggrank.corpus.sources import Kind
-    from ggrank.corpus.vectors import VectorDtype
+    from ggrank.jobs import VectorForm
+    from ggrank.jobs.sources import Kind
+    from ggrank.jobs.vectors import VectorDtype
     from ggrank.types import Truncate
 
 FileFormat = Literal["auto", "text", "jsonl", "csv", "parquet"]
@@ -116,7 +116,7 @@ def embed(
     their order and their other columns; embedding and embedding_truncated are new. Bad rows go to
     OUTPUT.bad.jsonl. The last line on stdout sums a job up, as JSON.
     """
-    from ggrank.corpus import EmbedStep, VectorForm
+    from ggrank.jobs import EmbedStep, VectorForm
 
     if to.output is not None:
         check_output(to.output)
@@ -140,7 +140,7 @@ def _why_job(
     has_columns: bool,
 ) -> str:
     """The option that says that rows of files are meant; "" where a few texts are."""
-    from ggrank.corpus.sources import holds_rows
+    from ggrank.jobs.sources import holds_rows
 
     if to.asked_for_by or has_columns:
         return to.asked_for_by or "--text-column"
@@ -175,7 +175,7 @@ def _embed_texts(
     as_table: bool | None,
 ) -> None:
     """A few texts, all of them in memory."""
-    from ggrank.corpus.writing import check_place
+    from ggrank.jobs.writing import check_place
 
     if output is not None and not output.endswith(".npy"):
         raise click.BadParameter(
@@ -204,7 +204,7 @@ def _embed_texts(
 
 def _documents(texts: tuple[str, ...], files: tuple[str, ...], file_format: FileFormat) -> list[Document]:
     """All texts. Stdin that begins with a brace is JSON lines, broken or not, as it is to a job."""
-    from ggrank.corpus.sources import STDIN, begin_of_stdin
+    from ggrank.jobs.sources import STDIN, begin_of_stdin
 
     def read(texts: Sequence[str], files: Sequence[str]) -> list[Document]:
         kind = file_format

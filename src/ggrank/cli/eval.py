@@ -18,7 +18,7 @@ from ggrank import __version__
 from ggrank.cli.console import echo_json, progress, wants_table
 from ggrank.cli.eval_tables import echo_mean, echo_models, echo_set
 from ggrank.cli.options import DEFAULT_MODEL, ModelChoice, engine_options, output_option
-from ggrank.hardware import find_processor
+from ggrank.engine.hardware import find_processor
 
 if TYPE_CHECKING:
     from ggrank import Llama

@@ -18,8 +18,8 @@ from ggrank.cli.ranking import LONG, speed_hint
 
 if TYPE_CHECKING:
     from ggrank import Llama
-    from ggrank.index import Changes, Index, Progress
-    from ggrank.index.vectors import VectorType
+    from ggrank.search.index import Changes, Index, Progress
+    from ggrank.search.vectors import VectorType
 
 
 @click.command(short_help="Index files and folders for search.")
@@ -111,7 +111,7 @@ def _about(embedder: Llama) -> str:
 
 
 def _forget(folder: Path, paths: tuple[str, ...], as_table: bool | None) -> None:
-    from ggrank.index.paths import forget
+    from ggrank.search.paths import forget
 
     removed = forget(folder, paths)
     if wants_table(as_table):

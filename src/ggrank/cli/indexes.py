@@ -15,7 +15,7 @@ from ggrank.cli.options import Command, ModelChoice
 
 if TYPE_CHECKING:
     from ggrank import Llama
-    from ggrank.index import IndexSettings
+    from ggrank.search.index import IndexSettings
 
 
 def index_option(command: Command) -> Command:
@@ -33,7 +33,7 @@ def index_option(command: Command) -> Command:
 
 def load_embedder(folder: Path, choice: ModelChoice, *, anew: bool = False) -> Llama:
     """The model that was asked for; without ``--model`` the one that the folder's index was made with."""
-    from ggrank.index.folder import exists, settings_of
+    from ggrank.search.folder import exists, settings_of
 
     source = click.get_current_context().get_parameter_source("model")
     if anew or source is not ParameterSource.DEFAULT or not exists(folder):

@@ -12,7 +12,7 @@ from ggrank.cli.options import output_option
 from ggrank.errors import ChecksumError
 
 if TYPE_CHECKING:
-    from ggrank.gguf_file import GgufFile
+    from ggrank.gguf import GgufFile
     from ggrank.hub import DownloadPlan, ModelStatus, Preset, Verification
 
 _MOST_LISTED = 3
@@ -203,7 +203,7 @@ def _verify_one(name: str) -> dict[str, Any]:
 @output_option
 def info(name: str, filename: str | None, as_table: bool | None) -> None:
     """What the file of a model says about itself. Nothing is loaded, nothing downloaded."""
-    from ggrank.gguf_file import open_gguf
+    from ggrank.gguf import open_gguf
     from ggrank.hub import find_model
 
     source = find_model(name, filename=filename, local_files_only=True)

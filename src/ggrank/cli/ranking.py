@@ -141,7 +141,7 @@ def echo_footer(llama: Llama, ranking: Timed, n_documents: int) -> None:
 
 def speed_hint(llama: Llama) -> str:
     """What to install to be faster with this model on this machine; "" where nothing is gained by it."""
-    from ggrank.tuning import openvino_hint
+    from ggrank.loading.tuning import openvino_hint
 
     return openvino_hint(llama.model_path, engine=llama.engine, device=llama.device)
 

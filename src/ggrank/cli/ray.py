@@ -20,7 +20,7 @@ from ggrank.cli.corpus import JobChoice
 from ggrank.cli.options import Command, model_options
 
 if TYPE_CHECKING:
-    from ggrank.corpus.workers import Compute
+    from ggrank.jobs.workers import Compute
 
 
 @dataclass(frozen=True)

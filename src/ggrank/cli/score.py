@@ -11,7 +11,7 @@ from ggrank.cli.options import BUNDLED_RERANKER, ModelChoice
 from ggrank.cli.ray import model_or_ray_options
 
 if TYPE_CHECKING:
-    from ggrank.corpus.sources import Kind
+    from ggrank.jobs.sources import Kind
     from ggrank.types import ScoreScale
 
 
@@ -70,7 +70,7 @@ def score(
     Rows keep their order and their other columns; score and score_truncated are new. Bad rows go to
     OUTPUT.bad.jsonl. The last line on stdout sums up, as JSON; without --output it is on stderr.
     """
-    from ggrank.corpus import ScoreStep
+    from ggrank.jobs import ScoreStep
 
     step = ScoreStep(
         job_params(choice),

@@ -299,9 +299,9 @@ def _load(
 
 def _check_kind(params: LlamaParams) -> None:
     """Raises InputError for a reranker that was given as --embedder, or the other way round."""
-    from ggrank.gguf_file import open_gguf
-    from ggrank.heads import choose_pooling
+    from ggrank.gguf import open_gguf
     from ggrank.hub import find_model
+    from ggrank.loading.heads import choose_pooling
     from ggrank.types import PoolingType
 
     source = find_model(params.model, filename=params.filename, revision=params.revision)

@@ -14,8 +14,8 @@ from ggrank.cli.console import count, echo, echo_facts, echo_json, echo_wrapped,
 from ggrank.cli.options import ModelChoice, model_options, output_option
 
 if TYPE_CHECKING:
+    from ggrank.loading.tuning import Remembered
     from ggrank.measuring import Measured, TuningReport
-    from ggrank.tuning import Remembered
 
 
 @click.command(short_help="Find the fastest settings for this machine.")
@@ -37,7 +37,7 @@ def tune(choice: ModelChoice, show: bool, forget: bool, as_table: bool | None) -
     moves scores by more than quantization does is chosen.
     """
     from ggrank.measuring import tune as measure
-    from ggrank.records import cache_dir
+    from ggrank.rows.records import cache_dir
 
     if choice.cache is not None:
         raise click.UsageError("tune measures what is computed; a --cache has no use here")
@@ -71,7 +71,7 @@ def _named_file(choice: ModelChoice) -> Path | None:
 
 
 def _show(model: Path | None, as_table: bool | None) -> None:
-    from ggrank.tuning import remembered
+    from ggrank.loading.tuning import remembered
 
     found = remembered(model)
     if not wants_table(as_table):
@@ -94,7 +94,7 @@ def _told(one: Remembered) -> str:
 
 
 def _forget(model: Path | None, as_table: bool | None) -> None:
-    from ggrank.tuning import forget_tuned
+    from ggrank.loading.tuning import forget_tuned
 
     try:
         n = forget_tuned(model)
@@ -112,8 +112,8 @@ def _show_progress(measured: Measured) -> None:
 
 
 def _echo_table(report: TuningReport) -> None:
+    from ggrank.loading.tuning import fastest_quantization
     from ggrank.measuring import BUILT_IN
-    from ggrank.tuning import fastest_quantization
 
     default = report.default.tokens_per_second
     echo("tokens/s  speed  settings", bold=True)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ggrank.compat.cross_encoder_options import check_options
 from ggrank.compat.model import Model, Pairs, is_gpu, listed, logits, open_reranker
 from ggrank.errors import InputError, InputTypeError
-from ggrank.inputs import check_texts
 from ggrank.scoring import sigmoid
+from ggrank.text.inputs import check_texts
 
 
 class CrossEncoder:

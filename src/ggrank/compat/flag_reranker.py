@@ -12,8 +12,8 @@ from functools import lru_cache, partial
 
 from ggrank import Llama
 from ggrank.compat.model import Model, Pairs, is_gpu, listed, logits, open_reranker
-from ggrank.inputs import check_pairs
 from ggrank.scoring import sigmoid
+from ggrank.text.inputs import check_pairs
 
 
 class FlagReranker:

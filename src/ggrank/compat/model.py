@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ggrank import DownloadError, InputError, Llama, LlamaParams, Mode, ModelModeError, ModelNotFoundError
 from ggrank.errors import InputTypeError
-from ggrank.presets import presets
+from ggrank.hub.presets import presets
 
 Model: TypeAlias = "str | os.PathLike[str] | Llama"
 """What a face takes for a model: a name, a path, or a reranker that is loaded already."""

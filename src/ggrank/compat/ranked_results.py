@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ggrank.errors import InputError
-from ggrank.inputs import check_text
+from ggrank.text.inputs import check_text
 
 
 @dataclass(frozen=True)

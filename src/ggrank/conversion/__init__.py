@@ -32,7 +32,7 @@ from ggrank.conversion.writing import (
 from ggrank.engine.quantizer import FILE_TYPES
 from ggrank.engine.quantizer import quantize as quantize_file
 from ggrank.errors import InputError, ModelFileError
-from ggrank.presets import presets
+from ggrank.hub.presets import presets
 
 FORMATS = ("f32", *FILE_TYPES)
 SMALL = 512

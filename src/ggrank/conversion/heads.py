@@ -14,7 +14,7 @@ import numpy as np
 from ggrank.conversion.original import Floats, Json, Module, Original, Tensor, read_tensors
 from ggrank.conversion.vocabulary import Vocabulary
 from ggrank.errors import GgrankWarning, ModelFileError, ModelModeError
-from ggrank.heads import YES_LABELS
+from ggrank.loading.heads import YES_LABELS
 from ggrank.types import PoolingType
 
 Tensors = dict[str, Tensor]

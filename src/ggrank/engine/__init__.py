@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ggrank.gguf_file import GgufFile
+from ggrank.gguf import GgufFile
 from ggrank.types import Engine, EngineSettings
 
 

@@ -26,7 +26,7 @@ from ggrank.engine.unused_memory import give_back
 from ggrank.engine.vocabulary import Vocabulary
 from ggrank.engine.weights import Weights
 from ggrank.errors import EngineError, ModelFileError
-from ggrank.gguf_file import open_gguf
+from ggrank.gguf import open_gguf
 from ggrank.types import Attention, EngineSettings, PoolingType, SpecialTokens, TokenIds
 
 _F32 = 0

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.engine.library import declare
-from ggrank.gguf_file import GgufFile
-from ggrank.gguf_file.format import TENSOR_TYPES, TensorInfo
+from ggrank.gguf import GgufFile
+from ggrank.gguf.format import TENSOR_TYPES, TensorInfo
 
 Floats = NDArray[np.float32]
 

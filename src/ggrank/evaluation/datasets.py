@@ -24,8 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ggrank.documents import EXPECTED, Document, read_record
 from ggrank.errors import InputError
+from ggrank.rows.documents import EXPECTED, Document, read_record
 
 SEED = 20261121
 """Of the sample that `sample` takes."""

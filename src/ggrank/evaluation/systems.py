@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ggrank import Llama
 from ggrank.evaluation.datasets import TestSet
-from ggrank.lexical import Bm25
-from ggrank.pipeline.stages import LEXICAL_DEPTH, fuse
 from ggrank.scoring import best_first, blend, cosine, top_k
+from ggrank.search.lexical import Bm25
+from ggrank.search.stages import LEXICAL_DEPTH, fuse
 from ggrank.types import Hybrid
 
 DEPTH = 100

@@ -1,7 +1,7 @@
 """Names to files: a preset's name, a path or a Hugging Face repo id becomes a GGUF file on this disk.
 
 The one door to the files below it: what a name means (`ggrank.hub.names`), what is known of a model
-(`ggrank.presets`), where a repo's file is (`ggrank.hub.store`), how the hub is spoken to
+(`ggrank.hub.presets`), where a repo's file is (`ggrank.hub.store`), how the hub is spoken to
 (`ggrank.hub.client`). Knows nothing of what is in a file.
 
     name -> path
@@ -22,8 +22,8 @@ from ggrank.hub import store
 from ggrank.hub.checksums import Expected, check
 from ggrank.hub.files import HubAccess, HubFile
 from ggrank.hub.names import Named, read_name
-from ggrank.presets import Preset as Preset
-from ggrank.presets import presets as presets
+from ggrank.hub.presets import Preset as Preset
+from ggrank.hub.presets import presets as presets
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ggrank import records
 from ggrank.errors import ChecksumError
+from ggrank.rows import records
 
 VERIFIED = "verified"
 """The record of files whose sum was taken: path -> size, mtime_ns, ctime_ns, sha256."""
@@ -39,7 +39,7 @@ def sha256_of(path: Path) -> str:
 
     Example:
         >>> from ggrank.hub.checksums import sha256_of
-        >>> from ggrank.presets import bundled_path, presets
+        >>> from ggrank.hub.presets import bundled_path, presets
         >>> preset = presets()["all-minilm-l6-v2"]
         >>> sha256_of(bundled_path(preset)) == preset.sha256
         True

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ggrank.errors import InputError, InputTypeError, ModelNotFoundError
 from ggrank.hub.files import HubFile
-from ggrank.presets import Preset, bundled_path, presets
+from ggrank.hub.presets import Preset, bundled_path, presets
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 

@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ggrank import records
 from ggrank.errors import ChecksumError, DownloadError, ModelNotFoundError
 from ggrank.hub import client
 from ggrank.hub.checksums import Expected, check
 from ggrank.hub.files import HubAccess, HubFile
+from ggrank.rows import records
 
 DOWNLOADS = "downloads"
 """The record of repos' files: ``repo@revision/file`` -> sha256, size, path; ``repo@revision`` -> file."""

@@ -1,4 +1,4 @@
-"""Ray Data: a step of `ggrank.corpus` over a dataset, by a pool of actors that each load the model once.
+"""Ray Data: a step of `ggrank.jobs` over a dataset, by a pool of actors that each load the model once.
 
 Knows Ray's datasets, and what the machines of a cluster have; not what a step computes. A whole job with its
 files is spread by `ggrank.integrations.ray_jobs`. See docs/ray.md.
@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ggrank.corpus.blocks import BLOCK_ROWS
-from ggrank.corpus.steps import Step
 from ggrank.errors import InputError
+from ggrank.jobs.blocks import BLOCK_ROWS
+from ggrank.jobs.steps import Step
 
 try:
     import ray as ray
@@ -54,7 +54,7 @@ class StepActor:
         """Raises InputError where a row has no text, or a column has the new one's name."""
         if isinstance(batch, Mapping):
             return self._step(batch)
-        from ggrank.corpus.parquet import with_columns
+        from ggrank.jobs.parquet import with_columns
 
         step = self._step
         table = {

@@ -1,4 +1,4 @@
-"""A job of `ggrank.corpus` that computes on Ray: `on_ray` gives what a `Job` takes as ``compute``.
+"""A job of `ggrank.jobs` that computes on Ray: `on_ray` gives what a `Job` takes as ``compute``.
 
 Knows actors and what is under way; the job itself reads, orders and writes, and so goes on after a stop and
 gives the same files as on one machine. Of the rows only the texts travel.
@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import ggrank
-from ggrank.corpus.blocks import Block
-from ggrank.corpus.steps import Computed, Item, Step
-from ggrank.corpus.workers import Compute, Done
 from ggrank.errors import EngineError, GgrankError, InputError
 from ggrank.integrations.ray import Share, machines, portable, ray, share_machines, with_assigned
+from ggrank.jobs.blocks import Block
+from ggrank.jobs.steps import Computed, Item, Step
+from ggrank.jobs.workers import Compute, Done
 
 RETRIES = 5
 """How often rows are computed again whose actor was lost; rows that end every actor end the job."""

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.inputs import check_text, check_texts, check_threshold, check_top_n, check_truncate, windows
 from ggrank.remote.arguments import check_batch_size, check_can_truncate, check_dialect, check_model
 from ggrank.remote.connection import CONNECT_TIMEOUT, READ_TIMEOUT, RETRIES, Connection
 from ggrank.remote.dialects import EMBED, EmbedCall, EmbedDialectName
@@ -21,6 +20,7 @@ from ggrank.remote.finding import EmbedTarget, find_embedder
 from ggrank.remote.ranking import ranking_of
 from ggrank.remote.reading import Results, read_vectors
 from ggrank.scoring import choose_scale, cosine, l2_normalize
+from ggrank.text.inputs import check_text, check_texts, check_threshold, check_top_n, check_truncate, windows
 from ggrank.types import Mode, Ranking, Scale, ScoreScale, Truncate
 
 

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import ModelModeError
-from ggrank.inputs import (
+from ggrank.remote.arguments import check_batch_size, check_can_truncate, check_dialect, check_model
+from ggrank.remote.connection import CONNECT_TIMEOUT, READ_TIMEOUT, RETRIES, Connection
+from ggrank.remote.dialects import HUGGING_FACE, RERANK, RerankCall, RerankDialectName
+from ggrank.remote.finding import RerankTarget, find_reranker
+from ggrank.remote.ranking import ranking_of
+from ggrank.remote.reading import Results, check_probabilities, read_scores
+from ggrank.scoring import choose_scale
+from ggrank.text.inputs import (
     check_pairs,
     check_text,
     check_texts,
@@ -23,13 +30,6 @@ from ggrank.inputs import (
     check_truncate,
     windows,
 )
-from ggrank.remote.arguments import check_batch_size, check_can_truncate, check_dialect, check_model
-from ggrank.remote.connection import CONNECT_TIMEOUT, READ_TIMEOUT, RETRIES, Connection
-from ggrank.remote.dialects import HUGGING_FACE, RERANK, RerankCall, RerankDialectName
-from ggrank.remote.finding import RerankTarget, find_reranker
-from ggrank.remote.ranking import ranking_of
-from ggrank.remote.reading import Results, check_probabilities, read_scores
-from ggrank.scoring import choose_scale
 from ggrank.types import Mode, Ranking, Scale, ScoreScale, Truncate
 
 

@@ -13,11 +13,11 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from ggrank.errors import GgrankError, InputError, ModelModeError
-from ggrank.inputs import check_text
 from ggrank.server.dialects import error_shape, field_of
 from ggrank.server.dialects.errors import ErrorShape, found, found_word
 from ggrank.server.dialects.options import PARSED
 from ggrank.server.errors import FieldError, NotReadyError, OverloadedError, TooLargeError, TooLongError
+from ggrank.text.inputs import check_text
 
 LOADING_SECONDS = 2
 """When to ask again while models are loaded."""

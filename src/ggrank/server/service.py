@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from ggrank.errors import InputError, ModelModeError
+from ggrank.hub.presets import check_dimensions
 from ggrank.loading import load_model
-from ggrank.params import LlamaParams
-from ggrank.presets import check_dimensions
+from ggrank.loading.params import LlamaParams
 from ggrank.server.errors import FieldError, NotReadyError, OverloadedError, TooLongError, naming
 from ggrank.server.limits import check_number, check_tokens
 from ggrank.server.served import Embedded as Embedded

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import InputError
-from ggrank.inputs import check_text, check_truncate
+from ggrank.hub.matryoshka import cut
 from ggrank.llama import Llama
 from ggrank.loading import LoadedModel
-from ggrank.matryoshka import cut
-from ggrank.pairing import single_sequence
 from ggrank.scoring import l2_normalize
 from ggrank.server.worker import Worker
+from ggrank.text.inputs import check_text, check_truncate
+from ggrank.text.pairing import single_sequence
 from ggrank.types import Mode, TokenIds, Truncate
 
 
@@ -37,7 +37,7 @@ class SharedLlama(Llama):
 
     Example:
         >>> from ggrank.loading import load_model
-        >>> from ggrank.params import LlamaParams
+        >>> from ggrank.loading.params import LlamaParams
         >>> with SharedLlama(load_model(LlamaParams("all-minilm-l6-v2"))) as llama:
         ...     llama.embed("a text").shape
         (384,)
@@ -59,7 +59,7 @@ class SharedLlama(Llama):
         """As `embed_many`, with tokens counted; a text may be a list of token ids.
 
         Args:
-            dimensions: a width that `ggrank.presets.check_dimensions` allows.
+            dimensions: a width that `ggrank.hub.presets.check_dimensions` allows.
 
         Raises:
             InputError: an id is not in the vocabulary; strings and lists of ids together.

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import ClosedError, EngineError, GgrankError
-from ggrank.packing import plan_micro_batches
 from ggrank.server.errors import TooLargeError
+from ggrank.text.packing import plan_micro_batches
 from ggrank.types import Engine, EngineSettings, TokenIds
 
 PLAN_TOKENS = 32_768

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.engine.budget import check_budget
+from ggrank.engine.hardware import find_processor
 from ggrank.engine.library import api
 from ggrank.engine.lifetime import Lifetime, is_ending, native_call
 from ggrank.engine.openvino.shape import ONE_TOKEN, BertShape, Precision
@@ -24,8 +25,7 @@ from ggrank.engine.token_vectors import TokenVectors
 from ggrank.engine.vocabulary import Vocabulary, load_vocabulary
 from ggrank.engine.weights import Floats, Weights
 from ggrank.errors import EngineError
-from ggrank.gguf_file import GgufFile, open_gguf
-from ggrank.hardware import find_processor
+from ggrank.gguf import GgufFile, open_gguf
 from ggrank.types import Attention, EngineSettings, PoolingType, SpecialTokens, TokenIds
 
 __all__ = ["OpenVinoEngine", "precision_for"]

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from ggrank.engine.hardware import find_processor
 from ggrank.engine.openvino.graph import VERSION, build_graph
 from ggrank.engine.openvino.library import ov
 from ggrank.engine.openvino.shape import BertShape, Precision
 from ggrank.engine.weights import Weights
 from ggrank.errors import EngineError
-from ggrank.gguf_file import GgufFile
-from ggrank.hardware import find_processor
+from ggrank.gguf import GgufFile
 from ggrank.hub.checksums import Expected, check
-from ggrank.records import cache_dir
+from ggrank.rows.records import cache_dir
 from ggrank.types import EngineSettings
 
 log = logging.getLogger("ggrank.openvino")

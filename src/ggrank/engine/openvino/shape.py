@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ggrank.gguf_file import GgufFile
+from ggrank.gguf import GgufFile
 from ggrank.types import PoolingType
 
 Precision = Literal["f32", "bf16", "int8"]
@@ -28,7 +28,7 @@ class BertShape:
 
     @classmethod
     def of(cls, file: GgufFile) -> BertShape:
-        """Read from the header, which `ggrank.gguf_file` has checked."""
+        """Read from the header, which `ggrank.gguf` has checked."""
         n_layer, n_embd, n_head, epsilon = (file.metadata[f"{file.architecture}.{name}"] for name in _FACTS)
         return cls(n_layer, n_embd, n_head, epsilon, gelu=file.gelu)
 

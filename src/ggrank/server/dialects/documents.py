@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, SkipValidation
 
-from ggrank.inputs import check_text
 from ggrank.server.dialects.errors import found
 from ggrank.server.dialects.lists import read, wrong_item
 from ggrank.server.service import Service
+from ggrank.text.inputs import check_text
 
 Scalar = str | int | float | bool | None
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PlainValidator
 from starlette.concurrency import run_in_threadpool
 
-from ggrank.inputs import check_text
 from ggrank.server.dialects.errors import found
 from ggrank.server.dialects.options import wrong
 from ggrank.server.errors import FieldError
 from ggrank.server.limits import check_number
 from ggrank.server.service import Service
+from ggrank.text.inputs import check_text
 
 T = TypeVar("T")
 

@@ -22,9 +22,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ggrank.inputs import check_text
 from ggrank.server.dialects.errors import found_word
 from ggrank.server.service import Reranked, Role, Service
+from ggrank.text.inputs import check_text
 from ggrank.types import Mode, ScoreScale, Truncate
 
 PARSED = "ggrank.parsed"

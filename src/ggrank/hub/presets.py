@@ -1,0 +1,194 @@
+"""The catalogue: models that ggrank knows by name, read from ``presets.toml``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ggrank.errors import InputError, ModelNotFoundError
+from ggrank.hub.matryoshka import Matryoshka
+from ggrank.types import PoolingType
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+BUNDLED_MODELS = _PACKAGE / "models"
+"""The directory of the model files that travel inside the package."""
+
+_OPEN_SOURCE = ("Apache-2.0", "MIT")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model by name. What is not known is None or empty, never guessed.
+
+    Attributes:
+        name: what people type, such as ``"bge-small-en-v1.5"``.
+        summary: one line for a table.
+        license: of the weights, an SPDX id; "Gemma" for the Gemma Terms of Use.
+        languages: that it was trained for, ISO 639-1 codes; for many of them one word of how many ("100+").
+        file: the file's path in its repo, or its name in the package.
+        repo: the Hugging Face repo that has the file; empty for a bundled model.
+        revision: the commit that is pinned; None for the repo's main branch.
+        sha256: of the file, 64 hex digits.
+        size: of the file, in bytes.
+        about_mb: roughly how many megabytes, where ``size`` is not known.
+        pooling_type: how the model pools; `PoolingType.RANK` makes it a reranker.
+        n_ctx: the longest sequence that it is loaded with, in tokens, where that is not ggrank's default.
+        context: the longest sequence that its file allows, in tokens.
+        width: numbers of a vector; None for a reranker.
+        query_prefix: what the model wants before a query.
+        document_prefix: what the model wants before a document.
+        matryoshka: the widths to which its vectors may be cut; None where they may not.
+        blend: of a reranker: how much the first stage counts beside its logits where two stages order
+            (`ggrank.scoring.blend`); 0: not at all.
+        bundled: True when the file travels inside the package.
+
+    Example:
+        >>> from ggrank.hub.presets import presets
+        >>> presets()["nomic-embed-text-v1.5"].query_prefix
+        'search_query: '
+    """
+
+    name: str
+    summary: str
+    license: str
+    file: str
+    languages: tuple[str, ...] = ()
+    repo: str = ""
+    revision: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+    about_mb: int | None = None
+    pooling_type: PoolingType | None = None
+    n_ctx: int | None = None
+    context: int | None = None
+    width: int | None = None
+    query_prefix: str = ""
+    document_prefix: str = ""
+    matryoshka: Matryoshka | None = None
+    blend: float = 0.0
+    bundled: bool = False
+
+    @property
+    def is_reranker(self) -> bool:
+        """True for a model that scores pairs, False for one that makes vectors."""
+        return self.pooling_type is PoolingType.RANK
+
+    @property
+    def is_multilingual(self) -> bool:
+        """True for a model of so many languages that they are not listed."""
+        return covers_many(self.languages)
+
+    @property
+    def is_open_source(self) -> bool:
+        """False where the licence forbids or demands what no open source licence does."""
+        return self.license in _OPEN_SOURCE
+
+    @property
+    def file_name(self) -> str:
+        """The file's name, without the folder of its repo."""
+        return self.file.rpartition("/")[2]
+
+
+def covers_many(languages: Iterable[str]) -> bool:
+    """True where a model's languages are not listed one by one, but as "100+" or "many"."""
+    return any(len(language) != 2 for language in languages)
+
+
+@lru_cache(maxsize=1)
+def presets() -> Mapping[str, Preset]:
+    """All presets by name, in the catalogue's order: the bundled ones first.
+
+    Example:
+        >>> from ggrank.hub.presets import presets
+        >>> presets()["all-minilm-l6-v2"].bundled
+        True
+    """
+    catalogue = tomllib.loads(Path(__file__).with_name("presets.toml").read_text("utf-8"))
+    return MappingProxyType({name: _read_preset(name, entry) for name, entry in catalogue.items()})
+
+
+def _read_preset(name: str, entry: dict[str, Any]) -> Preset:
+    pooling = entry.pop("pooling_type", None)
+    widths = entry.pop("matryoshka", None)
+    if entry.get("bundled"):
+        entry["sha256"] = _bundled_sums().get(entry["file"])
+    return Preset(
+        name=name,
+        languages=tuple(entry.pop("languages", ())),
+        pooling_type=PoolingType[pooling.upper()] if pooling else None,
+        matryoshka=Matryoshka.parse(widths) if widths else None,
+        **entry,
+    )
+
+
+def _bundled_sums() -> dict[str, str]:
+    """The sums beside the bundled files, in the format of ``sha256sum``: ``<sum>  <file>``."""
+    try:
+        lines = (BUNDLED_MODELS / "SHA256SUMS").read_text("utf-8").splitlines()
+    except OSError:
+        return {}
+    return {file: digest for digest, _, file in (line.partition("  ") for line in lines)}
+
+
+def preset_of_file(name: str) -> Preset | None:
+    """The preset whose model a file holds, in whatever quantization, by the file's name.
+
+    Example:
+        >>> preset_of_file("Qwen3-Embedding-0.6B-f16.gguf").name
+        'qwen3-embedding-0.6b'
+    """
+    names = (preset for preset in presets().values() if name.lower().startswith(preset.name))
+    exact = (preset for preset in presets().values() if name == preset.file_name)
+    return next(exact, None) or max(names, key=lambda preset: len(preset.name), default=None)
+
+
+def multilingual_preset(*, reranker: bool) -> Preset:
+    """The first model of many languages in the catalogue, to recommend where another cannot read a text."""
+    return next(one for one in presets().values() if one.is_multilingual and one.is_reranker is reranker)
+
+
+def check_dimensions(dimensions: int, *, model: str, n_embd: int, trained: Matryoshka | None) -> None:
+    """Whether vectors of a model may be cut to this width; its own width always will do.
+
+    Args:
+        model: what the error calls it.
+        trained: the widths that it was trained with.
+
+    Raises:
+        InputError: they may not.
+    """
+    if dimensions == n_embd or (trained and dimensions < n_embd and dimensions in trained.widths):
+        return
+    if trained is not None:
+        whole = "" if n_embd in trained.widths else f", or {n_embd} for the whole vector"
+        raise InputError(f"dimensions of {model} must be {trained}{whole}; found {dimensions}")
+    allowing = [preset.name for preset in presets().values() if preset.matryoshka is not None]
+    raise InputError(
+        f"dimensions must be {n_embd}, found {dimensions}: {model} was not trained for shorter vectors "
+        f"(Matryoshka). Models whose vectors may be cut: {', '.join(allowing)}"
+    )
+
+
+def bundled_path(preset: Preset) -> Path:
+    """The bundled model's file.
+
+    Raises:
+        ModelNotFoundError: this installation came without it.
+    """
+    path = BUNDLED_MODELS / preset.file
+    if not path.is_file():
+        raise ModelNotFoundError(
+            f"The model {preset.name!r} travels inside the package, but {path} is missing: "
+            "this installation is incomplete. Install ggrank again."
+        )
+    return path

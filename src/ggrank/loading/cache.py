@@ -1,0 +1,276 @@
+"""Results that were computed once, on disk: the same key gives the same numbers again, bit by bit.
+
+Knows bytes, float32 rows and one SQLite file in a folder; no models, tokens or texts. Any number of processes
+and threads may share a folder, and each may be killed at any moment: SQLite sees to both.
+
+A cache never fails its caller. One that cannot be read or written is told of once, and holds nothing from
+then on; one that is damaged is told of and started afresh; one that somebody deleted is made again. Every row
+carries a checksum over its key and numbers, so that damage which SQLite does not see gives no wrong result
+either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+import sys
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggrank.errors import GgrankWarning
+
+log = logging.getLogger("ggrank.loading.cache")
+
+FILE = "results-1.sqlite"
+"""The number is the format's: a version of ggrank with another one has a file of its own beside it."""
+
+TIMEOUT_SECONDS = 5.0
+"""How long to wait while another process writes; then its results are looked for the next time."""
+
+_N_EVICTED = 128
+"""Rows that go at once when the file is full."""
+
+_DAMAGED = ("unsupported file format", "no such table", "no such column")
+"""Operational errors that come from the file's bytes; all others, from the disk or its rights."""
+
+_DAY_SECONDS = 86_400
+
+_TABLES = (
+    # used: the day of the last use, so that a row which is read again and again is written once a day.
+    """CREATE TABLE IF NOT EXISTS result (
+        id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, used INTEGER NOT NULL, numbers BLOB NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS result_used ON result (used)",
+)
+
+
+@dataclass(frozen=True)
+class CacheCounts:
+    """How many results were looked for since the model was loaded, and how many of them were found."""
+
+    n_asked: int = 0
+    n_found: int = 0
+
+
+class ResultCache:
+    """The results of one model with one set of settings, in a file that many may share.
+
+    Args:
+        folder: made when it does not exist.
+        limit: bytes that the file may take, about; then what was not used for longest goes.
+        context: everything that results depend on beside their own input; another one shares nothing.
+
+    Attributes:
+        counts: what was looked for and found so far.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     cache = ResultCache(Path(folder), limit=10_000_000, context=b"model and settings")
+        ...     keys = cache.keys([b"tokens", b"other tokens"])
+        ...     cache.put_many(keys[:1], np.float32([[0.25, 0.5]]))
+        ...     found = cache.get_many(keys, width=2)
+        ...     cache.close()
+        >>> found.tolist()
+        [[0.25, 0.5], [nan, nan]]
+        >>> cache.counts
+        CacheCounts(n_asked=2, n_found=1)
+    """
+
+    def __init__(self, folder: Path, *, limit: int, context: bytes) -> None:
+        self._path = folder / FILE
+        self._limit = limit
+        self._context = hashlib.blake2b(context, digest_size=32).digest()
+        self._process_id = os.getpid()
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self.counts = CacheCounts()
+        with self._lock:
+            self._guarded(self._open)
+
+    def keys(self, inputs: Iterable[bytes]) -> list[bytes]:
+        """The key of each input: 16 bytes that hold the context too."""
+        return [hashlib.blake2b(data, digest_size=16, key=self._context).digest() for data in inputs]
+
+    def get_many(self, keys: Sequence[bytes], *, width: int) -> NDArray[np.float32]:
+        """What was put under each key: shape (n, width), float32; a row of NaN where there is nothing."""
+        found = np.full((len(keys), width), np.nan, dtype=np.float32)
+        not_today: list[tuple[int]] = []
+
+        def read(db: sqlite3.Connection) -> None:
+            select = "SELECT id, used, numbers FROM result WHERE key = ?"
+            for i, key in enumerate(keys):
+                for id, used, numbers in db.execute(select, (key,)):
+                    found[i] = _unsealed(key, numbers, width)
+                    if used != _today():
+                        not_today.append((id,))
+
+        def touch(db: sqlite3.Connection) -> None:
+            db.executemany(f"UPDATE result SET used = {_today()} WHERE id = ?", not_today)
+
+        self._transaction("DEFERRED", read)
+        if not_today:
+            self._transaction("IMMEDIATE", touch)
+        with self._lock:
+            n_found = int(np.isfinite(found[:, 0]).sum())
+            self.counts = CacheCounts(self.counts.n_asked + len(keys), self.counts.n_found + n_found)
+        return found
+
+    def put_many(self, keys: Sequence[bytes], results: NDArray[np.float32]) -> None:
+        """Keeps results, shape (n, width), but for those that are not finite and those that are there."""
+        sound = np.flatnonzero(np.isfinite(results).all(axis=1)).tolist()
+        rows = [(keys[i], _sealed(keys[i], results[i])) for i in sound]
+
+        def write(db: sqlite3.Connection) -> None:
+            insert = f"INSERT OR IGNORE INTO result (key, used, numbers) VALUES (?, {_today()}, ?)"
+            db.executemany(insert, rows)
+            oldest = f"SELECT id FROM result ORDER BY used, id LIMIT {_N_EVICTED}"
+            while _n_bytes(db) > self._limit:
+                if not db.execute(f"DELETE FROM result WHERE id IN ({oldest})").rowcount:
+                    break
+
+        self._transaction("IMMEDIATE", write)
+
+    def close(self) -> None:
+        """Lets go of the file; from then on nothing is found. Twice is fine."""
+        with self._lock:
+            self._close()
+
+    def _transaction(self, kind: str, use: Callable[[sqlite3.Connection], None]) -> None:
+        """All that ``use`` does, or none of it."""
+
+        def run() -> None:
+            # A forked child leaves the parent's connection alone; its model refuses to compute as well.
+            if self._db is None or self._process_id != os.getpid():
+                return
+            db = self._db if _identity(self._path) == self._file else self._open_again()
+            db.execute(f"BEGIN {kind}")
+            try:
+                use(db)
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+        with self._lock:
+            self._guarded(run)
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                log.info("%s is busy; going on without it this time", self._path)
+            elif any(words in str(error) for words in _DAMAGED):
+                self._start_afresh(error)
+            else:
+                self._give_up(error)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes what it read
+            self._start_afresh(error)
+        except OSError as error:
+            self._give_up(error)
+
+    def _open_again(self) -> sqlite3.Connection:
+        """In place of a file that was deleted: SQLite would go on in that, and nobody find the results."""
+        log.info("%s is gone; it is made again", self._path)
+        self._close()
+        return self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = db = sqlite3.connect(
+            self._path, timeout=TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        db.execute("PRAGMA page_size = 16384")  # of a new file; vectors leave less room between them
+        _log_writes(db)
+        db.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last results, no more
+        for statement in _TABLES:
+            db.execute(statement)
+        self._file = _identity(self._path)
+        return db
+
+    def _start_afresh(self, error: Exception) -> None:
+        _tell(f"the cache {self._path} is damaged ({error}); it is started afresh")
+        try:
+            self._close()
+            # The log first: a new file must not find the old one's.
+            for name in (f"{FILE}-wal", f"{FILE}-shm", FILE):
+                self._path.with_name(name).unlink(missing_ok=True)
+            self._open()
+        except (OSError, sqlite3.Error) as failure:
+            self._give_up(failure)
+
+    def _give_up(self, error: Exception) -> None:
+        _tell(f"the cache {self._path} cannot be used ({error}); results are computed and not kept")
+        self._close()
+
+    def _close(self) -> None:
+        db, self._db = self._db, None
+        if db is not None and self._process_id == os.getpid():
+            db.close()
+
+
+def _log_writes(db: sqlite3.Connection) -> None:
+    """Turns to SQLite's log of writes, with which who reads never waits for who writes.
+
+    SQLite itself does not wait here for another process that is making the same new file.
+    """
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
+def _tell(message: str) -> None:
+    """Warns of the line that called ggrank, however deep in it this is."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ggrank":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, GgrankWarning, stacklevel=level)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is that has this path now; None where there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _today() -> int:
+    return int(time.time() / _DAY_SECONDS)
+
+
+def _n_bytes(db: sqlite3.Connection) -> int:
+    """What the file holds, without the pages that are free again."""
+    names = ("page_size", "page_count", "freelist_count")
+    page_size, n_pages, n_free = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
+    return page_size * (n_pages - n_free)
+
+
+def _sealed(key: bytes, row: NDArray[np.float32]) -> bytes:
+    data = row.astype("<f4").tobytes()
+    return data + zlib.crc32(key + data).to_bytes(4, "little")
+
+
+def _unsealed(key: bytes, numbers: object, width: int) -> NDArray[np.float32]:
+    data = numbers[:-4] if isinstance(numbers, bytes) else b""
+    if len(data) != 4 * width or numbers != data + zlib.crc32(key + data).to_bytes(4, "little"):
+        raise sqlite3.DatabaseError("a stored result is not what was stored")
+    return np.frombuffer(data, "<f4").astype(np.float32)

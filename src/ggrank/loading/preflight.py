@@ -1,0 +1,311 @@
+"""Proves in a child process that this llama.cpp build computes here, before the parent relies on it.
+
+A build with a fault (GCC up to 12 on a CPU with AMX), a damaged file that passes every check of its
+header, a GPU driver that aborts: each would end the caller's process. So the first use of a build,
+and of a file, happens in a child. The verdict is remembered, keyed by the library's bytes, the CPU,
+the settings and the file; from then on it costs two small reads.
+
+Knows how to ask a child and what its end means; not why a model was loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import platform
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ggrank.errors import EngineError, GgrankWarning, ModelFileError
+from ggrank.rows.records import recall, remember
+from ggrank.types import Engine, EngineSettings, PoolingType
+
+log = logging.getLogger("ggrank.loading.preflight")
+
+RECORD = "preflight"
+TIMEOUT_SECONDS = 600
+"""A child that takes longer has failed; a large file on a slow disk takes minutes."""
+
+LEAST_COSINE = 0.99
+"""The bundled model's vectors against the original's: q8_0 gives 0.999, a wrong kernel far less."""
+
+MENDING_FLAGS = "-fno-tree-dse -fno-dse"
+"""For GCC up to 12 and AMX: its ``_tile_loadconfig`` tells the optimiser that it reads 8 of the 64
+configuration bytes, so the stores of the rest are dropped. Can go when GCC 12 has gone."""
+
+_MODELS = Path(__file__).parent / "models"
+_CHECK_FILE = _MODELS / "all-minilm-l6-v2-q8_0.gguf"
+_REFERENCE = _MODELS / "all-minilm-l6-v2.reference.jsonl"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a child found: ``ok``, or what went wrong in a few words."""
+
+    ok: bool
+    detail: str
+
+
+def safe_settings(settings: EngineSettings, *, open_engine: bool, open_bufts: bool) -> EngineSettings:
+    """The settings to start with here: those asked for, or others where only they work.
+
+    Args:
+        open_engine: the caller left ``engine`` open, so that llama.cpp may take OpenVINO's place.
+        open_bufts: the caller left ``use_extra_bufts`` open.
+
+    Raises:
+        EngineError: this build does not compute here in any configuration that may be used.
+    """
+    if importlib.util.find_spec("llama_cpp") is None:
+        raise EngineError("llama-cpp-python is not installed: pip install llama-cpp-python")
+    verdict = build_verdict(settings)
+    if verdict.ok:
+        return settings
+    if settings.engine == "openvino":
+        return _without_openvino(settings, verdict, open_engine=open_engine, open_bufts=open_bufts)
+    plain = replace(settings, use_extra_bufts=False)
+    if open_bufts and settings.use_extra_bufts and build_verdict(plain).ok:
+        warn_once(
+            f"this build of llama.cpp is not safe with repacked weights on this CPU (the bundled check "
+            f"{verdict.detail}); using use_extra_bufts=False instead, with right results. To mend it: "
+            f"{_how_to_mend()}"
+        )
+        return plain
+    remedy = (
+        _how_to_mend() if "crashed" in verdict.detail else "pip install --force-reinstall llama-cpp-python"
+    )
+    raise EngineError(
+        f"this build of llama.cpp does not compute here: the bundled check {verdict.detail}. Try: {remedy}. "
+        "'ggrank doctor' says more."
+    )
+
+
+def _without_openvino(
+    settings: EngineSettings, verdict: Verdict, *, open_engine: bool, open_bufts: bool
+) -> EngineSettings:
+    what = f"OpenVINO does not compute here (the bundled check {verdict.detail})"
+    if not open_engine:
+        raise EngineError(f"{what}. Use engine='llama.cpp', or try: pip install --force-reinstall openvino")
+    warn_once(f"{what}; using engine='llama.cpp' instead.")
+    settings = replace(settings, engine="llama.cpp")
+    return safe_settings(settings, open_engine=False, open_bufts=open_bufts)
+
+
+@lru_cache
+def warn_once(what: str) -> None:
+    """A `GgrankWarning`, at its first time in this process."""
+    warnings.warn(what, GgrankWarning, stacklevel=5)
+
+
+def _how_to_mend() -> str:
+    return (
+        f"CMAKE_ARGS=\"-DCMAKE_C_FLAGS='{MENDING_FLAGS}' -DCMAKE_CXX_FLAGS='{MENDING_FLAGS}'\" pip install "
+        "--force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+    )
+
+
+def build_verdict(settings: EngineSettings) -> Verdict:
+    """Whether the bundled model gives the original's vectors in this configuration; remembered."""
+    check = EngineSettings(
+        pooling_type=PoolingType.MEAN,
+        n_ctx=256,
+        n_ubatch=512,
+        n_seq_max=8,
+        n_threads=settings.n_threads,
+        n_gpu_layers=settings.n_gpu_layers,
+        flash_attn=settings.flash_attn,
+        use_extra_bufts=settings.use_extra_bufts,
+        engine=settings.engine,
+    )
+    return _verdict(_CHECK_FILE, check, reference=_REFERENCE, key=f"build|{_fingerprint(check)}")
+
+
+def prove_file(path: Path, settings: EngineSettings) -> None:
+    """Loads a file and computes with it in a child, the first time that it is seen.
+
+    Raises:
+        ModelFileError: the child died, or llama.cpp refused the file.
+        EngineError: the file loads, but its values are not finite.
+    """
+    if path == _CHECK_FILE:
+        return
+    stat = path.stat()
+    identity = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{_fingerprint(settings)}"
+    verdict = _verdict(path, settings, reference=None, key=f"file|{identity}")
+    if verdict.ok:
+        return
+    if verdict.detail.startswith("computed"):
+        raise EngineError(f"{path.name} {verdict.detail}. The file is damaged: download it again.")
+    raise ModelFileError(
+        f"{settings.engine} cannot use {path}: a trial in a separate process {verdict.detail}. The file is "
+        "probably damaged (download it again), or needs another version of llama.cpp (pip install -U "
+        "llama-cpp-python)"
+    )
+
+
+def remembered() -> dict[str, str]:
+    """Every verdict in the record and its words, for `ggrank doctor`."""
+    return {key: str(words) for key, words in recall(RECORD).items()}
+
+
+def _fingerprint(settings: EngineSettings) -> str:
+    openvino = f"|openvino {version('openvino')}" if settings.engine == "openvino" else ""
+    return f"{library_key()}{openvino}|{cpu_key()}|{json.dumps(asdict(settings), sort_keys=True)}"
+
+
+def _verdict(path: Path, settings: EngineSettings, *, reference: Path | None, key: str) -> Verdict:
+    known = recall(RECORD).get(key)
+    if isinstance(known, str):
+        return Verdict(ok=known == "ok", detail=known)
+    verdict, lasting = _ask_child(path, settings, reference)
+    if lasting:
+        remember(RECORD, {key: verdict.detail})
+    return verdict
+
+
+def _ask_child(path: Path, settings: EngineSettings, reference: Path | None) -> tuple[Verdict, bool]:
+    """The child's verdict, and whether it will be the same next time (not after a kill from outside)."""
+    if getattr(sys, "frozen", False) or not sys.executable:
+        return Verdict(ok=True, detail="ok"), False  # A bundled application has no interpreter to start.
+    request = json.dumps(
+        {"path": str(path), "settings": asdict(settings), "reference": str(reference) if reference else None}
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "from ggrank.loading.preflight import answer; answer()"],
+            input=request,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_SECONDS,
+        )
+    except (
+        OSError
+    ) as error:  # No process may be started here: go on, as every other caller of llama.cpp does.
+        log.warning("no child process could be started to try %s out: %s", path.name, error)
+        return Verdict(ok=True, detail="ok"), False
+    except subprocess.TimeoutExpired:
+        return Verdict(ok=False, detail=f"did not end within {TIMEOUT_SECONDS} s"), False
+    if done.returncode == 0:
+        words = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "said nothing"
+        return Verdict(ok=words == "ok", detail=words), words == "ok"
+    # A build that crashes does so again; a file's failure may be the memory of the moment.
+    lasting = reference is not None and done.returncode != -9
+    return Verdict(ok=False, detail=_how_it_ended(done)), lasting
+
+
+def _how_it_ended(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode >= 0:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        return f"ended with exit code {done.returncode} ({last[0][:300]})"
+    try:
+        return f"crashed with {signal.Signals(-done.returncode).name}"
+    except ValueError:
+        return f"crashed with signal {-done.returncode}"
+
+
+def answer() -> None:
+    """The child's side: reads one request from stdin and says "ok" or what is wrong on stdout."""
+    request = json.load(sys.stdin)
+    settings = EngineSettings(**request["settings"])
+    settings = replace(settings, pooling_type=PoolingType(settings.pooling_type))
+    try:
+        words = _try_out(Path(request["path"]), settings, request["reference"])
+    except EngineError:
+        words = "computed values that are not finite"
+    except Exception as error:
+        words = f"failed: {str(error).splitlines()[0]}"
+    sys.stdout.write(words + "\n")
+
+
+_TRIAL_TEXTS = (
+    "The quick brown fox jumps over the lazy dog, 12 times!",
+    "Ça va? Größe, naïve: Ελληνικά, русский, עברית, العربية, हिन्दी, ไทย, 日本語, 한국어 🙂👩‍🔬",
+)
+
+
+def _try_out(path: Path, settings: EngineSettings, reference: str | None) -> str:
+    from ggrank.engine import start_engine
+
+    engine = start_engine(path, settings)
+    if reference is not None:
+        return _compare(engine, Path(reference))
+    sequences = [engine.tokenize(text)[: settings.n_ctx] for text in _TRIAL_TEXTS]
+    for tokens in filter(len, sequences):
+        if settings.pooling_type is PoolingType.NONE:
+            engine.run_tokens(tokens)
+        else:
+            engine.run([tokens])
+    return "ok"
+
+
+def _compare(engine: Engine, reference: Path) -> str:
+    from ggrank.scoring import l2_normalize
+
+    for line in reference.read_text("utf-8").splitlines():
+        row = json.loads(line)
+        tokens = engine.tokenize(f"[CLS] {row['text']} [SEP]", parse_special=True)
+        vector = l2_normalize(engine.run([tokens])[0])
+        agreement = float(vector @ np.array(row["vector"], dtype=np.float32))
+        if not agreement >= LEAST_COSINE:
+            return f"computed wrong values (cosine {agreement:.3f} with the original model's)"
+    return "ok"
+
+
+@lru_cache(maxsize=1)
+def library_key() -> str:
+    """sha256 over the bytes of llama.cpp's shared libraries, the first 16 hex digits.
+
+    The libraries are found without loading them; their sums are remembered by size and time.
+    """
+    digest = hashlib.sha256()
+    for path in _library_files():
+        digest.update(f"{path.name}:{_sha256(path)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _library_files() -> Iterator[Path]:
+    spec = importlib.util.find_spec("llama_cpp")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(place) / "lib"
+        yield from sorted({path.resolve() for path in folder.iterdir()} if folder.is_dir() else ())
+
+
+def _sha256(path: Path) -> str:
+    stat = path.stat()
+    key = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
+    known = recall("libraries").get(key)
+    if isinstance(known, str):
+        return known
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    remember("libraries", {key: digest.hexdigest()})
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def cpu_key() -> str:
+    """Names this CPU: its model and, where the system lists them, its features."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8").split("\n\n")[0]
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("model name", "flags", "Features", "CPU part")
+    lines = [line for line in text.splitlines() if line.startswith(wanted)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -1,0 +1,269 @@
+"""Which settings suit this machine: rules for a machine that was never measured, and what was measured.
+
+Knows processors, what is installed and one record; not models or texts. `ggrank.measuring` measures.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import get_args
+
+from ggrank.engine import why_not_openvino
+from ggrank.engine.hardware import find_processor
+from ggrank.errors import EngineError, ModelModeError
+from ggrank.gguf import GgufFile, open_gguf
+from ggrank.loading.preflight import cpu_key, library_key
+from ggrank.rows.records import cache_dir, forget, recall, remember
+from ggrank.types import EngineName, PoolingType
+
+RECORD = "tuning"
+
+_MOST = 131_072
+"""Of the tokens of a micro-batch, as `ggrank.loading.params` has it."""
+
+_VNNI = {"avx_vnni", "avx512_vnni", "amx"}
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The settings that were fastest here; None is left to the rules below."""
+
+    engine: EngineName | None = None
+    flash_attn: bool | None = None
+    use_extra_bufts: bool | None = None
+    n_ubatch: int | None = None
+    n_threads: int | None = None
+    n_gpu_layers: int | None = None
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What tuning left behind for one file.
+
+    Attributes:
+        model: the file.
+        pooling: how it was loaded, such as "RANK".
+        gain: the speed over that of the rules, as it was measured; 1.0 where the rules stayed.
+        when: the local date and time.
+        in_use: False where the file, a build or the machine is another one by now, so that the rules hold.
+    """
+
+    model: Path
+    pooling: str
+    tuned: Tuned
+    gain: float
+    when: str
+    in_use: bool
+
+
+def recall_tuned(file: GgufFile, pooling: PoolingType) -> Tuned:
+    """What was measured with this file on this machine and with these builds; empty where nothing was."""
+    key = _key(file.path, pooling.name)
+    found = _read(key, recall(RECORD).get(key))
+    return Tuned() if found is None else found.tuned
+
+
+def remember_tuned(file: GgufFile, pooling: PoolingType, tuned: Tuned, *, gain: float = 1.0) -> bool:
+    """Keeps what was measured, or gives False; an empty `Tuned` says that the rules are best."""
+    when = datetime.now().isoformat(" ", "minutes")
+    return remember(
+        RECORD, {_key(file.path, pooling.name): {"tuned": asdict(tuned), "gain": gain, "when": when}}
+    )
+
+
+def remembered(model: Path | None = None) -> list[Remembered]:
+    """What is remembered, the newest last: of one file, or of all."""
+    found = [_read(key, facts) for key, facts in recall(RECORD).items()]
+    return sorted((one for one in found if one and _is_of(model, one.model)), key=lambda one: one.when)
+
+
+def forget_tuned(model: Path | None = None) -> int:
+    """Forgets what was measured with one file, or everything, and gives the number of facts.
+
+    Raises:
+        OSError: the record cannot be written.
+    """
+    found = {key: _read(key, facts) for key, facts in recall(RECORD).items()}
+    gone = [key for key, one in found.items() if model is None or (one and _is_of(model, one.model))]
+    if gone and not forget(RECORD, gone):
+        raise OSError(f"{cache_dir()} cannot be written")
+    return len(gone)
+
+
+def _is_of(model: Path | None, path: Path) -> bool:
+    return model is None or model.resolve() == path
+
+
+def _read(key: str, facts: object) -> Remembered | None:
+    """A remembered fact; None for one that another release wrote, and for none."""
+    if not isinstance(facts, dict):
+        return None
+    try:
+        path, _, _, pooling, *_ = json.loads(key)
+        tuned = _checked(Tuned(**facts["tuned"]))
+        in_use = key == _key(Path(path), pooling)
+        return Remembered(Path(path), pooling, tuned, float(facts["gain"]), str(facts["when"]), in_use)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _checked(tuned: Tuned) -> Tuned:
+    """Raises ValueError for what nobody measured: the record is a file that anybody may have changed."""
+    switches, numbers = (tuned.flash_attn, tuned.use_extra_bufts), (tuned.n_ubatch, tuned.n_threads)
+    if (
+        tuned.engine not in (None, *get_args(EngineName))
+        or any(switch not in (None, True, False) for switch in switches)
+        or any(n is not None and (type(n) is not int or not 1 <= n <= _MOST) for n in numbers)
+        or (tuned.n_threads or 1) > (os.cpu_count() or 1)
+        or tuned.n_gpu_layers not in (None, 0)
+    ):
+        raise ValueError(f"no settings: {tuned}")
+    return tuned
+
+
+def _key(path: Path, pooling: str) -> str:
+    try:
+        stat = path.stat()
+    except OSError:  # Tuned once, and gone by now.
+        return ""
+    builds = (library_key(), _openvino_version(), cpu_key(), default_threads())
+    return json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns, pooling, *builds])
+
+
+def choose_engine(asked: str, *, tuned: Tuned, file: GgufFile, n_gpu_layers: int) -> EngineName:
+    """The engine for a file: what was asked for, else what was tuned, else the rule that `LlamaParams` gives.
+
+    Raises:
+        EngineError: OpenVINO is asked for and not installed.
+        ModelModeError: it is asked for, and cannot compute this network.
+    """
+    if asked == "llama.cpp":
+        return "llama.cpp"
+    if asked == "openvino":
+        if not has_openvino():
+            raise EngineError("engine='openvino' needs a package: pip install 'ggrank[openvino]'")
+        reason = why_not_openvino(file)
+        if reason is not None:
+            raise ModelModeError(f"engine='openvino' cannot be used: {reason}. Use engine='llama.cpp'.")
+        return "openvino"
+    if not has_openvino():
+        return "llama.cpp"
+    pays = tuned.engine == "openvino" if tuned.engine else openvino_is_faster_here()
+    # What was tuned without the GPU does not keep another load from it.
+    return (
+        "openvino" if pays and why_not_openvino(file) is None and not _has_gpu(n_gpu_layers) else "llama.cpp"
+    )
+
+
+def openvino_is_faster_here() -> bool:
+    """Whether this processor has AVX2, with which OpenVINO was faster than llama.cpp (``docs/speed.md``)."""
+    features = find_processor().features
+    if features:
+        return "avx2" in features
+    from ggrank.engine.library import system_info
+
+    return "AVX2 = 1" in system_info()  # Windows does not list a processor's features; llama.cpp does
+
+
+def openvino_hint(model: Path, *, engine: str, device: str = "CPU") -> str:
+    """What to install for more speed with this file on this machine; "" where nothing is gained by it.
+
+    Args:
+        engine, device: with which the file was computed now.
+    """
+    if engine != "llama.cpp" or device != "CPU" or has_openvino() or not openvino_is_faster_here():
+        return ""
+    if _has_gpu(-1) or why_not_openvino(open_gguf(model)) is not None:
+        return ""
+    return f"about {ruled_gain():g} times as fast here with: pip install 'ggrank[openvino]'"
+
+
+def ruled_gain() -> float:
+    """How many times as fast OpenVINO was as llama.cpp with q8_0, on such a processor (``docs/speed.md``)."""
+    return 1.6 if _VNNI.isdisjoint(find_processor().features) else 2.5
+
+
+def has_openvino() -> bool:
+    """Whether the package is installed; it is not imported."""
+    return _openvino_version() is not None
+
+
+def _openvino_version() -> str | None:
+    try:
+        return version("openvino")
+    except PackageNotFoundError:  # Also where there is a folder of that name, which could be imported.
+        return None
+
+
+def _has_gpu(n_gpu_layers: int) -> bool:
+    if n_gpu_layers == 0:
+        return False
+    from ggrank.engine.library import gpu_names
+
+    return bool(gpu_names())
+
+
+def extra_bufts_pay() -> bool:
+    """Whether weights repacked for this processor are faster: with AMX they are.
+
+    On an x86 without it plain weights were faster by 12 to 50 % in every cell that was measured
+    (``docs/speed.md``); of other processors nothing is known, and llama.cpp's own default stays.
+    """
+    features = find_processor().features
+    is_x86 = "avx" in features
+    return "amx" in features or not is_x86
+
+
+def fastest_quantization() -> str:
+    """Which GGUF file is fastest on this processor, and why; "" where nothing was measured (ARM, GPUs).
+
+    Tokens a second of a bge-reranker-base shape, pairs of 32 and 128 tokens:
+
+    - OpenVINO, AVX512-VNNI: q4_k_m 3,472 and 3,162, q8_0 3,423 and 3,754, whose scores are nearer to the
+      original's (``docs/benchmark.md``).
+    - llama.cpp, the same processor: q4_k_m 2,151 and 2,233, q8_0 1,247 and 1,200; of 384 tokens 1,677 and
+      1,102 (``docs/speed.md``).
+    - llama.cpp, AMX: q4_k_m 1,930 and 1,880, q8_0 2,330 and 2,310 (a prototype on llama.cpp's own API).
+    """
+    features = find_processor().features
+    if "avx" not in features or _has_gpu(-1):
+        return ""
+    if has_openvino() and openvino_is_faster_here():
+        return "q8_0 for BERT and XLM-R: as fast as q4_k_m in OpenVINO, and nearer to the original's scores"
+    if "amx" in features:
+        return "q8_0: faster than q4_k_m in llama.cpp with AMX"
+    return "q4_k_m: 1.5 to 2 times as fast as q8_0 in llama.cpp without AMX"
+
+
+def default_threads() -> int:
+    """Physical cores that this process may use, at least one; on Apple Silicon the fast ones.
+
+    Matrix products gain nothing from a second thread on a core, and lose from waiting for slow cores.
+    """
+    if sys.platform == "darwin":
+        return _sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu") or os.cpu_count() or 1
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return len({_siblings(cpu) for cpu in allowed}) or 1
+
+
+def _siblings(cpu: int) -> str:
+    """Names the physical core of a logical one; Linux only, elsewhere each counts as its own."""
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return path.read_text("ascii")
+    except OSError:
+        return str(cpu)
+
+
+def _sysctl(name: str) -> int:
+    libc = ctypes.CDLL(None)
+    value, size = ctypes.c_int32(0), ctypes.c_size_t(4)
+    failed = libc.sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0)
+    return 0 if failed else value.value

@@ -1,0 +1,188 @@
+"""What an index is made with, and must stay the same as long as it lives.
+
+Knows names, numbers, how two sets of them differ, and the command that mends it; reads no index.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from ggrank.errors import InputError, SearchIndexError
+from ggrank.hub.checksums import Expected, check
+from ggrank.llama import Llama
+from ggrank.search.vectors import VectorType
+
+DEFAULT_CHUNK_TOKENS = 200
+"""About 150 English words: room for a query beside it in a reranker's 256 tokens."""
+
+DEFAULT_OVERLAP = 40
+
+DEFAULT_FOLDER = ".ggrank"
+"""Of ``ggrank index``, which need not name it."""
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """What decides an index's vectors and passages.
+
+    Attributes:
+        model: the embedder's file, for loading it again.
+        model_sha256: of that file.
+        pooling_type: its name, such as "MEAN".
+        n_embd: width of a vector.
+        n_ctx: that the embedder was loaded with, for loading it again.
+        query_prefix, document_prefix: what the embedder sets before texts.
+        vectors: "float32" or "int8".
+        chunk_tokens: of a passage, the prefix and special tokens included.
+        overlap: tokens at most that a passage shares with the one before.
+    """
+
+    model: str
+    model_sha256: str
+    pooling_type: str
+    n_embd: int
+    n_ctx: int
+    query_prefix: str
+    document_prefix: str
+    vectors: VectorType
+    chunk_tokens: int
+    overlap: int
+
+    def to_json(self) -> str:
+        """As the index keeps them."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> IndexSettings:
+        """The same again. Raises ValueError where one is missing."""
+        values = json.loads(text)
+        try:
+            return cls(**{field.name: values[field.name] for field in fields(cls)})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the index's settings lack {error}") from error
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a caller asks of an index; None leaves it to the index, or to the default of a new one.
+
+    Raises:
+        InputError: numbers that cannot be used.
+    """
+
+    vectors: VectorType | None = None
+    chunk_tokens: int | None = None
+    overlap: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.vectors not in (None, *get_args(VectorType)):
+            raise InputError(f"vectors must be 'float32' or 'int8'; found {self.vectors!r}")
+        for name, least in (("chunk_tokens", 16), ("overlap", 0)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise InputError(f"{name} must be a whole number of at least {least}; found {value!r}")
+
+
+def settings_for(embedder: Llama, wanted: Wanted) -> IndexSettings:
+    """The settings of a new index.
+
+    Raises:
+        InputError: ``chunk_tokens`` above the model's ``n_ctx``, or too little room beside the model's own
+            tokens and the overlap.
+    """
+    chunk_tokens = wanted.chunk_tokens or min(DEFAULT_CHUNK_TOKENS, embedder.n_ctx)
+    overlap = min(DEFAULT_OVERLAP, chunk_tokens // 5) if wanted.overlap is None else wanted.overlap
+    if chunk_tokens > embedder.n_ctx:
+        raise InputError(
+            f"chunk_tokens={chunk_tokens} is more than the model reads: n_ctx is {embedder.n_ctx}"
+        )
+    if chunk_tokens - embedder.count_tokens(embedder.document_prefix) <= 2 * overlap:
+        raise InputError(
+            f"chunk_tokens={chunk_tokens} leaves too little room beside the model's own tokens and "
+            f"overlap={overlap}: the overlap must be less than half of what is left"
+        )
+    return IndexSettings(
+        model=str(embedder.model_path),
+        model_sha256=check(embedder.model_path, Expected()),
+        pooling_type=embedder.pooling_type.name,
+        n_embd=embedder.n_embd,
+        n_ctx=embedder.n_ctx,
+        query_prefix=embedder.query_prefix,
+        document_prefix=embedder.document_prefix,
+        vectors=wanted.vectors or "float32",
+        chunk_tokens=chunk_tokens,
+        overlap=overlap,
+    )
+
+
+def kept(wanted: Wanted, made: IndexSettings | None, *, n_ctx: int) -> Wanted:
+    """What is wanted of an index that is made anew: what a caller leaves open stays as it was made, where
+    the model reads so many tokens, and where passages do not become shorter than the overlap was meant for.
+    """
+    if made is None:
+        return wanted
+    chunk_tokens = wanted.chunk_tokens or (made.chunk_tokens if made.chunk_tokens <= n_ctx else None)
+    overlap = wanted.overlap
+    if overlap is None and chunk_tokens is not None and chunk_tokens >= made.chunk_tokens:
+        overlap = made.overlap
+    return Wanted(vectors=wanted.vectors or made.vectors, chunk_tokens=chunk_tokens, overlap=overlap)
+
+
+def check_same(made: IndexSettings, embedder: Llama, wanted: Wanted, *, folder: Path) -> None:
+    """Raises SearchIndexError where an index was made with something else than is used now."""
+    asked = Wanted(
+        vectors=wanted.vectors or made.vectors,
+        chunk_tokens=wanted.chunk_tokens or made.chunk_tokens,
+        overlap=made.overlap if wanted.overlap is None else wanted.overlap,
+    )
+    now = settings_for(embedder, asked)
+    for field in fields(IndexSettings):
+        before, after = getattr(made, field.name), getattr(now, field.name)
+        if field.name not in ("model", "n_ctx") and before != after:
+            if field.name == "model_sha256":
+                before = f"{Path(made.model).name}, sha256 {before[:12]}..."
+                after = f"{Path(now.model).name}, sha256 {after[:12]}..."
+            raise SearchIndexError(
+                f"{folder} was made with {_WORDS.get(field.name, field.name)} {before!r}, now it is "
+                f"{after!r}: use the same again, or make the index anew with: {command(folder, '--rebuild')}"
+            )
+
+
+def foreign_vector(made: IndexSettings, origin: Mapping[str, Any]) -> str:
+    """Why an index cannot take the vectors of a file, "" where it can.
+
+    Args:
+        origin: what they were made with, as ``ggrank embed`` wrote it.
+    """
+    model = Path(made.model).name
+    if origin.get("model_sha256") != made.model_sha256:
+        return (
+            f"its vectors were made with {origin.get('model')}, the index with {model}: give it an index of "
+            "its own, or leave out the column of vectors"
+        )
+    wanted = {"pooling_type": made.pooling_type, "prefix": made.document_prefix, "dimensions": None}
+    for name, value in wanted.items():
+        if origin.get(name) != value:
+            return f"its vectors were made with {name} {origin.get(name)!r}, an index has {value!r}"
+    if origin.get("dtype") not in ("float32", "float16"):
+        return f"its vectors are {origin.get('dtype')}; an index takes float32 and float16"
+    return ""
+
+
+_WORDS = {"model_sha256": "the model"}
+
+
+def command(folder: Path, arguments: str) -> str:
+    """``ggrank index`` as a user types it for the index in a folder.
+
+    Example:
+        >>> command(Path(".ggrank"), "--rebuild"), command(Path("my notes"), "--rebuild")
+        ('ggrank index --rebuild', "ggrank index --index 'my notes' --rebuild")
+    """
+    where = "" if folder == Path(DEFAULT_FOLDER) else f"--index {shlex.quote(str(folder))} "
+    return f"ggrank index {where}{arguments}"

@@ -1,0 +1,150 @@
+"""Text to token ids, exactly as the original model's tokenizer does it.
+
+llama.cpp tokenizes, with two exceptions. It leaves out the NFC step of some byte-pair tokenizers, which is
+done here before. And its WordPiece (``llm_tokenizer_wpm_session`` in ``llama-vocab.cpp``) agrees with BERT's
+only for short plain ASCII: it drops spacing vowel signs (Devanagari, Tamil, ...), does not split Korean
+syllables, isolates punctuation by another Unicode version, and has no limit of 100 characters a word. All
+other texts of WordPiece models go through Hugging Face's ``tokenizers``, which every BERT was trained with.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import numpy as np
+
+from ggrank.gguf import GgufFile
+from ggrank.text.languages import Readability
+from ggrank.types import Engine, TokenIds
+
+PIECE_CHARACTERS = 50_000
+"""Longer texts of byte-pair and unigram models go to llama.cpp in pieces, cut at white space. A word that is
+longer than this is cut too; its tokens can then differ from the original's at the cut.
+"""
+
+SHORT_PIECE_CHARACTERS = 1_000
+"""The same for byte-pair tokenizers that llama.cpp splits with ``std::regex``, which recurses for each
+character: a run of 16,000 overflows the stack of a main thread, one of 2,000 that of a small one, and
+ends the process. `PLAIN_PRE` have a splitter of their own in llama.cpp's ``unicode.cpp``; each was
+tried with runs of 50,000 characters on a stack of 512 KB.
+"""
+
+PLAIN_PRE = frozenset(
+    {
+        *("chatglm-bpe", "command-r", "dbrx", "exaone", "gpt-2", "jina-v2-code", "jina-v2-de", "kimi-k2"),
+        *("llama-bpe", "modern-bert", "mpt", "qwen2", "qwen35", "roberta-bpe", "smaug-bpe", "starcoder"),
+    }
+)
+
+COMPOSED_PRE = frozenset({"modern-bert", "qwen2"})
+"""Byte-pair tokenizers that compose characters first: ``"normalizer": {"type": "NFC"}`` in the
+tokenizer.json of ModernBERT and Qwen. llama.cpp does not, so that "é" of two code points would
+become other tokens. A GGUF has no field for it; ``tokenizer.ggml.pre`` names them.
+"""
+
+MAX_WORD_LENGTH = 100
+"""Of WordPiece: a longer word is one unknown token (``max_input_chars_per_word`` of the original)."""
+
+_NOT_PLAIN = re.compile(rf"[^\t\n\r -~]|[0-9A-Za-z]{{{MAX_WORD_LENGTH + 1}}}")
+"""Found in texts that llama.cpp's WordPiece may split differently from BERT's. ``tokenizers`` is right for
+all texts, but takes three to six times as long.
+"""
+
+_MOST_PREFIXES = 8
+"""Prefixes whose lengths are remembered; a model has two."""
+
+_WORD_START = "\u2581"
+_SEAM = re.compile(r"(?<=\S)\s(?=\S)")
+
+
+class Tokenizer:
+    """Turns the texts of one loaded model into token ids."""
+
+    def __init__(self, engine: Engine, file: GgufFile, readability: Readability) -> None:
+        self._engine = engine
+        self._file = file
+        self._readability = readability
+        self._prefix_lengths: dict[str, int] = {}
+        self._is_wordpiece = file.tokenizer_model == "bert"
+        is_plain = file.tokenizer_model != "gpt2" or file.tokenizer_pre in PLAIN_PRE
+        self._most_characters = PIECE_CHARACTERS if is_plain else SHORT_PIECE_CHARACTERS
+        self._composes = file.tokenizer_model == "gpt2" and file.tokenizer_pre in COMPOSED_PRE
+
+    def tokenize(self, text: str, *, prefix: str = "") -> TokenIds:
+        """Token ids, shape (n_tokens,), int32, no special tokens added.
+
+        The text of a control token (``[SEP]``, ``</s>``) is plain text here: a document cannot
+        end its own sequence.
+
+        Args:
+            prefix: is put before the text; the check for unreadable text leaves it out.
+        """
+        tokens = self._ids(prefix + text)
+        self._readability.look(text, tokens[self._n_tokens(prefix) :] if prefix else tokens)
+        return tokens
+
+    def _n_tokens(self, prefix: str) -> int:
+        if prefix not in self._prefix_lengths:
+            if len(self._prefix_lengths) >= _MOST_PREFIXES:
+                self._prefix_lengths.clear()
+            self._prefix_lengths[prefix] = len(self._ids(prefix))
+        return self._prefix_lengths[prefix]
+
+    def _ids(self, text: str) -> TokenIds:
+        if self._is_wordpiece and (len(text) > PIECE_CHARACTERS or _NOT_PLAIN.search(text)):
+            return self._wordpiece(text)
+        if self._composes and not text.isascii():
+            text = unicodedata.normalize("NFC", text)
+        if len(text) <= self._most_characters:
+            return self._engine.tokenize(text)
+        pieces = _pieces(text, self._most_characters)
+        return np.concatenate([self._engine.tokenize(piece) for piece in pieces])
+
+    @cached_property
+    def _wordpiece(self) -> Callable[[str], TokenIds]:
+        return bert_wordpiece(self._file)
+
+
+def bert_wordpiece(file: GgufFile) -> Callable[[str], TokenIds]:
+    """BERT's own tokenizer over the vocabulary of a file, in which a word's first piece begins with U+2581.
+
+    ``[SEP]`` in a text is plain text: five characters, no control token.
+    """
+    # Imported only now: with the vocabulary it takes 0.1 s, and most texts are plain.
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    tokens = file.strings("tokenizer.ggml.tokens")
+    vocabulary = {token[1:]: i for i, token in enumerate(tokens) if token.startswith(_WORD_START)}
+    vocabulary |= {f"##{token}": i for i, token in enumerate(tokens) if not token.startswith(_WORD_START)}
+    vocabulary["[UNK]"] = int(file.unknown_id or 0)
+    lowercase = bool(file.metadata.get("tokenizer.ggml.normalizer.lowercase", True))
+    strip_accents = bool(file.metadata.get("tokenizer.ggml.normalizer.strip_accents", lowercase))
+    tokenizer = Tokenizer(
+        models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_LENGTH)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalize = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents).normalize_str
+
+    def tokenize(text: str) -> TokenIds:
+        # Normalized in a call of its own: inside encode() the tokenizer would track the offset of each
+        # character, which is a third slower. One text at a time: a batch starts threads, which a fork loses.
+        return np.array(tokenizer.encode(normalize(text), add_special_tokens=False).ids, np.int32)
+
+    return tokenize
+
+
+def _pieces(text: str, most: int) -> Iterator[str]:
+    """Parts of the text that tokenise on their own to the same ids: each but the first begins with
+    the one space before a word.
+    """
+    start = 0
+    while len(text) - start > most:
+        end = start + most
+        seams = [seam.start() for seam in _SEAM.finditer(text, start + most // 2, end)]
+        end = seams[-1] if seams else end
+        yield text[start:end]
+        start = end
+    yield text[start:]
