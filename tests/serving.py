@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from command_line import ENVIRONMENT
 from ggrank import LlamaParams
-from ggrank.loading import load_model
+from ggrank.loading.model import load_model
 from ggrank.server import ServerSettings, create_app, health
 from ggrank.server.service import Service
 from ggrank.server.shared import SharedLlama

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from ggrank.errors import InputTypeError, ModelModeError
 from ggrank.hub.matryoshka import Matryoshka
-from ggrank.loading import LoadedModel, load_model
 from ggrank.loading.heads import logit_column, own_scale, pair_format, text_frame
 from ggrank.loading.identity import identity
+from ggrank.loading.model import LoadedModel, load_model
 from ggrank.loading.params import DEFAULT_CACHE_LIMIT, LlamaParams
 from ggrank.scoring import best_first, choose_scale, cosine, l2_normalize, sigmoid
 from ggrank.text.inputs import (

@@ -19,7 +19,7 @@ from ggrank.engine import why_not_openvino
 from ggrank.engine.hardware import find_processor
 from ggrank.errors import EngineError, ModelFileError, ModelModeError
 from ggrank.llama import Llama
-from ggrank.loading import LoadedModel, load_model
+from ggrank.loading.model import LoadedModel, load_model
 from ggrank.loading.params import ALL_LAYERS, LlamaParams
 from ggrank.loading.tuning import Tuned, has_openvino, remember_tuned
 from ggrank.types import EngineName, EngineSettings, Mode, PoolingType

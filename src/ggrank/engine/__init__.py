@@ -7,9 +7,12 @@ each is imported when it is asked for, so that importing this package loads neit
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ggrank.gguf import GgufFile
 from ggrank.types import Engine, EngineSettings
+
+if TYPE_CHECKING:
+    from ggrank.gguf import GgufFile
 
 
 def start_engine(path: Path, settings: EngineSettings) -> Engine:

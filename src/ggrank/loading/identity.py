@@ -14,7 +14,7 @@ from ggrank.hub.checksums import Expected, check
 from ggrank.loading.preflight import cpu_key, library_key
 
 if TYPE_CHECKING:
-    from ggrank.loading import LoadedModel
+    from ggrank.loading.model import LoadedModel
 
 _NEUTRAL = ("n_ctx", "n_threads", "use_mmap")
 """Settings that leave the numbers of a sequence as they are; what ``n_ctx`` cuts is in its tokens."""

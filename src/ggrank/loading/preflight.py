@@ -45,7 +45,7 @@ MENDING_FLAGS = "-fno-tree-dse -fno-dse"
 """For GCC up to 12 and AMX: its ``_tile_loadconfig`` tells the optimiser that it reads 8 of the 64
 configuration bytes, so the stores of the rest are dropped. Can go when GCC 12 has gone."""
 
-_MODELS = Path(__file__).parent / "models"
+_MODELS = Path(__file__).parent.parent / "models"
 _CHECK_FILE = _MODELS / "all-minilm-l6-v2-q8_0.gguf"
 _REFERENCE = _MODELS / "all-minilm-l6-v2.reference.jsonl"
 

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 
 from ggrank.errors import InputError, ModelModeError
 from ggrank.hub.presets import check_dimensions
-from ggrank.loading import load_model
+from ggrank.loading.model import load_model
 from ggrank.loading.params import LlamaParams
 from ggrank.server.errors import FieldError, NotReadyError, OverloadedError, TooLongError, naming
 from ggrank.server.limits import check_number, check_tokens

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ggrank.errors import InputError
 from ggrank.hub.matryoshka import cut
 from ggrank.llama import Llama
-from ggrank.loading import LoadedModel
+from ggrank.loading.model import LoadedModel
 from ggrank.scoring import l2_normalize
 from ggrank.server.worker import Worker
 from ggrank.text.inputs import check_text, check_truncate
@@ -36,7 +36,7 @@ class SharedLlama(Llama):
     """A loaded model with a worker; everything that `Llama` computes goes through it.
 
     Example:
-        >>> from ggrank.loading import load_model
+        >>> from ggrank.loading.model import load_model
         >>> from ggrank.loading.params import LlamaParams
         >>> with SharedLlama(load_model(LlamaParams("all-minilm-l6-v2"))) as llama:
         ...     llama.embed("a text").shape
