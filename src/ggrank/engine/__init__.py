@@ -9,10 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggrank.types import Engine, EngineSettings
-
 if TYPE_CHECKING:
     from ggrank.gguf import GgufFile
+    from ggrank.types import Engine, EngineSettings
 
 
 def start_engine(path: Path, settings: EngineSettings) -> Engine:
