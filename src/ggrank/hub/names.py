@@ -17,7 +17,7 @@ from ggrank.errors import InputError, InputTypeError, ModelNotFoundError
 from ggrank.hub.files import HubFile
 from ggrank.hub.presets import Preset, bundled_path, presets
 
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def read_name(
     if not isinstance(model, str) or name.lower().endswith(".gguf") or _is_existing_path(name):
         _refuse_repo_options(name, filename, revision)
         return Named(_path(name))
-    if _REPO_ID.fullmatch(name):
+    if REPO_ID.fullmatch(name):
         return Named(HubFile(name, filename, revision))
     raise ModelNotFoundError(_nothing(name))
 
@@ -102,7 +102,7 @@ def _path(name: str) -> Path:
 def _where_instead(path: Path) -> str:
     """What may have been meant by a path that does not exist."""
     repo = "/".join(path.parts[:2])
-    if len(path.parts) == 3 and _REPO_ID.fullmatch(repo) and not _exists(Path(path.parts[0])):
+    if len(path.parts) == 3 and REPO_ID.fullmatch(repo) and not _exists(Path(path.parts[0])):
         return f" A file of a Hugging Face repo is given as {repo!r} with filename={path.name!r}."
     for preset in presets().values():
         if preset.file_name.lower() == path.name.lower():
