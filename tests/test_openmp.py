@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ggrank.engine.openmp import SPIN_COUNT, short_spins
+from ggrank.engine.library import SPIN_COUNT, short_spins
 
 
 @pytest.fixture(autouse=True)

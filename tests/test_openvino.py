@@ -24,7 +24,6 @@ from ggrank import Llama, PoolingType
 from ggrank.engine.openvino.compiled import MOST_KEPT
 from ggrank.engine.openvino.graph import build_graph
 from ggrank.engine.openvino.library import ov
-from ggrank.engine.openvino.shape import BertShape
 from ggrank.engine.weights import Weights
 from ggrank.errors import ClosedError, ModelModeError
 from ggrank.gguf import open_gguf
@@ -115,7 +114,7 @@ def test_bf16_moves_vectors_less_than_the_bound(embedder: Llama) -> None:
     weights, core = Weights(file), ov.Core()
     exact, rounded = (
         core.compile_model(
-            build_graph(weights, BertShape.of(file), pooling=PoolingType.MEAN, precision=precision),
+            build_graph(file, weights, pooling=PoolingType.MEAN, precision=precision),
             "CPU",
             {"INFERENCE_PRECISION_HINT": precision},
         )

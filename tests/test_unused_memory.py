@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggrank.engine.unused_memory import LEAST, give_back
+from ggrank.engine.llama_cpp_engine import LEAST_UNUSED, give_back
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="madvise promises this on Linux")
 
@@ -40,7 +40,7 @@ def test_bytes_outside_the_whole_pages_of_the_range_stay() -> None:
     assert array[first + mmap.PAGESIZE : last - mmap.PAGESIZE].max() == 0
 
 
-@pytest.mark.parametrize("n_bytes", [0, 1, mmap.PAGESIZE, LEAST - 1])
+@pytest.mark.parametrize("n_bytes", [0, 1, mmap.PAGESIZE, LEAST_UNUSED - 1])
 def test_what_is_small_is_left_alone(n_bytes: int) -> None:
     array = np.ones(2 * MB, np.uint8)
     give_back(array.ctypes.data, n_bytes)

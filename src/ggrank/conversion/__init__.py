@@ -29,8 +29,8 @@ from ggrank.conversion.writing import (
     replacing,
     write_gguf,
 )
-from ggrank.engine.quantizer import FILE_TYPES
-from ggrank.engine.quantizer import quantize as quantize_file
+from ggrank.engine.library import FILE_TYPES
+from ggrank.engine.library import quantize as quantize_file
 from ggrank.errors import InputError, ModelFileError
 from ggrank.hub.presets import presets
 
