@@ -9,31 +9,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggrank.gguf.strings import repeated_string, string_offsets, texts
+from ggrank.gguf.format import GgufArray, repeated_string, string_offsets, strings
 
 SHORT, LONG = st.binary(max_size=12), st.binary(min_size=250, max_size=300)
 STRINGS = st.lists(st.one_of(SHORT, LONG, st.just(b""), st.just(b"\0" * 9)), max_size=60)
 WORDS = st.lists(st.binary(max_size=10) | st.sampled_from([b"a", b"a\0b", b"abcdefghijk"]), max_size=40)
 
 
-def joined(strings: list[bytes]) -> bytes:
-    return b"".join(struct.pack("<Q", len(string)) + string for string in strings)
+def joined(words: list[bytes]) -> bytes:
+    return b"".join(struct.pack("<Q", len(string)) + string for string in words)
 
 
-@given(strings=STRINGS, before=SHORT, after=SHORT)
+@given(words=STRINGS, before=SHORT, after=SHORT)
 def test_strings_are_found_where_their_lengths_put_them(
-    strings: list[bytes], before: bytes, after: bytes
+    words: list[bytes], before: bytes, after: bytes
 ) -> None:
-    sizes = [len(before), *(8 + len(string) for string in strings)]
-    offsets = string_offsets(before + joined(strings) + after, len(before), len(strings))
+    sizes = [len(before), *(8 + len(string) for string in words)]
+    offsets = string_offsets(before + joined(words) + after, len(before), len(words))
     assert offsets.tolist() == np.cumsum(sizes).tolist()
 
 
-@given(strings=STRINGS.filter(bool), missing=st.integers(1, 9))
-def test_strings_that_end_behind_the_data_are_refused(strings: list[bytes], missing: int) -> None:
-    data = joined(strings)
-    with pytest.raises(ValueError, match="ends behind"):
-        string_offsets(data[: max(0, len(data) - missing)], 0, len(strings))
+@given(words=STRINGS.filter(bool), missing=st.integers(1, 9))
+def test_strings_that_end_after_the_data_are_refused(words: list[bytes], missing: int) -> None:
+    data = joined(words)
+    with pytest.raises(ValueError, match="ends after"):
+        string_offsets(data[: max(0, len(data) - missing)], 0, len(words))
 
 
 def test_many_strings_in_a_row_are_found_in_every_mixture() -> None:
@@ -44,11 +44,11 @@ def test_many_strings_in_a_row_are_found_in_every_mixture() -> None:
     assert string_offsets(data, 0, len(lengths)).tolist() == np.cumsum([0, *(8 + lengths)]).tolist()
 
 
-@given(strings=WORDS)
-def test_a_string_is_repeated_when_c_reads_it_twice(strings: list[bytes]) -> None:
-    data = joined(strings) + bytes(8)
-    seen = [string.split(b"\0")[0] for string in strings if string.split(b"\0")[0]]
-    found = repeated_string(data, string_offsets(data, 0, len(strings)))
+@given(words=WORDS)
+def test_a_string_is_repeated_when_c_reads_it_twice(words: list[bytes]) -> None:
+    data = joined(words) + bytes(8)
+    seen = [string.split(b"\0")[0] for string in words if string.split(b"\0")[0]]
+    found = repeated_string(data, string_offsets(data, 0, len(words)))
     assert (found is not None) == (len(seen) > len(set(seen)))
 
 
@@ -59,4 +59,4 @@ def test_a_string_that_ends_with_the_data_is_compared_too() -> None:
 
 def test_bytes_that_are_no_utf_8_become_replacement_characters() -> None:
     data = joined(["é".encode(), b"\xff", b""])
-    assert texts(data, string_offsets(data, 0, 3)) == ["é", "\ufffd", ""]
+    assert strings(data, GgufArray("string", 3, 0, len(data))) == ["é", "\ufffd", ""]

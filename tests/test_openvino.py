@@ -46,14 +46,15 @@ def reranker() -> Iterator[Llama]:
 
 
 LOAD = """
-import pathlib, sys
+import sys
 network = []
 sys.addaudithook(lambda event, _: event.startswith(("socket.", "subprocess.")) and network.append(event))
 from ggrank.engine import start_engine
+from ggrank.gguf import open_gguf
 from ggrank.types import EngineSettings, PoolingType
 sizes = {"n_ctx": 64, "n_ubatch": 64, "n_seq_max": 1, "n_threads": 1}
 settings = EngineSettings(PoolingType.MEAN, **sizes, engine="openvino")
-start_engine(pathlib.Path(sys.argv[1]), settings)
+start_engine(open_gguf(sys.argv[1]), settings)
 print(network, "openvino_telemetry" in sys.modules, "openvino" in sys.modules)
 """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +13,7 @@ from ggrank.engine.library import api
 from ggrank.engine.lifetime import Lifetime, is_ending, native_call
 from ggrank.engine.vocabulary import Vocabulary
 from ggrank.errors import InputError
+from ggrank.gguf import GgufFile
 from ggrank.types import EngineSettings, SpecialTokens, TokenIds
 
 Result = TypeVar("Result")
@@ -25,8 +25,8 @@ class EngineBase:
     _model: Any  # a pointer to a ``llama_model``; None after `close`
     _vocabulary: Vocabulary
 
-    def __init__(self, path: Path, settings: EngineSettings) -> None:
-        self._path, self._settings = path, settings
+    def __init__(self, file: GgufFile, settings: EngineSettings) -> None:
+        self._path, self._settings = file.path, settings
         self._lifetime = Lifetime()
         self._lock = threading.Lock()
 

@@ -74,11 +74,6 @@ def _on_log(level: int, text: bytes, _user_data: object) -> None:
         log.log(_LOG_LEVELS.get(level, logging.DEBUG), "%s", line)
 
 
-def library_files() -> list[Path]:
-    """The shared libraries of the llama.cpp build in use, sorted by name."""
-    return sorted(path for path in (Path(api.__file__).parent / "lib").iterdir() if path.is_file())
-
-
 def build_version() -> str:
     """The version of llama-cpp-python."""
     return str(llama_cpp.__version__)

@@ -10,7 +10,6 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from ggrank.engine.lifetime import check_fork, in_living_threads, native_call
 from ggrank.engine.vocabulary import Vocabulary
 from ggrank.engine.weights import TokenVectors, Weights
 from ggrank.errors import EngineError, ModelFileError
-from ggrank.gguf import open_gguf
+from ggrank.gguf import GgufFile
 from ggrank.types import Attention, EngineSettings, PoolingType, TokenIds
 
 LEAST_UNUSED = 1 << 20
@@ -44,12 +43,11 @@ class LlamaCppEngine(EngineBase):
         ModelFileError: llama.cpp refused the file; its own last words are in the message.
 
     Example:
-        >>> from ggrank.engine.llama_cpp_engine import LlamaCppEngine
+        >>> from ggrank.gguf import open_gguf
         >>> from ggrank.hub import find_model
-        >>> from ggrank.types import EngineSettings, PoolingType
         >>> settings = EngineSettings(pooling_type=PoolingType.MEAN, n_ctx=256, n_ubatch=512,
         ...                           n_seq_max=64, n_threads=2)
-        >>> engine = LlamaCppEngine(find_model("all-minilm-l6-v2").path, settings)
+        >>> engine = LlamaCppEngine(open_gguf(find_model("all-minilm-l6-v2").path), settings)
         >>> tokens = engine.tokenize("hello world")
         >>> engine.run([tokens, tokens]).shape
         (2, 384)
@@ -58,8 +56,8 @@ class LlamaCppEngine(EngineBase):
 
     name = "llama.cpp"
 
-    def __init__(self, path: Path, settings: EngineSettings) -> None:
-        super().__init__(path, settings)
+    def __init__(self, file: GgufFile, settings: EngineSettings) -> None:
+        super().__init__(file, settings)
         start_backend()
         self._most_tokens = 0
         self._context: Any = None  # a pointer to a ``llama_context``
@@ -77,7 +75,7 @@ class LlamaCppEngine(EngineBase):
             raise
         self._token_vectors: TokenVectors | None = None
         if settings.segment_ids:
-            self._token_vectors = TokenVectors(Weights(open_gguf(path)), separator=self.special.sep)
+            self._token_vectors = TokenVectors(Weights(file), separator=self.special.sep)
         self._arrays = BatchArrays(settings.n_ubatch, settings.n_seq_max)
         self.n_embd = int(api.llama_model_n_embd_out(self._model))
         is_rank = settings.pooling_type is PoolingType.RANK

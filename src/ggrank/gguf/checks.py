@@ -1,8 +1,7 @@
-"""Checks of what a GGUF says about its model, for all that llama.cpp asserts instead of refusing.
+"""Checks of a GGUF's metadata and shapes, for everything that llama.cpp asserts instead of refusing.
 
-llama.cpp refuses many damaged files politely; those are left to it. A failed ``GGML_ASSERT`` ends
-the process, so what it asserts when it loads a file, plans a graph or computes is checked here, where
-the header tells. Knows metadata and shapes; reads no weights.
+llama.cpp refuses many damaged files itself; those are left to it. A failed ``GGML_ASSERT`` ends the
+process, so what it asserts when it loads a file, plans a graph or computes is checked here.
 
 Source: llama.cpp's ``src/llama-model.cpp`` (``load_hparams``), ``src/llama-graph.cpp``,
 ``src/models/*.cpp``, ``ggml/src/ggml-cpu/ops.cpp``.
@@ -14,8 +13,7 @@ import math
 from typing import Any
 
 from ggrank.errors import ModelFileError, ModelModeError
-from ggrank.gguf.format import GgufArray, Header, numbers
-from ggrank.gguf.strings import Bytes
+from ggrank.gguf.format import Bytes, GgufArray, Header, numbers
 
 ENCODERS = frozenset(
     {"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"}
@@ -30,7 +28,7 @@ _PLAIN_ATTENTION = _HEADS_FILL_N_EMBD | _ROTATES_WHOLE_HEADS | {"gemma-embedding
 """Those that assert keys and values of one length, in heads, in every layer. Others are left alone."""
 
 _PERIODS = {"modern-bert": 3, "gemma-embedding": 6}
-"""One layer in so many looks at the whole text, where the file does not say."""
+"""Layers from one that reads the whole text to the next, in files that do not name the number."""
 
 _NOT_FOR_COMPUTING = frozenset({"q8_1", "q8_k", "i8", "i16", "i32", "i64", "f64"})
 """Types without ``vec_dot`` in ggml-cpu.c; a matrix product with one calls a null pointer."""
@@ -41,7 +39,7 @@ _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 
 
 def check_kind(header: Header) -> None:
-    """Checks that a sound GGUF is a model, and a whole one.
+    """Checks that a valid GGUF is a complete model.
 
     Raises:
         ModelModeError: it belongs to a model: an image encoder, a LoRA adapter, an importance matrix.
@@ -57,8 +55,8 @@ def check_kind(header: Header) -> None:
     if kind in ("adapter", "imatrix"):
         name = "a LoRA adapter" if kind == "adapter" else "an importance matrix"
         raise ModelModeError(
-            f"{path} is {name}, which is no model by itself. Expected an embedding or reranker model: load "
-            "the model that it was made for, or one that it was merged into."
+            f"{path} is {name}, which is not a model by itself. Expected an embedding or reranker model: "
+            "load the model that it was made for, or one that it was merged into."
         )
     n_pieces, piece = metadata.get("split.count", 0), metadata.get("split.no", 0)
     if isinstance(n_pieces, int) and n_pieces > 1:

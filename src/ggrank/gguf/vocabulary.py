@@ -1,8 +1,8 @@
-"""Checks of a GGUF's tokenizer that llama.cpp leaves out, or ends the process over.
+"""Checks of a GGUF's tokenizer, for everything over which llama.cpp ends the process or computes other
+tokens.
 
-Its tokenizers throw C++ exceptions through the C API, which no caller can catch, and assert what
-they rely on. Each check here names what would happen without it. Knows the metadata and the bytes
-of the vocabulary; tokenises nothing.
+Its tokenizers throw C++ exceptions through the C API, which no caller can catch, and have assertions. Each
+check names what would happen without it.
 
 Source: llama.cpp's ``src/llama-vocab.cpp`` (``llama_vocab::impl::load`` and the tokenizers).
 """
@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import ModelFileError
-from ggrank.gguf.format import GgufArray, Header, numbers
-from ggrank.gguf.strings import Bytes, repeated_string
+from ggrank.gguf.format import Bytes, GgufArray, Header, numbers, repeated_string
 
 TOKENS = "tokenizer.ggml.tokens"
 CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
@@ -28,7 +27,7 @@ _SPECIAL = ("bos", "eos", "unknown", "seperator", "cls")
 """Those that a sequence may need. "seperator" is llama.cpp's spelling."""
 
 NEEDED = {"bert": {"bos": 101, "unknown": 100, "seperator": 102}, "t5": {"eos": 1, "unknown": 2}}
-"""What these tokenizers cannot do without, and llama.cpp's ids where a file names none."""
+"""The special tokens that these tokenizers require, and llama.cpp's ids if a file names none."""
 
 _LONGEST_WORD = 1024
 """Bytes of a word of a unigram tokenizer; XLM-R's longest has 48."""

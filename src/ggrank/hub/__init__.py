@@ -107,7 +107,6 @@ def find_model(
         InputError: options that do not go together.
 
     Example:
-        >>> from ggrank.hub import find_model
         >>> find_model("all-minilm-l6-v2").path.name
         'all-minilm-l6-v2-q8_0.gguf'
     """
@@ -173,13 +172,7 @@ def plan(
     cache_dir: str | os.PathLike[str] | None = None,
     endpoint: str | None = None,
 ) -> DownloadPlan:
-    """What `download` would download, from where, to where, and how large it is. Changes nothing.
-
-    Example:
-        >>> from ggrank.hub import plan
-        >>> plan("bge-reranker-v2-m3").size
-        438376864
-    """
+    """What `download` would download, from where, to where, and how large it is. Changes nothing."""
     named = read_name(model, filename=filename, revision=revision)
     target = None if directory is None else Path(directory).expanduser()
     if isinstance(named.location, Path):
@@ -208,13 +201,7 @@ def _bundled(named: Named) -> Path:
 
 
 def list_models(*, cache_dir: str | os.PathLike[str] | None = None) -> tuple[ModelStatus, ...]:
-    """Every preset, and where its file is on this machine. No network.
-
-    Example:
-        >>> from ggrank.hub import list_models
-        >>> list_models()[0].preset.name
-        'all-minilm-l6-v2'
-    """
+    """Every preset, and where its file is on this machine. No network."""
     access = HubAccess(cache_dir=cache_dir)
     return tuple(ModelStatus(preset, _where(preset, access)) for preset in presets().values())
 

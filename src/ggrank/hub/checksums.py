@@ -32,15 +32,7 @@ class Expected:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's sha256 as 64 hex digits.
-
-    Example:
-        >>> from ggrank.hub.checksums import sha256_of
-        >>> from ggrank.hub.presets import bundled_path, presets
-        >>> preset = presets()["all-minilm-l6-v2"]
-        >>> sha256_of(bundled_path(preset)) == preset.sha256
-        True
-    """
+    """The file's sha256 as 64 hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

@@ -39,11 +39,6 @@ class HubFile:
         revision: branch, tag or commit; None means the main branch.
         sha256: what the file must have; None if that is not known.
         size: in bytes; None if that is not known.
-
-    Example:
-        >>> from ggrank.hub.client import HubFile
-        >>> str(HubFile("org/model-GGUF", "model-q8_0.gguf"))
-        'org/model-GGUF/model-q8_0.gguf'
     """
 
     repo: str
@@ -64,7 +59,6 @@ class HubAccess:
         InputError: the token has characters that no token has. The message does not show it.
 
     Example:
-        >>> from ggrank.hub.client import HubAccess
         >>> HubAccess("hf_secret", endpoint="https://name:password@mirror.example/").page
         'https://***@mirror.example'
         >>> HubAccess("hf_secret")

@@ -32,11 +32,6 @@ def read_name(
     Raises:
         ModelNotFoundError: no preset, path or repo has that name; the message offers the nearest one.
         InputError: ``filename`` or ``revision`` for something that is not in a repo.
-
-    Example:
-        >>> from ggrank.hub.names import read_name
-        >>> str(read_name("org/model-GGUF", filename="model-q8_0.gguf").location)
-        'org/model-GGUF/model-q8_0.gguf'
     """
     name = _text(model)
     if name in presets() and isinstance(model, str):

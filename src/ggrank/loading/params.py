@@ -1,7 +1,4 @@
-"""What a model is loaded with, and how what was left open is decided.
-
-Knows the options, a file's facts and a preset's; opens nothing.
-"""
+"""The options of loading a model, and the rules for those that were left open."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from ggrank.loading.tuning import Tuned, choose_engine, default_threads, extra_b
 from ggrank.types import EngineName, EngineSettings, PoolingType
 
 DEFAULT_N_CTX = 512
-"""Longest sequence in tokens where neither the caller nor a preset nor the file says otherwise.
+"""Longest sequence in tokens, unless the caller, a preset or the file names another length.
 
 Work buffers grow with it, and causal models need a row of their whole vocabulary for each token.
 """
@@ -32,9 +29,9 @@ Measured on two cores of an AMD EPYC (AVX512-VNNI), 12 layers of 768: with OpenV
 DEFAULT_N_SEQ_MAX = 128
 """Most sequences of a micro-batch; llama.cpp's own limit is 256."""
 
-DEFAULT_CACHE_LIMIT = 1_000_000_000
-
 ALL_LAYERS = -1
+
+DEFAULT_CACHE_LIMIT = 1_000_000_000
 """Bytes: 13 million scores of pairs, or 600,000 vectors of 384."""
 
 _LIMITS = {
@@ -170,10 +167,10 @@ def _pooling_type(value: object) -> PoolingType:
 def resolve_settings(
     params: LlamaParams, *, file: GgufFile, preset: Preset | None, pooling: PoolingType, tuned: Tuned
 ) -> EngineSettings:
-    """The engine's settings, with everything that was left open decided: by ``tuned``, else by rule.
+    """The engine's settings; options that were left open are taken from ``tuned``, else from the rules.
 
     Raises:
-        InputError: ``n_ctx`` is above what the model was trained for; its positions end there.
+        InputError: ``n_ctx`` is above what the model was trained for.
     """
     n_ctx = params.n_ctx or (preset.n_ctx if preset is not None else None) or file.n_ctx
     n_ctx = n_ctx or min(DEFAULT_N_CTX, file.n_ctx_train)

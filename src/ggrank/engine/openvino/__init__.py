@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from ggrank.engine.openvino.library import leave_alone_in_forks
 from ggrank.engine.vocabulary import Vocabulary, load_vocabulary
 from ggrank.engine.weights import Floats, TokenVectors, Weights
 from ggrank.errors import EngineError
-from ggrank.gguf import GgufFile, open_gguf
+from ggrank.gguf import GgufFile
 from ggrank.types import Attention, EngineSettings, PoolingType, TokenIds
 
 STEP = 16
@@ -47,27 +46,20 @@ class OpenVinoEngine(EngineBase):
 
     Raises:
         EngineError: OpenVINO could not compile it.
-
-    Example:
-        >>> from ggrank import Llama
-        >>> with Llama.load("all-minilm-l6-v2", engine="openvino") as llama:
-        ...     llama.engine
-        'openvino'
     """
 
     name = "openvino"
     device = "CPU"
     attention: Attention = "padded"
 
-    def __init__(self, path: Path, settings: EngineSettings) -> None:
-        super().__init__(path, settings)
-        file = open_gguf(path)
+    def __init__(self, file: GgufFile, settings: EngineSettings) -> None:
+        super().__init__(file, settings)
         self._weights = Weights(file)
         self.n_embd = self._weights.shape("token_embd.weight")[1]
         is_rank = settings.pooling_type is PoolingType.RANK
         self.n_outputs = _n_labels(self._weights) if is_rank else self.n_embd
         with ThreadPoolExecutor(1) as other:  # a vocabulary of 250,000 pieces takes longer than the rest
-            loading = other.submit(load_vocabulary, path)
+            loading = other.submit(load_vocabulary, file.path)
             try:
                 with native_call():
                     self._request = self._start_graph(file)
