@@ -195,7 +195,7 @@ def test_the_graphs_used_last_stay_and_abandoned_ones_go(
     path = tiny_models.write("bert-reranker", tmp_path)
     folder = tmp_path / "openvino"
     folder.mkdir()
-    abandoned, unfinished = folder / "a.1.part", folder / "b.2.part"  # one of yesterday, one of now
+    abandoned, unfinished = folder / ".a.1-1.unfinished", folder / ".b.2-1.unfinished"  # old, new
     abandoned.touch()
     unfinished.touch()
     os.utime(abandoned, (1, 1))

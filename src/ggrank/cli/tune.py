@@ -15,7 +15,7 @@ from ggrank.cli.options import ModelChoice, model_options, output_option
 
 if TYPE_CHECKING:
     from ggrank.cli.measuring import Measured, TuningReport
-    from ggrank.loading.tuning import Remembered
+    from ggrank.loading.tuning import TunedFile
 
 
 @click.command(short_help="Find the fastest settings for this machine.")
@@ -85,7 +85,7 @@ def _show(model: Path | None, as_table: bool | None) -> None:
         echo("Nothing is remembered: the built-in rules apply.")
 
 
-def _told(one: Remembered) -> str:
+def _told(one: TunedFile) -> str:
     from ggrank.cli.measuring import changes
 
     gain = "" if one.gain == 1 else f", {one.gain:.2f} times as fast as built-in"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ggrank.conversion.original import Floats, Json, Module, Original, Tensor, Tensors, read_tensors
-from ggrank.conversion.vocabulary import Vocabulary
+from ggrank.conversion.vocabulary import OriginalVocabulary
 from ggrank.errors import GgrankWarning, ModelFileError, ModelModeError
 from ggrank.loading.heads import YES_LABELS
 from ggrank.types import PoolingType
@@ -75,7 +75,9 @@ class Head:
         return keys
 
 
-def read_head(original: Original, tensors: Tensors, vocabulary: Vocabulary, *, architecture: str) -> Head:
+def read_head(
+    original: Original, tensors: Tensors, vocabulary: OriginalVocabulary, *, architecture: str
+) -> Head:
     """The head of a model.
 
     Args:
@@ -223,7 +225,7 @@ def _is_language_reranker(original: Original) -> bool:
     return _module(original, "Pooling") is None and "rerank" in names.lower()
 
 
-def _language_head(original: Original, tensors: Tensors, vocabulary: Vocabulary) -> Head:
+def _language_head(original: Original, tensors: Tensors, vocabulary: OriginalVocabulary) -> Head:
     """Two rows of the last matrix, "yes" first, between which llama.cpp's graph takes the softmax."""
     score = _module(original, "LogitScore")
     chosen = score.config if score is not None else {}

@@ -14,7 +14,7 @@ import numpy as np
 
 from ggrank.conversion.heads import Head, read_head
 from ggrank.conversion.original import Json, Original, Tensor, Tensors
-from ggrank.conversion.vocabulary import Vocabulary, read_vocabulary
+from ggrank.conversion.vocabulary import OriginalVocabulary, read_vocabulary
 from ggrank.errors import ModelFileError
 
 _TASKS = ("Model", "ForSequenceClassification", "ForMaskedLM")
@@ -42,7 +42,7 @@ class Network:
     architecture: str
     keys: Json
     tensors: Tensors
-    vocabulary: Vocabulary
+    vocabulary: OriginalVocabulary
     head: Head
 
 
@@ -142,7 +142,7 @@ def _renamed(tensors: Tensors, architecture: str, original: Original) -> Tensors
     return renamed
 
 
-def _has_unused_segment(tensors: Tensors, vocabulary: Vocabulary) -> bool:
+def _has_unused_segment(tensors: Tensors, vocabulary: OriginalVocabulary) -> bool:
     """Whether the rows of token types differ, but the original's tokenizer gives pairs one type alone."""
     if _TYPES not in tensors or vocabulary.gives_types or tensors[_TYPES].shape[0] < 2:
         return False

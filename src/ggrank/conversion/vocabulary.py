@@ -44,7 +44,7 @@ _UNUSED_SCORE = -10_000.0
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class OriginalVocabulary:
     """A tokenizer and the GGUF's keys for it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Vocabulary:
     gives_types: bool
 
 
-def read_vocabulary(original: Original, *, n_rows: int) -> Vocabulary:
+def read_vocabulary(original: Original, *, n_rows: int) -> OriginalVocabulary:
     """The model's tokenizer.
 
     Args:
@@ -81,7 +81,7 @@ def read_vocabulary(original: Original, *, n_rows: int) -> Vocabulary:
     special = _special(original, tokenizer, data["model"])
     keys = {**layouts[algorithm](data, tokens, types), **_special_keys(tokenizer, special, original)}
     keys["tokenizer.ggml.add_sep_token"] = algorithm == "Unigram"  # RoBERTa's pairs have two separators
-    return Vocabulary(keys, tokenizer, _gives_types(tokenizer, original))
+    return OriginalVocabulary(keys, tokenizer, _gives_types(tokenizer, original))
 
 
 # -- reading

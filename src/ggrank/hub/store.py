@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ggrank.errors import ChecksumError, DownloadError, ModelNotFoundError
+from ggrank.errors import ChecksumError, DownloadError, InputError, ModelNotFoundError
 from ggrank.hub import client
 from ggrank.hub.checksums import Expected, check
 from ggrank.hub.client import HubAccess, HubFile
 from ggrank.rows import records
+from ggrank.rows.writing import written
 
 DOWNLOADS = "downloads"
 """The record of repos' files: ``repo@revision/file`` -> sha256, size, path; ``repo@revision`` -> file."""
@@ -119,13 +118,11 @@ def copy(source: Path, target: Path) -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-        os.close(handle)
-        shutil.copyfile(source, temporary)
-        shutil.copymode(source, temporary)
-        Path(temporary).replace(target)
-    except OSError as error:
-        raise DownloadError(f"Cannot copy {source} to {target}: {error.strerror or error}") from None
+        with written(target) as unfinished:
+            shutil.copyfile(source, unfinished)
+            shutil.copymode(source, unfinished)
+    except (OSError, InputError) as error:
+        raise DownloadError(f"Cannot copy {source} to {target}: {error}") from None
     return target
 
 

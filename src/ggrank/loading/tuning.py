@@ -41,7 +41,7 @@ class Tuned:
 
 
 @dataclass(frozen=True)
-class Remembered:
+class TunedFile:
     """The result of tuning one file.
 
     Attributes:
@@ -75,7 +75,7 @@ def remember_tuned(file: GgufFile, pooling: PoolingType, tuned: Tuned, *, gain: 
     )
 
 
-def remembered(model: Path | None = None) -> list[Remembered]:
+def remembered(model: Path | None = None) -> list[TunedFile]:
     """The results for one file, or for all, the newest last."""
     found = [_read(key, facts) for key, facts in recall(RECORD).items()]
     return sorted((one for one in found if one and _is_of(model, one.model)), key=lambda one: one.when)
@@ -98,7 +98,7 @@ def _is_of(model: Path | None, path: Path) -> bool:
     return model is None or model.resolve() == path
 
 
-def _read(key: str, facts: object) -> Remembered | None:
+def _read(key: str, facts: object) -> TunedFile | None:
     """A result from the record; None if there is none, or another release wrote it."""
     if not isinstance(facts, dict):
         return None
@@ -106,7 +106,7 @@ def _read(key: str, facts: object) -> Remembered | None:
         path, _, _, pooling, *_ = json.loads(key)
         tuned = _checked(Tuned(**facts["tuned"]))
         in_use = key == _key(Path(path), pooling)
-        return Remembered(Path(path), pooling, tuned, float(facts["gain"]), str(facts["when"]), in_use)
+        return TunedFile(Path(path), pooling, tuned, float(facts["gain"]), str(facts["when"]), in_use)
     except (KeyError, TypeError, ValueError):
         return None
 

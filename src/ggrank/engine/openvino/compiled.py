@@ -7,7 +7,6 @@ import logging
 import mmap
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,10 +18,11 @@ from ggrank.engine.hardware import find_processor
 from ggrank.engine.openvino.graph import VERSION, Precision, build_graph
 from ggrank.engine.openvino.library import ov
 from ggrank.engine.weights import Weights
-from ggrank.errors import EngineError
+from ggrank.errors import EngineError, InputError
 from ggrank.gguf import GgufFile
 from ggrank.hub.checksums import Expected, check
 from ggrank.rows.records import cache_dir
+from ggrank.rows.writing import UNFINISHED, written
 from ggrank.types import EngineSettings
 
 log = logging.getLogger("ggrank.openvino")
@@ -30,7 +30,6 @@ log = logging.getLogger("ggrank.openvino")
 MOST_KEPT = 8
 """Compiled graphs on the disk; each is as large as its GGUF without the vocabulary."""
 
-_UNFINISHED = ".part"
 _HOUR = 3600
 
 _DIGEST = 64
@@ -130,24 +129,16 @@ def _is_whole(path: Path) -> bool:
 
 def _write(path: Path, compiled: Any) -> None:
     """Writes the graph; a folder that cannot be written is no error."""
-    unfinished = path.with_suffix(f".{os.getpid()}{_UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         blob = compiled.export_model().getvalue()
-        unfinished.write_bytes(hashlib.sha256(blob).hexdigest().encode() + blob)
-        unfinished.replace(path)
-        for old in sorted(path.parent.glob("*.blob"), key=lambda blob: blob.stat().st_mtime)[:-MOST_KEPT]:
+        with written(path) as unfinished:
+            unfinished.write_bytes(hashlib.sha256(blob).hexdigest().encode() + blob)
+        by_use = sorted(path.parent.glob("*.blob"), key=lambda blob: blob.stat().st_mtime)
+        # Processes that were killed while they wrote have left the unfinished ones.
+        unfinished_ones = path.parent.glob(f"*{UNFINISHED}")
+        abandoned = [one for one in unfinished_ones if time.time() - one.stat().st_mtime > _HOUR]
+        for old in (*by_use[:-MOST_KEPT], *abandoned):
             old.unlink()
-        _remove_abandoned(path.parent)
-    except (OSError, RuntimeError) as error:
+    except (OSError, InputError, RuntimeError) as error:
         log.info("the compiled graph is not saved: %s", error)
-    finally:
-        with suppress(OSError):  # Also where the folder is a read-only one, or a file.
-            unfinished.unlink(missing_ok=True)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Removes files of processes that were killed while they wrote."""
-    for path in folder.glob(f"*{_UNFINISHED}"):
-        if time.time() - path.stat().st_mtime > _HOUR:
-            path.unlink()
