@@ -75,7 +75,7 @@ class RemoteError(GgrankError):
     """A server could not be reached, refused, or gave an answer that cannot be used.
 
     Attributes:
-        status: the HTTP status that it answered with; None where there was no answer.
+        status: the HTTP status that it answered with; None if there was no answer.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:

@@ -126,7 +126,7 @@ class Llama:
         Raises:
             ModelNotFoundError: no such preset, path or repo.
             ModelFileError: the file is not a GGUF that can be loaded.
-            ModelModeError: the file cannot do what ``pooling_type`` asks, or says nothing of pooling.
+            ModelModeError: the file cannot do what ``pooling_type`` asks, or its pooling is not known.
             DownloadError: the hub could not be reached, or refused.
             InputError: an option is out of its range.
             EngineError: llama.cpp does not compute on this machine.

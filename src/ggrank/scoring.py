@@ -177,7 +177,7 @@ def score_fusion(
 
     Args:
         cosines: shape (n,).
-        lexical: BM25 of the same documents, shape (n,); 0 where no word is shared.
+        lexical: BM25 of the same documents, shape (n,); 0 if no word is shared.
         weight: of BM25; 0.5 was best on the eight sets that it was chosen on (docs/evaluation.md).
 
     Returns:
@@ -236,7 +236,7 @@ def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], *, k: int = 60) ->
 
     Args:
         rankings: each the positions of documents, best first (rank 1); a document may be missing from some.
-        k: how little the first ranks stand out; 60 is the paper's.
+        k: the larger, the less the first ranks count; 60 is the paper's.
 
     Returns:
         Every document that some ranking has, best first; equal scores in order of position.

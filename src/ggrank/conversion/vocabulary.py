@@ -3,7 +3,7 @@
 tokenizer.json, vocab.txt and sentencepiece.bpe.model all become a tokenizer of the package ``tokenizers``, as
 transformers makes it; its JSON is then written as one of llama.cpp's three layouts:
 
-    WordPiece    "bert"    "##" goes, and a word's first piece begins with U+2581
+    WordPiece    "bert"    without "##"; a word's first piece begins with U+2581
     Unigram      "t5"      pieces with scores, and sentencepiece's map of characters
     BPE          "gpt2"    pieces and merges
 
@@ -196,7 +196,7 @@ def _special(original: Original, tokenizer: Tokenizer, model: Json) -> dict[str,
 
 def _gives_types(tokenizer: Tokenizer, original: Original) -> bool:
     settings = original.json("tokenizer_config.json")
-    # transformers 5 calls its general class so; it gives no types unless they are named, transformers 4 did.
+    # The general class of transformers 5 gives no types unless they are named; the classes of version 4 did.
     usual = [] if settings.get("tokenizer_class") == "TokenizersBackend" else ["token_type_ids"]
     if "token_type_ids" not in (settings.get("model_input_names") or usual):
         return False

@@ -1,7 +1,7 @@
 """llama.cpp in the few calls that ggrank needs: tokenize, run a micro-batch, free.
 
-It uses the C API and not llama-cpp-python's ``Llama`` class, which reads ``n_embd`` floats where rank pooling
-gives ``n_cls_out``, and cuts off the closing token of long texts.
+It uses the C API and not llama-cpp-python's ``Llama`` class. With rank pooling that class reads ``n_embd``
+floats of a result that has ``n_cls_out``, and it cuts off the closing token of long texts.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ BYTE_TOKEN = 6
 """``LLAMA_TOKEN_TYPE_BYTE``, llama.h."""
 
 _NOT_FOR_TEXT = ("no_vocab", "none", "test", "rwkv")
-"""llama_tokenize aborts with the first two; "rwkv" never returns where its vocabulary lacks a byte."""
+"""llama_tokenize aborts with the first two; "rwkv" never returns if its vocabulary lacks a byte."""
 
 _SPECIAL = ("bos", "eos", "unknown", "seperator", "cls")
 """Those that a sequence may need. "seperator" is llama.cpp's spelling."""
@@ -92,7 +92,7 @@ def _check_special_ids(header: Header, n_tokens: int, model: str) -> None:
         key = f"tokenizer.ggml.{name}_token_id"
         found = header.metadata.get(key, needed.get(name))
         if found is not None and not (isinstance(found, int) and 0 <= found < n_tokens):
-            # llama.cpp goes on with a token of its own choice, or with none.
+            # llama.cpp would use another token, or none.
             raise header.damaged(f"expected {key} to be from 0 to {n_tokens - 1:,}, found {found!r}")
 
 

@@ -93,10 +93,10 @@ def find_model(
     Args:
         model: a preset's name; a path (a `pathlib.Path`, any string that ends in ``.gguf``, or a string
             with a path separator that exists); else a repo id ``org/name``.
-        filename: which file of the repo; needed where it has several ``.gguf`` files.
+        filename: the file of the repo; needed if it has several ``.gguf`` files.
         revision: the repo's branch, tag or commit.
         token: for private and gated repos; else ``HF_TOKEN``.
-        cache_dir: where downloads are kept; else Hugging Face's own cache.
+        cache_dir: the folder of downloads; else Hugging Face's own cache.
         endpoint: another hub's address; else ``HF_ENDPOINT``.
         local_files_only: never use the network, as ``HF_HUB_OFFLINE=1`` does.
 

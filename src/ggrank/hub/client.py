@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 from ggrank.errors import DownloadError, GgrankError, InputError, ModelNotFoundError
@@ -77,23 +78,17 @@ class HubAccess:
     @property
     def offline(self) -> bool:
         """True when the network must not be used."""
-        from huggingface_hub import constants
-
-        return self.local_files_only or bool(constants.HF_HUB_OFFLINE)
+        return self.local_files_only or bool(_constants().HF_HUB_OFFLINE)
 
     @property
     def address(self) -> str:
         """The hub's address, without a slash at the end."""
-        from huggingface_hub import constants
-
-        return (self.endpoint or constants.ENDPOINT).rstrip("/")
+        return (self.endpoint or _constants().ENDPOINT).rstrip("/")
 
     @property
     def cache(self) -> Path:
         """The directory of Hugging Face's cache."""
-        from huggingface_hub import constants
-
-        return Path(self.cache_dir or constants.HF_HUB_CACHE).expanduser()
+        return Path(self.cache_dir or _constants().HF_HUB_CACHE).expanduser()
 
     @property
     def page(self) -> str:
@@ -115,6 +110,12 @@ class HubAccess:
     def folder_of(self, file: HubFile) -> Path:
         """The cache's directory for the file's repo; it need not exist."""
         return self.cache / f"models--{file.repo.replace('/', '--')}"
+
+
+def _constants() -> ModuleType:
+    from huggingface_hub import constants
+
+    return constants
 
 
 def cached(file: HubFile, access: HubAccess) -> Path | None:
@@ -159,10 +160,10 @@ def list_files(repo: HubFile, access: HubAccess) -> dict[str, HubFile]:
         ModelNotFoundError: no such repo or revision.
         DownloadError: the hub cannot be reached or refuses.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi
 
     api = HfApi(endpoint=access.address, token=access.token, library_name="ggrank")
-    timeout = constants.HF_HUB_ETAG_TIMEOUT
+    timeout = _constants().HF_HUB_ETAG_TIMEOUT
     info = _translate_errors(
         lambda: api.model_info(repo.repo, revision=repo.revision, files_metadata=True, timeout=timeout),
         repo,
