@@ -467,7 +467,7 @@ class Llama:
             return self._builder.pairs(query_part(query), document, name=f"document {i}", truncate=truncate)
 
         results = self._compute_distinct(pairs, sequences)
-        return replace(results, values=results.values[:, self._column])
+        return replace(results, values=np.ascontiguousarray(results.values[:, self._column]))
 
     def _sequence(self, text: str, name: str, truncate: Truncate, prefix: str = "") -> TokenSequence:
         tokens = self._tokenizer.tokenize(text, prefix=prefix)
