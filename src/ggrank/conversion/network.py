@@ -55,7 +55,7 @@ class _Family:
         architecture: llama.cpp's name.
         embedding: the name of the matrix of token embeddings.
         keys: the numbers of its shape, from config.json.
-        edit: changes its tensors to those that ``gguf`` has names for.
+        edit: changes its tensors to those that ``gguf`` has names for; None if that is not needed.
         tasks: the rest of the names of the classes that can be converted.
     """
 
@@ -63,7 +63,7 @@ class _Family:
     architecture: str
     embedding: str
     keys: Callable[[Original, Tensors], Json]
-    edit: Callable[[Original, Tensors], Tensors]
+    edit: Callable[[Original, Tensors], Tensors] | None = None
     tasks: tuple[str, ...] = _TASKS
 
     @property
@@ -96,7 +96,8 @@ def read_network(original: Original) -> Network:
         keys["ggrank.gelu"] = "tanh" if original.config.get("hidden_act") in _TANH else "erf"
     if head.is_reranker and _has_unused_segment(body, vocabulary):
         keys["ggrank.segment_ids"] = False
-    named = _renamed(family.edit(original, body), family.architecture, original)
+    edited = family.edit(original, body) if family.edit else body
+    named = _renamed(edited, family.architecture, original)
     return Network(family.architecture, keys, {**named, **head.tensors}, vocabulary, head)
 
 
@@ -310,18 +311,12 @@ def _qwen3_tensors(original: Original, tensors: Tensors) -> Tensors:
     return {f"model.{name}": tensor for name, tensor in tensors.items()}
 
 
-def _unchanged(original: Original, tensors: Tensors) -> Tensors:
-    return tensors
-
-
 _WORDS = "embeddings.word_embeddings.weight"
 _BERT = _Family("Bert", "bert", _WORDS, _bert_keys, _bert_tensors)
 _FAMILIES = {
     "bert": _BERT,
     "xlm-roberta": replace(_BERT, prefix="XLMRoberta"),
-    "modernbert": _Family(
-        "ModernBert", "modern-bert", "embeddings.tok_embeddings.weight", _modernbert_keys, _unchanged
-    ),
+    "modernbert": _Family("ModernBert", "modern-bert", "embeddings.tok_embeddings.weight", _modernbert_keys),
     "nomic_bert": _Family("NomicBert", "nomic-bert", _WORDS, _nomic_keys, _nomic_tensors, ("Model",)),
     "qwen3": _Family(
         "Qwen3", "qwen3", "embed_tokens.weight", _qwen3_keys, _qwen3_tensors, ("Model", "ForCausalLM")

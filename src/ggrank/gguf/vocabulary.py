@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import ModelFileError
-from ggrank.gguf.format import Bytes, GgufArray, Header, numbers, repeated_string
+from ggrank.gguf.format import Bytes, GgufArray, Header, numbers, raw_strings, repeated_string
 
 TOKENS = "tokenizer.ggml.tokens"
 CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
@@ -101,10 +101,7 @@ def _check_byte_tokens(header: Header, data: Bytes, offsets: NDArray[np.int64]) 
 
     llm_tokenizer_spm throws std::out_of_range at the first text with a character that is not in it.
     """
-    lengths = np.diff(offsets) - 8
-    short = np.flatnonzero((lengths == 6) | (lengths == 1))
-    places = zip((offsets[short] + 8).tolist(), offsets[short + 1].tolist(), strict=True)
-    spelled = {data[start:end] for start, end in places}
+    spelled = {string for string in raw_strings(data, offsets) if len(string) in (1, len("<0x41>"))}
     for byte in range(256):
         if b"<0x%02X>" % byte not in spelled and bytes([byte]) not in spelled:
             raise header.damaged(f"expected a token for every byte, found none for <0x{byte:02X}>")

@@ -263,8 +263,8 @@ def library_key() -> str:
 def library_files() -> Iterator[Path]:
     """The shared libraries of the llama.cpp build in use."""
     spec = importlib.util.find_spec("llama_cpp")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(place) / "lib"
+    for package in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(package) / "lib"
         yield from sorted({path.resolve() for path in folder.iterdir()} if folder.is_dir() else ())
 
 
