@@ -14,7 +14,7 @@ import math
 import mmap
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,13 +150,17 @@ def string_offsets(data: Bytes, start: int, count: int) -> NDArray[np.int64]:
         ValueError: a string would end after the data.
     """
     length_at, n_bytes = struct.Struct("<Q").unpack_from, len(data)
-    position, offsets = start, [start]
-    for _ in range(count):
-        position += 8 + length_at(data, position)[0] if position + 8 <= n_bytes else 8
-        if position > n_bytes:
-            raise ValueError("an array of strings ends after the data")
-        offsets.append(position)
-    return np.array(offsets, np.int64)
+
+    def positions() -> Iterator[int]:
+        position = start
+        yield position
+        for _ in range(count):
+            position += 8 + length_at(data, position)[0] if position + 8 <= n_bytes else 8
+            if position > n_bytes:
+                raise ValueError("an array of strings ends after the data")
+            yield position
+
+    return np.fromiter(positions(), np.int64, count + 1)
 
 
 def raw_strings(data: Bytes, offsets: NDArray[np.int64]) -> list[bytes]:

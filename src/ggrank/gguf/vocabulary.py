@@ -29,6 +29,9 @@ _SPECIAL = ("bos", "eos", "unknown", "seperator", "cls")
 NEEDED = {"bert": {"bos": 101, "unknown": 100, "seperator": 102}, "t5": {"eos": 1, "unknown": 2}}
 """The special tokens that these tokenizers require, and llama.cpp's ids if a file names none."""
 
+_MOST_TOKENS = 1 << 22
+"""Words of a vocabulary; the largest ones have 300,000."""
+
 _LONGEST_WORD = 1024
 """Bytes of a word of a unigram tokenizer; XLM-R's longest has 48."""
 
@@ -48,6 +51,8 @@ def check_vocabulary(header: Header, data: Bytes) -> None:
         raise header.damaged(f"expected a tokenizer for text (tokenizer.ggml.model), found {model!r}")
     if not isinstance(tokens, GgufArray) or tokens.type != "string" or tokens.count == 0:
         raise header.damaged(f"expected a list of words in {TOKENS}, found none")
+    if tokens.count > _MOST_TOKENS:
+        raise header.damaged(f"expected at most {_MOST_TOKENS:,} words in {TOKENS}, found {tokens.count:,}")
     _check_pre(header)
     _check_lists(header, data, tokens.count)
     _check_special_ids(header, tokens.count, model)
