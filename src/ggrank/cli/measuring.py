@@ -131,27 +131,24 @@ class _Search:
 
     def try_out(self, tuned: Tuned) -> None:
         """Times one change, and keeps it if it is right and faster."""
+        speed, settings, problem = self._measured(tuned)
+        if problem is None and speed < LEAST_GAIN * self._best_speed:
+            problem = "not 5 % faster than the best so far"
+        self._tried.append(self._reported(Measured(changes(tuned), speed, problem)))
+        if problem is None:
+            self._best, self._best_speed, self._settings = tuned, speed, settings
+
+    def _measured(self, tuned: Tuned) -> tuple[float, EngineSettings, str | None]:
+        """Tokens a second, the settings, and what is wrong with them."""
         try:
             model = self._load(tuned)
         except (EngineError, ModelFileError) as error:
-            self._reject(tuned, f"does not run here: {error}")
-            return
-        settings = model.settings
-        if _replaced(tuned, settings):
-            model.engine.close()
-            self._reject(tuned, "does not run here: something else took its place")
-            return
+            return 0.0, self._rules, f"does not run here: {error}"
         with Llama(model) as llama:
+            if _replaced(tuned, model.settings):
+                return 0.0, model.settings, "does not run here: other settings took their place"
             speed, values = _time(llama, self._texts)
-            noise = too_different(values, self._expected, llama.mode)
-        slower = speed < LEAST_GAIN * self._best_speed
-        rejected = noise or ("not 5 % faster than the best so far" if slower else None)
-        self._tried.append(self._reported(Measured(changes(tuned), speed, rejected)))
-        if rejected is None:
-            self._best, self._best_speed, self._settings = tuned, speed, settings
-
-    def _reject(self, tuned: Tuned, reason: str) -> None:
-        self._tried.append(self._reported(Measured(changes(tuned), 0.0, reason)))
+            return speed, model.settings, too_different(values, self._expected, llama.mode)
 
     def finish(self) -> TuningReport:
         gain = self._gain()
@@ -159,14 +156,21 @@ class _Search:
             self._best, self._settings = Tuned(), self._rules
         chosen = changes(self._best)
         # What the caller asked for is part of what was measured, and so of what is remembered.
-        kept = replace(self._best, **self._asked())
-        kept_gain = gain if chosen != BUILT_IN else 1.0
-        is_kept = remember_tuned(self._file, self._rules.pooling_type, kept, gain=kept_gain)
-        tried = tuple(self._tried)
-        return TuningReport(self._file.path.name, self._default, tried, chosen, self._settings, gain, is_kept)
+        result = replace(self._best, **self._asked())
+        pooling, gain_of_best = self._rules.pooling_type, gain if chosen != BUILT_IN else 1.0
+        is_remembered = remember_tuned(self._file, pooling, result, gain=gain_of_best)
+        return TuningReport(
+            model=self._file.path.name,
+            default=self._default,
+            tried=tuple(self._tried),
+            chosen=chosen,
+            settings=self._settings,
+            gain=gain,
+            is_remembered=is_remembered,
+        )
 
     def _asked(self) -> dict[str, Any]:
-        # But for the GPU: what suits the CPU must not keep later loads from it.
+        # Except the GPU: settings for the CPU must not keep later loads from it.
         asked = {name: getattr(self._params, name) for name in asdict(Tuned()) if name != "n_gpu_layers"}
         asked["n_ubatch"] = asked["n_ubatch"] or self._params.n_batch
         return {name: value for name, value in asked.items() if value not in (None, "auto")}
