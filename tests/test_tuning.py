@@ -12,6 +12,7 @@ import pytest
 import tiny_models
 from command_line import ggrank, json_lines
 from ggrank import Llama, LlamaParams
+from ggrank.cli.measuring import Measured, too_different, tune
 from ggrank.engine.hardware import Processor, find_processor
 from ggrank.errors import InputError, ModelModeError
 from ggrank.gguf import open_gguf
@@ -26,7 +27,6 @@ from ggrank.loading.tuning import (
     remember_tuned,
     remembered,
 )
-from ggrank.measuring import Measured, too_different, tune
 from ggrank.rows.records import recall
 from ggrank.scoring import l2_normalize
 from ggrank.types import Mode, PoolingType

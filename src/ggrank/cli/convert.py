@@ -62,7 +62,7 @@ def convert(
         revision=revision,
         check=check,
         force=force,
-        progress=_show_progress,
+        on_progress=_show_progress,
     )
     if wants_table(as_table):
         _print_report(converted)

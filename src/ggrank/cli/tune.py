@@ -14,8 +14,8 @@ from ggrank.cli.console import count, echo, echo_facts, echo_json, echo_wrapped,
 from ggrank.cli.options import ModelChoice, model_options, output_option
 
 if TYPE_CHECKING:
-    from ggrank.loading.tuning import Remembered
-    from ggrank.measuring import Measured, TuningReport
+    from ggrank.cli.measuring import Measured, TuningReport
+    from ggrank.loading.tuning import TunedFile
 
 
 @click.command(short_help="Find the fastest settings for this machine.")
@@ -36,7 +36,7 @@ def tune(choice: ModelChoice, show: bool, forget: bool, as_table: bool | None) -
     processor or file is measured by calling this again; until then the built-in rules apply. Nothing that
     moves scores by more than quantization does is chosen.
     """
-    from ggrank.measuring import tune as measure
+    from ggrank.cli.measuring import tune as measure
     from ggrank.rows.records import cache_dir
 
     if choice.cache is not None:
@@ -85,8 +85,8 @@ def _show(model: Path | None, as_table: bool | None) -> None:
         echo("Nothing is remembered: the built-in rules apply.")
 
 
-def _told(one: Remembered) -> str:
-    from ggrank.measuring import changes
+def _told(one: TunedFile) -> str:
+    from ggrank.cli.measuring import changes
 
     gain = "" if one.gain == 1 else f", {one.gain:.2f} times as fast as built-in"
     outdated = "" if one.in_use else "; not used any more: the file, a build or the machine has changed"
@@ -112,8 +112,8 @@ def _show_progress(measured: Measured) -> None:
 
 
 def _echo_table(report: TuningReport) -> None:
+    from ggrank.cli.measuring import BUILT_IN
     from ggrank.loading.tuning import fastest_quantization
-    from ggrank.measuring import BUILT_IN
 
     default = report.default.tokens_per_second
     echo("tokens/s  speed  settings", bold=True)
