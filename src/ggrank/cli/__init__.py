@@ -20,6 +20,7 @@ import click
 from click.exceptions import Exit
 
 from ggrank import __version__
+from ggrank.cli.console import one_line
 from ggrank.errors import GgrankError
 
 COMMANDS = (
@@ -75,7 +76,7 @@ class Commands(click.Group):
             sys.stdout.flush()
             return result
         except GgrankError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(one_line(str(error))) from error
         except BrokenPipeError:
             # The reader (`head`, `less`) has all it wants. Python would complain at exit, when it
             # flushes what is left; give it somewhere to go.
@@ -117,7 +118,7 @@ def _warnings_in_one_line() -> Iterator[None]:
     """Warnings for people: no file name and source line of ggrank's own code."""
 
     def show(message: Warning | str, *_where: object, **_file: object) -> None:
-        click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+        click.echo(f"Warning: {one_line(str(message))}", err=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

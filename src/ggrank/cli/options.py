@@ -79,6 +79,11 @@ class Inputs:
         return read_documents(self.texts, self.files, file_format=self.file_format)
 
 
+def filename_option(command: Command) -> Command:
+    """--filename, for repos that hold several models."""
+    return click.option("--filename", metavar="FILE", help="Which file of a repo that has several.")(command)
+
+
 def engine_options(command: Command, *, on_ray: bool = False) -> Command:
     """--engine and --cache, as the keywords ``engine`` and ``cache``; ``on_ray`` adds the engine "ray"."""
     engine = click.option(
@@ -108,7 +113,7 @@ def model_options(command: Command, *, on_ray: bool = False) -> Command:
         metavar="NAME|PATH|REPO",
         help="A preset (ggrank models list), a .gguf file or a Hugging Face repo.",
     )
-    @click.option("--filename", metavar="FILE", help="Which file of a repo that holds several.")
+    @filename_option
     @click.option(
         "--pooling-type",
         type=click.Choice(POOLING_TYPES, case_sensitive=False),

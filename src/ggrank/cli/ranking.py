@@ -16,6 +16,7 @@ from ggrank.cli.documents import Document
 
 if TYPE_CHECKING:
     from ggrank import Llama, RankedDocument
+    from ggrank.cli.console import Cell
     from ggrank.types import ScoreScale, Truncate
 
 BAR = 8
@@ -102,11 +103,11 @@ def echo_ranking_table(ranking: Timed, documents: Sequence[Document], *, id_widt
     columns = [
         Column("rank", align="right"),
         Column("score", align="right"),
-        Column("", least=BAR, color="cyan"),
+        Column("", least=BAR),
         Column("id" if has_ids else "index", align="left" if has_ids else "right", least=id_width),
         Column("document", stretch=True),
     ]
-    rows = [
+    rows: list[list[Cell]] = [
         [
             str(position),
             f"{found.score:.3f}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from ggrank.cli.console import count, echo, echo_facts, echo_json, echo_wrapped, wants_table
+from ggrank.cli.console import Column, count, echo, echo_facts, echo_json, echo_table, wants_table
 from ggrank.cli.options import ModelChoice, model_options, output_option
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _show(model: Path | None, as_table: bool | None) -> None:
         return
     for one in found:
         echo(str(one.model), bold=True)
-        echo_wrapped(_told(one), first="    ", margin="    ")
+        echo_table([Column("", least=2), Column("", wrap=True)], [["", _told(one)]])
     if not found:
         echo("Nothing is remembered: the built-in rules apply.")
 
@@ -116,16 +116,22 @@ def _echo_table(report: TuningReport) -> None:
     from ggrank.measuring import BUILT_IN
 
     default = report.default.tokens_per_second
-    echo("tokens/s  speed  settings", bold=True)
+    columns = [
+        Column("tokens/s", align="right"),
+        Column("speed", align="right"),
+        Column("settings", wrap=True),
+    ]
+    rows = []
     for one in (report.default, *report.tried):
         verdict = "built-in" if one is report.default else one.rejected or "faster"
-        figures = f"{one.tokens_per_second:>8,.0f}  {one.tokens_per_second / default:>5.2f}  "
-        echo_wrapped(f"{one.name}: {verdict}", first=figures, margin=" " * len(figures))
+        speed = one.tokens_per_second
+        rows.append([f"{speed:,.0f}", f"{speed / default:.2f}", f"{one.name}: {verdict}"])
+    echo_table(columns, rows)
     echo()
     if report.gain != 1:
         kept = ": not enough" if report.chosen == BUILT_IN else ""
         echo(f"timed again in turns, the best was {report.gain:.2f} times as fast as built-in{kept}")
-    echo_wrapped(f"{'remembered' if report.is_remembered else 'fastest'}: {report.chosen}")
+    echo(f"{'remembered' if report.is_remembered else 'fastest'}: {report.chosen}")
     if quantization := fastest_quantization():
-        echo_wrapped(f"the fastest file here: {quantization}")
+        echo(f"the fastest file here: {quantization}")
     echo_facts(report.model, f"engine {report.settings.engine}")
