@@ -37,7 +37,6 @@ class Timed:
     scale: str
     n_tokens: int
     seconds: float
-    n_steps: int
 
 
 def rank_documents(
@@ -59,9 +58,8 @@ def rank_documents(
     texts = list(dict.fromkeys(document.text for document in documents))
     found: dict[str, RankedDocument] = {}
     n_tokens = 0
-    firsts = range(0, max(len(texts), 1), STEP)
     with progress(len(texts), label="ranking", at_least=STEP) as advance:
-        for first in firsts:
+        for first in range(0, max(len(texts), 1), STEP):
             step = texts[first : first + STEP]
             part = llama.rank(query, step, threshold=threshold, score=score, truncate=truncate)
             found.update((step[ranked.index], ranked) for ranked in part)
@@ -73,7 +71,7 @@ def rank_documents(
         if document.text in found
     ]
     ranked.sort(key=lambda document: -(document.score if document.logit is None else document.logit))
-    return Timed(ranked[:top_n], part.scale, n_tokens, time.perf_counter() - started, len(firsts))
+    return Timed(ranked[:top_n], part.scale, n_tokens, time.perf_counter() - started)
 
 
 def echo_ranking_json(ranking: Timed, documents: Sequence[Document]) -> None:
@@ -136,7 +134,7 @@ def echo_footer(llama: Llama, ranking: Timed, n_documents: int) -> None:
         count(ranking.n_tokens, "token"),
         f"{1000 * ranking.seconds:,.0f} ms",
         f"{n_cut} cut to {llama.n_ctx} tokens" if n_cut else "",
-        cache_fact(llama, n_steps=ranking.n_steps),
+        cache_fact(llama),
     )
 
 
@@ -147,15 +145,9 @@ def speed_hint(llama: Llama) -> str:
     return openvino_hint(llama.model_path, engine=llama.engine, device=llama.device)
 
 
-def cache_fact(llama: Llama, *, n_steps: int = 1) -> str:
-    """What the cache had: "from the cache: 18 of 20 pairs"; "" without one.
-
-    Args:
-        n_steps: of `rank_documents`; an embedding model looks for the query's vector in each, and it counts
-            once.
-    """
+def cache_fact(llama: Llama) -> str:
+    """What the cache had: "from the cache: 18 of 20 pairs"; "" without one."""
     if llama.cache_counts is None:
         return ""
-    what, repeated = ("pair", 0) if llama.mode == "rerank" else ("vector", n_steps - 1)
-    n_asked = llama.cache_counts.n_asked - repeated
-    return f"from the cache: {max(llama.cache_counts.n_found - repeated, 0):,} of {count(n_asked, what)}"
+    asked = count(llama.cache_counts.n_asked, "pair" if llama.mode == "rerank" else "vector")
+    return f"from the cache: {llama.cache_counts.n_found:,} of {asked}"
