@@ -69,16 +69,8 @@ def terminal_width() -> int:
 
 
 def echo(line: str = "", **style: Any) -> None:
-    """One line to stdout, styled on a terminal that wants colours."""
-    click.echo(styled(line, **style))
-
-
-def styled(text: str, **style: Any) -> str:
-    """Text with colours for a part of a line; unchanged where NO_COLOR is set (https://no-color.org).
-
-    Without a terminal `click.echo` removes the colours.
-    """
-    return click.style(text, **style) if style and not os.environ.get("NO_COLOR") else text
+    """One line to stdout, styled on a terminal unless NO_COLOR is set (https://no-color.org)."""
+    click.echo(click.style(line, **style) if style and not os.environ.get("NO_COLOR") else line)
 
 
 def echo_json(record: Mapping[str, Any]) -> None:

@@ -1,7 +1,4 @@
-"""Ranks documents step by step, and shows a ranking as a table or as JSON lines.
-
-Used by `rank` and `demo`. Knows how a ranking looks to people and programs; reads no input.
-"""
+"""Ranks documents step by step, and shows a ranking as a table or as JSON lines, for `rank` and `demo`."""
 
 from __future__ import annotations
 
@@ -19,14 +16,13 @@ if TYPE_CHECKING:
     from ggrank.cli.console import Cell
     from ggrank.types import ScoreScale, Truncate
 
-BAR = 8
-"""Columns of the longest bar."""
+BAR_WIDTH = 8
 
 LONG = 20
 """Seconds of work after which a faster engine is worth a line."""
 
 STEP = 64
-"""Documents between two movements of the progress bar, and the wait before Ctrl-C is heard."""
+"""Documents between two steps of the progress bar."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ def echo_ranking_table(ranking: Timed, documents: Sequence[Document], *, id_widt
     columns = [
         Column("rank", align="right"),
         Column("score", align="right"),
-        Column("", least=BAR),
+        Column("", least=BAR_WIDTH),
         Column("id" if has_ids else "index", align="left" if has_ids else "right", least=id_width),
         Column("document", stretch=True),
     ]
@@ -109,7 +105,7 @@ def echo_ranking_table(ranking: Timed, documents: Sequence[Document], *, id_widt
         [
             str(position),
             f"{found.score:.3f}",
-            bar(_fraction(found.score, ranking.scale), width=BAR),
+            bar(_fraction(found.score, ranking.scale), width=BAR_WIDTH),
             documents[found.index].name(found.index),
             found.document,
         ]
@@ -123,23 +119,24 @@ def _fraction(score: float, scale: str) -> float:
     return 0.5 * (1.0 + math.tanh(0.5 * score)) if scale == "logit" else score
 
 
-def echo_footer(llama: Llama, ranking: Timed, n_documents: int) -> None:
-    """Model, mode and scale, where it runs, tokens, milliseconds, and what was cut."""
-    n_cut = sum(found.truncated for found in ranking.documents)
+def echo_footer(llama: Llama, rankings: Sequence[Timed], *facts: str) -> None:
+    """Model, mode and scale, where it runs, the facts, tokens, milliseconds, and what was cut."""
+    n_cut = sum(found.truncated for ranking in rankings for found in ranking.documents)
+    seconds = sum(ranking.seconds for ranking in rankings)
     echo_facts(
         llama.model_path.name,
-        f"{llama.mode}, {ranking.scale}",
+        f"{llama.mode}, {rankings[0].scale}",
         f"runs on {llama.device} ({llama.engine})",
-        count(n_documents, "document"),
-        count(ranking.n_tokens, "token"),
-        f"{1000 * ranking.seconds:,.0f} ms",
+        *facts,
+        count(sum(ranking.n_tokens for ranking in rankings), "token"),
+        f"{1000 * seconds:,.0f} ms",
         f"{n_cut} cut to {llama.n_ctx} tokens" if n_cut else "",
         cache_fact(llama),
     )
 
 
 def speed_hint(llama: Llama) -> str:
-    """What to install to be faster with this model on this machine; "" where nothing is gained by it."""
+    """What to install to be faster with this model on this machine; "" if nothing."""
     from ggrank.loading.tuning import openvino_hint
 
     return openvino_hint(llama.model_path, engine=llama.engine, device=llama.device)
