@@ -88,6 +88,13 @@ def test_our_errors_are_one_line_and_exit_code_1() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no such file on this system")
+def test_a_file_that_cannot_be_read_is_one_line_and_exit_code_1() -> None:
+    done = process("models", "verify", "/proc/self/mem")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: a file: Input/output error\n"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_exits_with_130_and_says_nothing() -> None:
     child = subprocess.Popen(

@@ -7,6 +7,7 @@ Exit codes: 0, 1 (an error of ggrank's, shown in one line), 2 (wrong usage), 130
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -30,6 +31,9 @@ COMMANDS = {
     "Models and this machine": ("models", "doctor", "tune", "eval", "convert", "bench"),
 }
 """By what they are for, in the order in which people meet them."""
+
+_WRITE_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EBADF, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""Of an OSError without a file name: it comes from stdout, because everything else writes to named files."""
 
 
 class Commands(click.Group):
@@ -67,10 +71,11 @@ class Commands(click.Group):
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
-            if error.filename is not None:
-                _fail(one_line(f"{error.filename}: {error.strerror}"))
-            _drop_output()
-            _fail(f"cannot write to stdout: {error.strerror or error}")
+            if error.filename is None:
+                _drop_output()
+            is_output = error.filename is None and error.errno in _WRITE_ERRORS
+            where = "cannot write to stdout: " if is_output else f"{error.filename or 'a file'}: "
+            _fail(one_line(f"{where}{error.strerror or error}"))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a subcommand; what it raises becomes a line and an exit code."""
