@@ -129,8 +129,8 @@ def input_options(name: str) -> Callable[[Command], Command]:
         multiple=True,
         type=click.Path(exists=True, allow_dash=True),
         metavar="FILE",
-        help="Read lines, JSONL, CSV or Parquet from FILE, the .txt and .md files of a folder, or stdin (-). "
-        "May be repeated.",
+        help="Read the lines or rows of FILE (text, JSONL, CSV, Parquet), the passages of a document (PDF, "
+        "HTML, Markdown, Word, ...), the .txt and .md files of a folder, or stdin (-). May be repeated.",
     )
     file_format = click.option(
         "--format",
