@@ -62,7 +62,7 @@ def wants_table(as_table: bool | None) -> bool:
 
 
 def terminal_width() -> int:
-    """Columns of the terminal, never above what the eye can follow; no limit where there is no terminal."""
+    """Columns of the terminal, at most 160; practically no limit where stdout is no terminal."""
     if not sys.stdout.isatty():
         return _NO_LIMIT
     return max(40, min(shutil.get_terminal_size((80, 24)).columns, _MOST_WIDTH))
@@ -202,9 +202,9 @@ def echo_facts(*facts: str) -> None:
 
 @contextmanager
 def progress(n: int, *, label: str, at_least: int = 0) -> Iterator[Callable[[int], None]]:
-    """Gives a function that is told how many more are done, out of ``n``.
+    """Yields a function to call with how many more of ``n`` are done.
 
-    A bar on stderr if that is a terminal and ``n`` is above ``at_least``.
+    It moves a bar on stderr, if that is a terminal and ``n`` is above ``at_least``.
     """
     n_done = 0
 
@@ -219,7 +219,10 @@ def progress(n: int, *, label: str, at_least: int = 0) -> Iterator[Callable[[int
 
 @contextmanager
 def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on stderr if that is a terminal: gives a function of what is done, the total, and a note."""
+    """Yields a function to call with what is done, the total, and a note beside the bar.
+
+    It moves a bar on stderr, if that is a terminal.
+    """
     if hidden or not sys.stderr.isatty():
         yield lambda done, total, note: None
         return

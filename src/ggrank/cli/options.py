@@ -27,7 +27,7 @@ Command = Callable[..., None]
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which model to load and how; None leaves it to the file and the preset."""
+    """Which model to load and how; None means what the preset or the file says."""
 
     model: str = DEFAULT_MODEL
     filename: str | None = None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BAR_WIDTH = 8
 
 LONG = 20
-"""Seconds of work after which a faster engine is worth a line."""
+"""Seconds of work after which a command says how it could be faster."""
 
 STEP = 64
 """Documents between two steps of the progress bar."""
@@ -45,10 +45,10 @@ def rank_documents(
     score: ScoreScale,
     truncate: Truncate,
 ) -> Timed:
-    """What one `Llama.rank` over all documents gives, with progress on a terminal.
+    """The same as one `Llama.rank` over all documents, with a progress bar on a terminal.
 
-    Each distinct text is ranked once, so that equal documents have equal scores and keep their order:
-    quantized models round a little differently beside other neighbours.
+    Each distinct text is ranked once, so that equal documents have equal scores and keep their order: a
+    quantized model's score of a text differs a little with the other texts of its micro-batch.
     """
     started = time.perf_counter()
     texts = list(dict.fromkeys(document.text for document in documents))
@@ -71,7 +71,7 @@ def rank_documents(
 
 
 def echo_ranking_json(ranking: Timed, documents: Sequence[Document]) -> None:
-    """A JSON line for each ranked document, in the API's words."""
+    """A JSON line for each ranked document, with the API's field names."""
     for position, found in enumerate(ranking.documents, 1):
         echo_json(
             {
@@ -87,7 +87,7 @@ def echo_ranking_json(ranking: Timed, documents: Sequence[Document]) -> None:
 
 
 def _short(value: float) -> float:
-    """A float32 in the fewest digits that still are that float32."""
+    """A float32 with the fewest digits that give the same float32."""
     return float(f"{value:.9g}")
 
 
@@ -115,12 +115,12 @@ def echo_ranking_table(ranking: Timed, documents: Sequence[Document], *, id_widt
 
 
 def _fraction(score: float, scale: str) -> float:
-    """How much of the bar: scores of 0..1 as they are, logits by their sigmoid."""
+    """How much of the bar is filled: by the score, or by the sigmoid of a logit."""
     return 0.5 * (1.0 + math.tanh(0.5 * score)) if scale == "logit" else score
 
 
 def echo_footer(llama: Llama, rankings: Sequence[Timed], *facts: str) -> None:
-    """Model, mode and scale, where it runs, the facts, tokens, milliseconds, and what was cut."""
+    """Model, mode, scale, device, the given facts, tokens, milliseconds, and how many texts were cut."""
     n_cut = sum(found.truncated for ranking in rankings for found in ranking.documents)
     seconds = sum(ranking.seconds for ranking in rankings)
     echo_facts(
