@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,22 @@ def test_progress_shows_on_a_terminal_only(tmp_path: Path) -> None:
     file.write_text("\n".join(map(str, range(100))), "utf-8")
     assert "ranking" in on_terminal("rank", QUERY, "--file", str(file), columns=80)
     assert process("rank", QUERY, "--file", file).stderr == ""
+
+
+def test_rows_written_while_a_bar_is_shown_reach_the_pipe() -> None:
+    pty = pytest.importorskip("pty")
+    leader, follower = pty.openpty()
+    code = "import click\nfrom ggrank.cli.console import progress\n"
+    code += "with progress(9, label='rows') as advance:\n    click.echo('row')\n    advance(9)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=follower, text=True, env=ENVIRONMENT
+    )
+    os.close(follower)
+    shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert done.stdout == "row\n"
+    assert "row\n" not in shown
+    assert "rows" in shown
 
 
 def test_a_document_cannot_steer_the_terminal() -> None:
