@@ -232,7 +232,7 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[int,
     note_text = parts.TextColumn("{task.fields[note]}", markup=False)
     columns = (text, parts.BarColumn(), parts.TaskProgressColumn(), parts.TimeRemainingColumn(), note_text)
     console = _console(sys.stderr)
-    # rich would send to stderr what is written to stdout while the bar is shown: rows of a pipe would be lost.
+    # Else rich would send to stderr what is written to stdout meanwhile, and a pipe would lose it.
     with parts.Progress(*columns, console=console, transient=True, redirect_stdout=False) as shown:
         task = shown.add_task(label, total=None, note="")
         yield lambda done, total, note: shown.update(task, completed=done, total=total, note=note)

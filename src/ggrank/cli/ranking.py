@@ -72,10 +72,10 @@ def rank_documents(
 
 def echo_ranking_json(ranking: Timed, documents: Sequence[Document]) -> None:
     """A JSON line for each ranked document, with the API's field names."""
-    for position, found in enumerate(ranking.documents, 1):
+    for rank, found in enumerate(ranking.documents, 1):
         echo_json(
             {
-                "rank": position,
+                "rank": rank,
                 "index": found.index,
                 "id": documents[found.index].id,
                 "score": _short(found.score),
@@ -103,13 +103,13 @@ def echo_ranking_table(ranking: Timed, documents: Sequence[Document], *, id_widt
     ]
     rows: list[list[Cell]] = [
         [
-            str(position),
+            str(rank),
             f"{found.score:.3f}",
             bar(_fraction(found.score, ranking.scale), width=BAR_WIDTH),
             documents[found.index].name(found.index),
             found.document,
         ]
-        for position, found in enumerate(ranking.documents, 1)
+        for rank, found in enumerate(ranking.documents, 1)
     ]
     echo_table(columns, rows)
 
