@@ -82,6 +82,7 @@ class Llama:
         self._frame = text_frame(model.file, model.engine.special)
         self.query_prefix = model.query_prefix
         self.document_prefix = model.document_prefix
+        self._last_query: tuple[tuple[str, str, Truncate], _Results] | None = None
         if self.mode is Mode.RERANK:
             self._column = logit_column(model.file, model.engine.n_outputs)
             self._builder = PairBuilder(
@@ -433,13 +434,23 @@ class Llama:
         )
 
     def _cosines(self, query: str, texts: list[str], truncate: Truncate) -> _Results:
-        first = self._vectors([query], prefix=self.query_prefix, truncate=truncate)
+        first = self._query_vector(query, truncate)
         rest = self._vectors(texts, prefix=self.document_prefix, truncate=truncate)
         return _Results(
             values=cosine(l2_normalize(first.values[0]), l2_normalize(rest.values)),
             truncated=[cut or first.truncated[0] for cut in rest.truncated],
             n_tokens=first.n_tokens + rest.n_tokens,
         )
+
+    def _query_vector(self, query: str, truncate: Truncate) -> _Results:
+        """Keeps the last query's vector, because callers rank a long list in steps; a hit counts 0 tokens."""
+        asked = (query, self.query_prefix, truncate)
+        last = self._last_query
+        if last is not None and last[0] == asked:
+            return replace(last[1], n_tokens=0)
+        found = self._vectors([query], prefix=self.query_prefix, truncate=truncate)
+        self._last_query = (asked, found)
+        return found
 
     def _vectors(self, texts: Iterable[str], *, prefix: str, truncate: Truncate) -> _Results:
         """The vectors of texts, (n, n_embd), not normalised."""

@@ -1,4 +1,4 @@
-"""Documents from the command line: texts, files of rows, folders and stdin become one list."""
+"""Documents from the command line: texts, files, folders and stdin become one list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 from ggrank.errors import InputError
 from ggrank.rows.documents import document_of
 from ggrank.rows.encodings import decode
-from ggrank.rows.reading import read_rows
+from ggrank.rows.reading import format_of, read_rows
 
 Format = Literal["auto", "text", "jsonl", "csv", "parquet"]
 
@@ -32,6 +32,10 @@ class Document:
     def name(self, index: int) -> str:
         """Its id, or its position in the input where it has none."""
         return str(index if self.id is None else self.id)
+
+
+_PASSAGE = 200
+"""Estimated tokens of a passage at most, so that every model reads all of it."""
 
 
 def read_documents(texts: Sequence[str], files: Sequence[str], *, file_format: Format) -> list[Document]:
@@ -68,10 +72,43 @@ def _read_stdin(file_format: Format) -> list[Document]:
 
 
 def _read_path(path: Path, file_format: Format) -> list[Document]:
+    if path.is_dir():
+        return _read_folder(path)
+    if file_format == "auto" and format_of(path.name) is None and (passages := _read_passages(path)):
+        return passages
+    return list(_documents(path, str(path), file_format))
+
+
+def _read_passages(path: Path) -> list[Document]:
+    """The passages of a file that has pages or headings, as `ggrank index` reads it; none of plain text.
+
+    Tokens are estimated, because no model is loaded yet.
+    """
+    from ggrank.search.chunking import passages
+    from ggrank.search.readers import is_document
+    from ggrank.search.readers import read_documents as read_file
+
+    if not is_document(path):
+        return []
+    found = []
     try:
-        return _read_folder(path) if path.is_dir() else list(_documents(path, str(path), file_format))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        for document in read_file(path):
+            if not document.sections:
+                continue
+            for one in passages(document, count_tokens=_estimated_tokens, most=_PASSAGE, overlap=0):
+                text = document.text[one.start : one.end]
+                place = one.place or f"line {one.line}"
+                found.append(
+                    Document(f"{one.headings}\n\n{text}" if one.headings else text, f"{path.name}, {place}")
+                )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return found
+
+
+def _estimated_tokens(text: str) -> int:
+    """A token is about four letters of English, or one Chinese character (three bytes)."""
+    return len(text.encode("utf-8", "replace")) // 3
 
 
 def _documents(source: Path | BinaryIO, name: str, file_format: Format) -> Iterator[Document]:

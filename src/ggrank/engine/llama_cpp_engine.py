@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -102,7 +103,7 @@ class LlamaCppEngine(EngineBase):
         params.load_mode = api.LLAMA_LOAD_MODE_MMAP if self._settings.use_mmap else api.LLAMA_LOAD_MODE_NONE
         params.use_extra_bufts = self._settings.use_extra_bufts
         recent_errors.clear()
-        model = api.llama_model_load_from_file(str(self._path).encode("utf-8"), params)
+        model = api.llama_model_load_from_file(os.fsencode(self._path), params)
         if not model:
             raise ModelFileError(refusal(self._path, "load the model"))
         return model
