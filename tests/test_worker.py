@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ggrank.engine.budget import check_budget
 from ggrank.errors import ClosedError, EngineError
-from ggrank.server.errors import TooLargeError
+from ggrank.server.errors import RefusedError
 from ggrank.server.worker import CURRENT, Computed, Request, Worker
 from ggrank.types import Attention, EngineSettings, PoolingType, TokenIds
 from serving import LONG, wait_until
@@ -203,7 +203,7 @@ def test_a_request_may_have_so_many_tokens_and_no_more() -> None:
     with working(Adder()) as worker:
         request = Request(max_tokens=5)
         in_the_name_of(request, worker.compute, [tokens(1, 2, 3)])
-        with pytest.raises(TooLargeError, match="more than 5 tokens"):
+        with pytest.raises(RefusedError, match="more than 5 tokens"):
             in_the_name_of(request, worker.compute, [tokens(1, 2, 3)])
 
 

@@ -1,17 +1,36 @@
-"""``/health``: whether the models compute, by their last micro-batch, or by a new one where they are idle."""
+"""What those who watch over the server ask: ``/health``, ``/metrics``, and the log's line for each request.
+
+Numbers and log hold routes, statuses and counts; never a query string, a header, a body or an error's words,
+because any of them may hold a text that somebody asked about.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
+import traceback
 from contextlib import suppress
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from starlette._utils import get_route_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from ggrank.errors import GgrankError
+from ggrank.server.errors import GONE, answer
+from ggrank.server.gates import OPEN_FOLDERS, OPEN_PATHS
 from ggrank.server.service import Service
-from ggrank.server.worker import Pulse
+from ggrank.server.worker import Computed, Pulse, SharedLlama
 
 FRESH_SECONDS = 5.0
 """A micro-batch that ended well proves for so long that the model computes."""
@@ -19,10 +38,18 @@ FRESH_SECONDS = 5.0
 PROBE_SECONDS = 0.5
 """How long an answer waits for the forward pass of an idle model; then the running micro-batch counts."""
 
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+TENTHS = tuple(i / 10 for i in range(1, 11))
+SHARERS = (1, 2, 4, 8, 16, 32, 64)
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Others are counted together: a caller must not be able to make up labels without end."""
+
+log = logging.getLogger("ggrank.server")
 router = APIRouter(tags=["server"])
 
 
-class Verdict(BaseModel):
+class Verdict(TypedDict):
     """What /health answers."""
 
     status: Literal["ok", "loading", "failing"]
@@ -30,16 +57,16 @@ class Verdict(BaseModel):
 
 
 @router.head("/health", include_in_schema=False)
-@router.get("/health", response_model=Verdict, responses={503: {"model": Verdict}})
+@router.get("/health", responses={503: {"model": Verdict}})
 async def health(request: Request, response: Response) -> Verdict:
     """200 when every model computes; 503 while they load, or where one fails or hangs. Answers at once.
 
     A model that computes for others is well until a micro-batch takes longer than --health-timeout. An idle
-    one computes two lines, at most every five seconds.
+    one computes two lines, at most every five seconds. One that was unloaded
+    is well, and is not loaded for this.
     """
-    checker: Health = request.app.state.health
-    verdict = await checker.verdict()
-    response.status_code = 200 if verdict.status == "ok" else 503
+    verdict: Verdict = await request.app.state.health.verdict()
+    response.status_code = 200 if verdict["status"] == "ok" else 503
     return verdict
 
 
@@ -54,29 +81,130 @@ class Health:
         """The state of all models."""
         if not self._service.is_ready:
             return Verdict(status="loading", models={})
-        names = list(self._service.llamas())
-        states = await asyncio.gather(*map(self._look, names))
-        models = dict(zip(names, states, strict=True))
+        llamas = self._service.llamas()
+        states = await asyncio.gather(*(self._look(name, llama) for name, llama in llamas.items()))
+        models = {
+            **dict.fromkeys([one.name for one in self._service.models()], "unloaded"),
+            **dict(zip(llamas, states, strict=True)),
+        }
         return Verdict(status="ok" if set(states) <= {"ok"} else "failing", models=models)
 
-    async def _look(self, name: str) -> str:
-        worker = self._service.llamas()[name].worker
-        pulse = worker.pulse()
+    async def _look(self, name: str, llama: SharedLlama) -> str:
+        pulse = llama.worker.pulse()
         if pulse.running_seconds is None and (pulse.failure or pulse.idle_seconds >= FRESH_SECONDS):
             probe = self._probes.get(name)
             if probe is None or probe.done():
                 # A task of its own: a caller that goes away does not cancel what others wait for.
-                probe = self._probes[name] = asyncio.create_task(self._probe(name))
+                probe = self._probes[name] = asyncio.create_task(self._probe(llama))
             await asyncio.wait({probe}, timeout=PROBE_SECONDS)
-            pulse = worker.pulse()
-        return _said(pulse, timeout=self._service.settings.health_timeout)
+            pulse = llama.worker.pulse()
+        return _state(pulse, timeout=self._service.settings.health_timeout)
 
-    async def _probe(self, name: str) -> None:
+    async def _probe(self, llama: SharedLlama) -> None:
         with suppress(GgrankError):  # `Pulse.failure` has it
-            await self._service.probe(name)
+            await self._service.probe(llama)
 
 
-def _said(pulse: Pulse, *, timeout: float) -> str:
+def _state(pulse: Pulse, *, timeout: float) -> str:
     if pulse.running_seconds is not None and pulse.running_seconds > timeout:
         return f"one micro-batch runs for {pulse.running_seconds:.0f} s (--health-timeout {timeout:g})"
     return pulse.failure or "ok"
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request) -> Response:
+    """Requests, latencies, tokens, queue and micro-batches, in Prometheus' text format."""
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class Metrics:
+    """The numbers of one application, in a registry of its own."""
+
+    def __init__(self, service: Service) -> None:
+        self.registry = CollectorRegistry()
+        self._service = service
+        self.requests = self._make(Counter, "requests", "Requests answered.", "method", "route", "status")
+        about = "From a request's headers to the end of its answer."
+        self.seconds = self._make(Histogram, "request_seconds", about, "route", buckets=SECONDS)
+        waiting = self._make(Gauge, "queue_requests", "Requests at work or waiting.")
+        waiting.set_function(lambda: service.n_requests)
+        self._waiting = self._make(Gauge, "queue_tokens", "Tokens waiting to be computed.", "model")
+        self._tokens = self._make(Counter, "tokens", "Tokens computed.", "model")
+        self._sequences = self._make(Counter, "sequences", "Sequences computed.", "model")
+        about = "Time that a micro-batch took."
+        self._batch_seconds = self._make(Histogram, "micro_batch_seconds", about, "model", buckets=SECONDS)
+        about = "Tokens of a micro-batch, as a part of the most that it may have."
+        self._fill = self._make(Histogram, "micro_batch_fill", about, "model", buckets=TENTHS)
+        about = "Requests that shared a micro-batch."
+        self._sharers = self._make(Histogram, "micro_batch_requests", about, "model", buckets=SHARERS)
+        service.on_loaded = self._watch
+        for name, llama in service.llamas().items():
+            self._watch(name, llama)
+
+    def _make(self, kind: type, name: str, about: str, *labels: str, **options: object):  # type: ignore[no-untyped-def]  # any of three
+        return kind(f"ggrank_{name}", about, labels, registry=self.registry, **options)
+
+    def _watch(self, name: str, llama: SharedLlama) -> None:
+        tokens, sequences = self._tokens.labels(name), self._sequences.labels(name)
+        seconds, fill = self._batch_seconds.labels(name), self._fill.labels(name)
+        sharers = self._sharers.labels(name)
+
+        def count(computed: Computed) -> None:
+            tokens.inc(computed.n_tokens)
+            sequences.inc(computed.n_sequences)
+            seconds.observe(computed.seconds)
+            fill.observe(computed.fill)
+            sharers.observe(computed.n_requests)
+
+        def n_waiting() -> int:
+            found = self._service.llamas().get(name)
+            return found.worker.n_waiting_tokens if found else 0
+
+        llama.worker.on_computed = count
+        self._waiting.labels(name).set_function(n_waiting)
+
+
+class Observed:
+    """Counts and logs every request; an error that was not foreseen ends here, as 500 without its words."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, access_log: bool) -> None:
+        self._app, self._metrics = app, metrics
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, path = 0, get_route_path(scope)
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, note)
+        except Exception as error:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("%s, which is a bug of ggrank:\n%s", type(error).__name__, frames)
+            if not status:
+                await answer(scope, 500, "ggrank failed; its log says where")(scope, receive, note)
+        finally:
+            self._note(scope, path, status or GONE, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, path: str, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        route = getattr(scope.get("route"), "path", None) or _page_of_docs(path)
+        self._metrics.requests.labels(method, route, str(status)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        if self._access_log:
+            log.info("%s %s %d %.0f ms", method, route, status, 1000 * seconds)
+
+
+def _page_of_docs(path: str) -> str:
+    """What FastAPI answers besides our routes, under names that callers cannot make up."""
+    folder = next((folder for folder in OPEN_FOLDERS if path.startswith(folder)), "unknown")
+    return path if path in OPEN_PATHS else folder
