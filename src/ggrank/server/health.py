@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -121,44 +122,47 @@ class Metrics:
     """The numbers of one application, in a registry of its own."""
 
     def __init__(self, service: Service) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self._service = service
-        self.requests = self._make(Counter, "requests", "Requests answered.", "method", "route", "status")
+
+        def counter(name: str, about: str, *labels: str) -> Counter:
+            return Counter(f"ggrank_{name}", about, labels, registry=registry)
+
+        def gauge(name: str, about: str, *labels: str) -> Gauge:
+            return Gauge(f"ggrank_{name}", about, labels, registry=registry)
+
+        def histogram(name: str, about: str, label: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(f"ggrank_{name}", about, [label], registry=registry, buckets=buckets)
+
+        self.requests = counter("requests", "Requests answered.", "method", "route", "status")
         about = "From a request's headers to the end of its answer."
-        self.seconds = self._make(Histogram, "request_seconds", about, "route", buckets=SECONDS)
-        waiting = self._make(Gauge, "queue_requests", "Requests at work or waiting.")
+        self.seconds = histogram("request_seconds", about, "route", SECONDS)
+        waiting = gauge("queue_requests", "Requests at work or waiting.")
         waiting.set_function(lambda: service.n_requests)
-        self._waiting = self._make(Gauge, "queue_tokens", "Tokens waiting to be computed.", "model")
-        self._tokens = self._make(Counter, "tokens", "Tokens computed.", "model")
-        self._sequences = self._make(Counter, "sequences", "Sequences computed.", "model")
+        self._waiting = gauge("queue_tokens", "Tokens waiting to be computed.", "model")
+        self._tokens = counter("tokens", "Tokens computed.", "model")
+        self._sequences = counter("sequences", "Sequences computed.", "model")
         about = "Time that a micro-batch took."
-        self._batch_seconds = self._make(Histogram, "micro_batch_seconds", about, "model", buckets=SECONDS)
+        self._batch_seconds = histogram("micro_batch_seconds", about, "model", SECONDS)
         about = "Tokens of a micro-batch, as a part of the most that it may have."
-        self._fill = self._make(Histogram, "micro_batch_fill", about, "model", buckets=TENTHS)
+        self._fill = histogram("micro_batch_fill", about, "model", TENTHS)
         about = "Requests that shared a micro-batch."
-        self._sharers = self._make(Histogram, "micro_batch_requests", about, "model", buckets=SHARERS)
+        self._sharers = histogram("micro_batch_requests", about, "model", SHARERS)
         service.on_loaded = self._watch
         for name, llama in service.llamas().items():
             self._watch(name, llama)
 
-    def _make(self, kind: type, name: str, about: str, *labels: str, **options: object):  # type: ignore[no-untyped-def]  # any of three
-        return kind(f"ggrank_{name}", about, labels, registry=self.registry, **options)
-
     def _watch(self, name: str, llama: SharedLlama) -> None:
-        tokens, sequences = self._tokens.labels(name), self._sequences.labels(name)
-        seconds, fill = self._batch_seconds.labels(name), self._fill.labels(name)
-        sharers = self._sharers.labels(name)
-
         def count(computed: Computed) -> None:
-            tokens.inc(computed.n_tokens)
-            sequences.inc(computed.n_sequences)
-            seconds.observe(computed.seconds)
-            fill.observe(computed.fill)
-            sharers.observe(computed.n_requests)
+            self._tokens.labels(name).inc(computed.n_tokens)
+            self._sequences.labels(name).inc(computed.n_sequences)
+            self._batch_seconds.labels(name).observe(computed.seconds)
+            self._fill.labels(name).observe(computed.fill)
+            self._sharers.labels(name).observe(computed.n_requests)
 
         def n_waiting() -> int:
-            found = self._service.llamas().get(name)
-            return found.worker.n_waiting_tokens if found else 0
+            loaded = self._service.llamas().get(name)
+            return loaded.worker.n_waiting_tokens if loaded else 0
 
         llama.worker.on_computed = count
         self._waiting.labels(name).set_function(n_waiting)

@@ -78,7 +78,8 @@ def _answer(request: Request, body: bytearray, *, adapter: TypeAdapter[Any], end
     """The whole work of a request, in its thread."""
     service = request.app.state.service
     read = partial(_checked, body, request, adapter, service.settings)
-    checked = _parser.submit(read).result() if len(body) > FREE_BYTES else read()
+    may_be_large = len(body) > FREE_BYTES or "content-encoding" in request.headers
+    checked = _parser.submit(read).result() if may_be_large else read()
     found = endpoint(checked, service)
     return found if isinstance(found, Response) else JsonAnswer(found)
 
