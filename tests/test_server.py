@@ -336,7 +336,7 @@ def test_a_text_that_is_too_long_is_told_to_who_asks_and_to_who_runs_the_server(
         told = answer.json()["error"]["message"]
         assert (answer.status_code, "has 600 tokens" in told) == (400, True), told
         assert 'send "truncate": true' in told
-        assert "start the server with a larger --n-ctx" in told
+        assert "start the server with a larger n_ctx" in told
         assert "load the model" not in told, "no caller can"
         assert client.post(path, json={**body, "truncate": True}).status_code == 200
 

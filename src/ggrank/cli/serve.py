@@ -134,7 +134,7 @@ def serve(
     settings = ServerSettings(api_key=key, **options)
     if key is None and not settings.is_on_loopback:
         warnings.warn(
-            f"anybody who reaches {settings.host} may ask; set --api-key-file or GGRANK_API_KEY",
+            f"everybody who reaches {settings.host} may ask; set --api-key-file or GGRANK_API_KEY",
             GgrankWarning,
             stacklevel=1,
         )
@@ -162,7 +162,7 @@ def read_model(given: str, kind: str, *, shared: Mapping[str, Any]) -> LlamaPara
 
 
 def _run(models: Sequence[LlamaParams], settings: ServerSettings, *, access_log: bool) -> None:
-    """Listens at once, loads in a thread, says when it is ready, and ends when it is told to."""
+    """Listens at once, loads in a thread, says when it is ready, and ends on a signal."""
     import uvicorn
 
     from ggrank.server import create_app
@@ -215,7 +215,7 @@ def _check_kind(params: LlamaParams) -> None:
     own = choose_pooling(file, asked=None, preset=source.preset.pooling_type if source.preset else None)
     if params.pooling_type is not PoolingType.RANK:
         is_right, given, right, kind = own is not PoolingType.RANK, "embedder", "reranker", "a reranker"
-    else:  # What says nothing of its pooling is told of when it is loaded.
+    else:  # A file that says nothing of its pooling is refused when it is loaded.
         is_right = file.has_head or own in (PoolingType.UNSPECIFIED, PoolingType.RANK)
         given, right, kind = "reranker", "embedder", "an embedding model"
     if not is_right:

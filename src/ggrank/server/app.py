@@ -112,13 +112,13 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def misdirected(request: Request, error: HTTPException) -> Response:
-        path, told = request.scope["path"][:100], str(error.detail)
+        path, message = request.scope["path"][:100], str(error.detail)
         if error.status_code == 404:
-            told = f"there is nothing at {path}; /docs lists what there is"
+            message = f"there is nothing at {path}; /docs lists what there is"
         if error.status_code == 405:
             methods = (error.headers or {}).get("Allow", "GET")
-            told = f"{path} takes {methods}, found {request.method[:20]}; /docs shows how to ask"
-        return answer(request.scope, error.status_code, told, headers=error.headers)
+            message = f"{path} takes {methods}, found {request.method[:20]}; /docs shows how to ask"
+        return answer(request.scope, error.status_code, message, headers=error.headers)
 
 
 def _correct_description(app: FastAPI, *, has_key: bool) -> None:

@@ -78,17 +78,12 @@ def naming(field: str) -> Iterator[None]:
     """Says which field of the request holds the texts or token ids that a model refuses."""
     try:
         yield
+    except InputTooLongError as error:
+        # Its advice is for a program that loads a model, which no caller of a server does.
+        advice = 'Shorten it, send "truncate": true to have it cut, or start the server with a larger n_ctx'
+        raise RefusedError(f"{error.facts}. {advice}", field="query" if error.is_query else field) from error
     except InputError as error:
-        message = _advised(error) if isinstance(error, InputTooLongError) else str(error)
-        raise RefusedError(message, field="query" if message.startswith("the query") else field) from error
-
-
-def _advised(error: InputTooLongError) -> str:
-    """Its facts; its advice is for a program that loads a model, which no caller of a server does."""
-    facts = str(error).partition("Shorten it")[0]
-    return (
-        f'{facts}Shorten it, send "truncate": true to have it cut, or start the server with a larger --n-ctx'
-    )
+        raise RefusedError(str(error), field=field) from error
 
 
 def answer_to(scope: Scope, error: GgrankError) -> JSONResponse:

@@ -50,7 +50,7 @@ N_PROBES = 4
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What anybody may know of a model; ``n_ctx`` is its longest text, or query and document, in tokens."""
+    """What callers may know of a model; ``n_ctx`` is its longest text, or query and document, in tokens."""
 
     mode: Mode
     pooling: str

@@ -22,7 +22,7 @@ MARKED = 100
 TEXTS = ["Llamas live in the Andes.", "Bread needs yeast."]
 Encoding = Literal["float", "base64"]
 
-router = APIRouter(route_class=ThreadRoute)
+router = APIRouter(route_class=ThreadRoute, responses=documented())
 
 
 class EmbedOptions(fields.Body):
@@ -99,8 +99,8 @@ class EmbeddingsResponse(TypedDict):
     usage: Usage
 
 
-@router.post("/v1/embeddings", tags=["openai", "jina"], responses=documented())
-@router.post("/embeddings", tags=["openai"], responses=documented())
+@router.post("/v1/embeddings", tags=["openai", "jina"])
+@router.post("/embeddings", tags=["openai"])
 def embeddings(request: EmbeddingsRequest, service: fields.Served) -> EmbeddingsResponse:
     """Vectors of texts, as OpenAI gives them; Jina's requests read the same."""
     embedded = request.embed(service, request.input, "input")
@@ -131,13 +131,13 @@ class CohereRequest(EmbedOptions):
     )
 
 
-@router.post("/v2/embed", tags=["cohere"], responses=documented())
+@router.post("/v2/embed", tags=["cohere"])
 def embed_v2(request: CohereRequest, service: fields.Served) -> dict[str, Any]:
     """Vectors of texts, as Cohere's second API gives them: `embeddings` by type, `texts`, `meta`."""
     return _cohere(request, service, types=request.embedding_types or ["float"], version="2")
 
 
-@router.post("/v1/embed", tags=["cohere"], responses=documented())
+@router.post("/v1/embed", tags=["cohere"])
 def embed_v1(request: CohereRequest, service: fields.Served) -> dict[str, Any]:
     """Vectors of texts, as Cohere's first API gives them: lists, or by type where `embedding_types` asks."""
     return _cohere(request, service, types=request.embedding_types or [], version="1")
@@ -214,7 +214,7 @@ class LlamaServerRequest(EmbedOptions):
     content: Inputs = Field(examples=[TEXTS])
 
 
-@router.post("/embedding", tags=["llama-server"], responses=documented())
+@router.post("/embedding", tags=["llama-server"])
 def embedding(request: LlamaServerRequest, service: fields.Served) -> list[dict[str, Any]]:
     """Vectors of texts, each a list of one vector, as llama-server's own path gives them."""
     rows = enumerate(request.embed(service, request.content, "content").vectors)

@@ -13,7 +13,7 @@ from ggrank.server.errors import documented
 from ggrank.server.intake import ThreadRoute
 from ggrank.server.service import Service
 
-router = APIRouter(tags=["tokens"], route_class=ThreadRoute)
+router = APIRouter(tags=["tokens"], route_class=ThreadRoute, responses=documented())
 
 
 class TokensBody(fields.Body):
@@ -45,7 +45,7 @@ AnyTokenize = Annotated[
 ]
 
 
-@router.post("/tokenize", responses=documented())
+@router.post("/tokenize")
 def tokenize(request: AnyTokenize, service: Served) -> dict[str, Any] | list[list[dict[str, Any]]]:
     """Token ids of texts, not cut: `content` as llama-server, `inputs` as TEI.
 
@@ -104,7 +104,7 @@ AnyDetokenize = Annotated[
 ]
 
 
-@router.post("/detokenize", responses=documented())
+@router.post("/detokenize")
 def detokenize(request: AnyDetokenize, service: Served) -> dict[str, str] | list[str]:
     """The text of token ids, special tokens left out: `tokens` give `content`, TEI's `ids` a list."""
     if isinstance(request, DecodeRequest):
