@@ -104,7 +104,7 @@ def test_uploads_that_stop_hold_up_neither_small_requests_nor_large_ones(
         for _ in range(20):
             stack.enter_context(begun(client, 16_000_000, b" " * 2_000_000))
         assert client.post("/rerank", json=BODY).status_code == 200
-        large = {**BODY, "documents": ["an apple " * 20_000]}
+        large = {**BODY, "documents": ["an apple " * 40_000]}
         assert client.post("/rerank", json=large).status_code == 200
 
 
@@ -114,7 +114,7 @@ def test_an_upload_that_loses_its_room_is_told_why(monkeypatch: pytest.MonkeyPat
     settings = ServerSettings(max_bytes=1_000_000)
     with running(service_of(RERANKER, settings=settings)) as client:
         with begun(client, 900_000, b" " * 100_000) as stalled:
-            large = {**BODY, "documents": ["an apple " * 20_000]}
+            large = {**BODY, "documents": ["an apple " * 40_000]}
             assert client.post("/rerank", json=large).status_code == 200
             answer = stalled.recv(1000)
         assert answer.startswith(b"HTTP/1.1 408")

@@ -20,7 +20,7 @@ from ggrank.errors import GgrankError
 from ggrank.server import health
 from ggrank.server.dialects import ROUTERS
 from ggrank.server.errors import answer, answer_to
-from ggrank.server.gates import ApiKeyGate, HostGate, PrefixGate
+from ggrank.server.gates import Gate
 from ggrank.server.intake import Intake
 from ggrank.server.service import Service
 from ggrank.server.settings import ServerSettings
@@ -89,8 +89,7 @@ async def _page() -> Response:
 
 def _add_gates(app: FastAPI, settings: ServerSettings, *, access_log: bool) -> None:
     """What a request passes before a route sees it; the last one that is added comes first."""
-    if settings.api_key is not None:
-        app.add_middleware(ApiKeyGate, api_key=settings.api_key)
+    app.add_middleware(Gate, settings=settings)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -99,10 +98,7 @@ def _add_gates(app: FastAPI, settings: ServerSettings, *, access_log: bool) -> N
             allow_headers=["*"],  # the SDKs of OpenAI and Cohere send some of their own
             expose_headers=["Retry-After", "x-compute-tokens", "x-truncated"],
         )
-    if settings.api_key is None and settings.is_on_loopback:
-        app.add_middleware(HostGate, allowed=settings.allowed_hosts)
     app.add_middleware(health.Observed, metrics=app.state.metrics, access_log=access_log)
-    app.add_middleware(PrefixGate)
 
 
 def _add_error_handlers(app: FastAPI) -> None:

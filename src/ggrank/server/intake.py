@@ -25,7 +25,7 @@ from starlette.responses import Response
 from ggrank.server.errors import GONE, SPEAKS_TEI, TEI_FIELDS, RefusedError, refused_fields, route_of
 from ggrank.server.settings import MEBIBYTE, ServerSettings
 
-FREE_BYTES = MEBIBYTE // 16
+FREE_BYTES = MEBIBYTE // 4
 """Of every body so much is read whatever else is in memory: small requests never wait for large ones."""
 
 ROOM_BYTES = 48 * MEBIBYTE

@@ -16,13 +16,7 @@ let countdown = 0;
 
 // -- the server
 
-class Failure extends Error {
-  constructor(status, message, retryAfter = 0) {
-    super(message);
-    this.status = status;
-    this.retryAfter = retryAfter;
-  }
-}
+const failure = (status, message, retryAfter = 0) => Object.assign(new Error(message), { status, retryAfter });
 
 async function ask(path, { body, signal } = {}) {
   const headers = body ? { "Content-Type": "application/json" } : {};
@@ -35,11 +29,11 @@ async function ask(path, { body, signal } = {}) {
     text = await answer.text();
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Failure(0, `Nothing answers at ${location.origin}. Is “ggrank serve” still running?`);
+    throw failure(0, `Nothing answers at ${location.origin}. Is “ggrank serve” still running?`);
   }
   const found = parsed(text);
-  if (!answer.ok) throw new Failure(answer.status, messageIn(found), Number(answer.headers.get("Retry-After")) || 0);
-  if (found === undefined) throw new Failure(answer.status, "The answer is not JSON: something else is at this address.");
+  if (!answer.ok) throw failure(answer.status, found?.message ?? "", Number(answer.headers.get("Retry-After")) || 0);
+  if (found === undefined) throw failure(answer.status, "The answer is not JSON: something else is at this address.");
   return found;
 }
 
@@ -47,16 +41,9 @@ function parsed(text) {
   try { return JSON.parse(text); } catch { return undefined; }
 }
 
-// Each dialect words errors in its own way; a proxy's may have no words at all.
-function messageIn(body) {
-  const found = body?.error?.message ?? body?.error ?? body?.message ?? body?.detail ?? "";
-  return typeof found === "string" ? found : JSON.stringify(found);
-}
-
 async function loadModels() {
   models = null;
-  const { data } = await ask("v1/models");
-  models = data;
+  models = (await ask("v1/models")).data;
   for (const kind of KINDS) showModels(kind);
 }
 
@@ -176,8 +163,10 @@ async function rank() {
   if (running) return;
   const query = $("query").value.trim();
   const { passages } = currentPassages();
-  if (!query) return missing("query", "Type a query first.");
-  if (!passages.length) return missing("passages", "Paste or drop some passages first.");
+  if (!query || !passages.length) {
+    showError("Not yet", query ? "Paste or drop some passages first." : "Type a query first.");
+    return $(query ? "passages" : "query").focus();
+  }
   hideError();
   running = new AbortController();
   setBusy(true);
@@ -197,14 +186,14 @@ async function rank() {
 // One after the other: together they would share the processor, and each timing would hold both.
 async function rankBoth(query, passages, signal) {
   const kinds = KINDS.filter((kind) => chosen(kind));
-  if (!kinds.length) throw new Failure(503, "The server serves no models yet. Try again in a few seconds.");
+  if (!kinds.length) throw failure(503, "The server serves no models yet. Try again in a few seconds.");
   shown = {};
   isWhole = false;
   $("threads").replaceChildren();
   $("hint").hidden = true;
   $("results").classList.toggle("one", kinds.length === 1);
   for (const kind of KINDS) {
-    $(kind).hidden = !kinds.includes(kind) && kinds.length > 0;
+    $(kind).hidden = !kinds.includes(kind);
     showEmpty(kind, "Computing …");
   }
   for (const kind of kinds) {
@@ -221,17 +210,13 @@ async function rankBoth(query, passages, signal) {
 function take(kind, passages, answer, milliseconds) {
   const ranks = new Map(answer.results.map((result, position) => [result.index, position + 1]));
   shown[kind] = { passages, results: answer.results, ranks, rows: new Map(), model: answer.model, milliseconds };
-  showStats(kind, answer, milliseconds);
-  fill(kind);
-}
-
-function showStats(kind, answer, milliseconds) {
   const nCut = answer.results.filter((result) => result.truncated).length;
   const facts = [`${rounded(milliseconds)} ms`, `${(answer.usage?.total_tokens ?? 0).toLocaleString("en")} tokens`];
   if (nCut) facts.push(`${nCut} cut`);
   const model = modelsOf(kind).find((served) => served.id === answer.model);
   if (model) describeModel(kind, model);
   $(kind).querySelector(".stats").textContent = facts.join(" · ");
+  fill(kind);
 }
 
 const rounded = (milliseconds) => milliseconds.toLocaleString("en", { maximumFractionDigits: milliseconds < 10 ? 1 : 0 });
@@ -419,11 +404,8 @@ function say(text) { $("said").textContent = text; }
 
 function sayResult(kinds, n) {
   const times = kinds.map((kind) => `${NAMES[kind]} ${rounded(shown[kind].milliseconds)} ms`).join(", ");
-  let moved = "";
-  if (kinds.length === 2) {
-    const places = shown.rerank.results.filter((result) => moveOf(result.index).direction !== "same").length;
-    moved = ` ${places} moved.`;
-  }
+  const movers = kinds.length < 2 ? [] : shown.rerank.results.filter(({ index }) => moveOf(index).direction !== "same");
+  const moved = kinds.length < 2 ? "" : ` ${movers.length} moved.`;
   say(`${n} ${n === 1 ? "passage" : "passages"} ranked: ${times}.${moved}`);
 }
 
@@ -433,12 +415,11 @@ const TITLES = {
 };
 
 function explain(error, retry) {
-  if (!(error instanceof Failure)) throw error;
+  if (error.status === undefined) throw error;
   if (error.status === 401 || error.status === 403) return askForKey(retry);
   const title = TITLES[error.status] ?? (error.status < 500 ? "The server refused the request" : `The server failed (${error.status})`);
   showError(title, error.message || `It answered ${error.status} without a message.`);
   if (error.status === 0 || error.status === 429 || error.status >= 500) $("error").append(againButton(retry, error.retryAfter));
-  $("error").scrollIntoView({ block: "nearest" });
 }
 
 // Who comes without a key has done nothing wrong: only a key that is refused is told as an error.
@@ -451,7 +432,6 @@ function askForKey(retry) {
     box.removeAttribute("role");
   }
   box.append(keyForm(retry));
-  box.scrollIntoView({ block: "nearest" });
   box.querySelector("input").focus();
 }
 
@@ -471,24 +451,11 @@ function hideError() {
   $("error").replaceChildren();
 }
 
-function missing(id, message) {
-  showError("Not yet", message);
-  $(id).focus();
-}
-
 function keyForm(retry) {
-  const form = document.createElement("form");
-  const label = element("label", "", "API key, kept only while this page is open");
-  const input = document.createElement("input");
-  const button = element("button", "", "Use key");
-  label.htmlFor = input.id = "key";
-  input.type = "password";
-  input.autocomplete = "off";
-  input.required = true;
-  form.append(label, input, button);
+  const form = $("ask-key").content.firstElementChild.cloneNode(true);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    key = input.value.trim();
+    key = form.querySelector("input").value.trim();
     hideError();
     retry();
   });
