@@ -33,7 +33,6 @@ COMMANDS = (
     "eval",
     "convert",
     "tune",
-    "bench",
     "models",
     "doctor",
 )
