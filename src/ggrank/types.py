@@ -195,7 +195,7 @@ class RankedDocument:
     document: str
     truncated: bool
     cosine: float | None = None
-    id: str | int | None = None
+    id: str | float | None = None
     metadata: Mapping[str, Any] | None = field(default=None, hash=False)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ggrank.cli.console import echo, echo_facts
-from ggrank.cli.documents import Document, read_lines
+from ggrank.cli.documents import Document, read_documents
 from ggrank.cli.options import ModelChoice, model_options, output_option
 from ggrank.cli.ranking import (
     Timed,
@@ -72,8 +72,8 @@ def demo(question: str | None, top_n: int | None, choice: ModelChoice, as_table:
 
 def read_passages() -> list[Document]:
     """The passages that travel inside the package."""
-    lines = resources.files("ggrank.cli").joinpath("demo_passages.jsonl").read_bytes().splitlines()
-    return read_lines(lines, name="demo_passages.jsonl", file_format="jsonl")
+    with resources.as_file(resources.files("ggrank.cli").joinpath("demo_passages.jsonl")) as path:
+        return read_documents((), [str(path)], file_format="jsonl")
 
 
 def _rank(llama: Llama, question: str, passages: list[Document], top_n: int) -> Timed:

@@ -158,15 +158,15 @@ def input_options(name: str) -> Callable[[Command], Command]:
             multiple=True,
             type=click.Path(exists=True, allow_dash=True),
             metavar="FILE",
-            help="One document a line, or JSONL; a folder: each .txt and .md file; - is stdin. Repeatable.",
+            help="A document a line, JSONL, CSV, Parquet; a folder: its .txt, .md; - is stdin. Repeatable.",
         )
         @click.option(
             "--format",
             "file_format",
-            type=click.Choice(["auto", "text", "jsonl"]),
+            type=click.Choice(["auto", "text", "jsonl", "csv", "parquet"]),
             default="auto",
             show_default=True,
-            help="Of files and stdin; auto goes by .jsonl, or by the first line.",
+            help="Of files and stdin; auto goes by the suffix, or by the first line.",
         )
         @wraps(command)
         def collected(

@@ -59,7 +59,7 @@ class Part:
     text: str
     start: int = 0
     place: str = ""
-    id: str | int | None = None
+    id: str | float | None = None
     n_bytes: int = 0
     problem: str = ""
     vector: Sequence[float] | None = None

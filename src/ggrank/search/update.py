@@ -294,7 +294,7 @@ def _stored(run: _Run) -> StoredFile:
     return run.stored
 
 
-def _storable(id: str | int | None) -> str | int | None:
+def _storable(id: str | float | None) -> str | float | None:
     """An id as SQLite can keep it: no lone surrogates, and whole numbers of 64 bits."""
     if isinstance(id, int) and not -(2**63) <= id < 2**63:
         return str(id)
