@@ -287,5 +287,5 @@ def test_changed_queries_are_shown_with_their_texts_when_that_is_asked_for(resul
     *_, harmed = set_sections(result, explain=True)
     assert harmed.title == "small_set: most harmed by tiny@20"
     worst = changes.most_worse[0]
-    assert [worst.query, "query", f"{worst.before:.2f}", f"{worst.after:.2f}"] in harmed.rows
-    assert [worst.above, "above it", "", ""] in harmed.rows
+    assert [f"query, {worst.before:.2f} to {worst.after:.2f}", worst.query] in harmed.rows
+    assert ["above it", worst.above] in harmed.rows

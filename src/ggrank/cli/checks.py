@@ -150,7 +150,7 @@ def check_quantization() -> Check:
     """Which GGUF file to take for this machine."""
     from ggrank.loading.tuning import fastest_quantization
 
-    found = fastest_quantization() or "not measured on such a machine: make bench compares files"
+    found = fastest_quantization() or "not measured on such a machine: ggrank bench compares files"
     return Check("quantization", "ok", found)
 
 

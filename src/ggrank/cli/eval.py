@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,36 +123,27 @@ def eval(
     outputs = Outputs(save_json, save_markdown, plot)
     outputs.check()
     if runs and len(sets) > 1:
-        raise click.UsageError(
-            f"--run is a ranking of one SET, and there are {len(sets)}; evaluate them one by one."
-        )
+        raise click.UsageError(f"--run is a ranking of one SET, found {len(sets)}; evaluate them one by one.")
     tests = [sample(read_test_set(path), limit) for path in sets]
     _check_distinct([test.name for test in tests], "sets", "rename a folder or file")
     given = [read_run(path, tests[0]) for path in runs]
-    names = [Path(name).name.removesuffix(".gguf") for name in dict.fromkeys(rerankers)]
-    _check_distinct(
-        ["embedder", "BM25", "RRF", "fusion", *(one.name for one in given), *names],
-        "systems",
-        "rename a file",
-    )
+    models = list(dict.fromkeys(rerankers))
+    names = [Path(model).name.removesuffix(".gguf") for model in models]
+    own_names = ("embedder", "BM25", "RRF", "fusion")
+    _check_distinct([*own_names, *(one.name for one in given), *names], "systems", "rename a file")
     if cache is not None:
         click.echo("Note: with --cache the milliseconds are not those of the models.", err=True)
     choice = ModelChoice(model, n_threads=n_threads, engine=engine, cache=cache)
     settings = {"top_k": sorted(set(depths)), "limit": limit, "cache": cache is not None}
     as_table, report = wants_table(as_table), None
     with ExitStack() as stack:
-        embedder, *others = (
-            stack.enter_context(one.load())
-            for one in (
-                choice,
-                *(replace(choice, model=name, pooling_type="rank") for name in dict.fromkeys(rerankers)),
-            )
-        )
-        loaded = dict(zip(names, others, strict=True))
+        embedder = stack.enter_context(choice.load())
+        choices = [replace(choice, model=model, pooling_type="rank") for model in models]
+        loaded = {name: stack.enter_context(one.load()) for name, one in zip(names, choices, strict=True)}
         made_with = _made_with(embedder, loaded, settings)
         if as_table:
             echo_facts(*model_facts(made_with))
-        for result in evaluate(tests, embedder, loaded, depths=depths, given=given, progress=_progress):
+        for result in evaluate(tests, embedder, loaded, depths=depths, given=given, progress=progress):
             report = Report((*(report.sets if report else ()), result), made_with)
             if as_table:
                 _echo_sections(set_sections(result, explain=explain))
@@ -168,19 +159,17 @@ def _check_distinct(names: Sequence[str], things: str, way_out: str) -> None:
         raise click.UsageError(f"Two {things} have the same name: {', '.join(names)}; {way_out}.")
 
 
-def _progress(n: int, label: str) -> Any:
-    return progress(n, label=label)
-
-
 def _echo_sections(sections: Iterable[Section]) -> None:
     """Tables; the last columns of a set's figures are left out where the terminal has no room for them."""
     for section in sections:
         echo()
         echo(section.title, bold=True)
         echo_facts(*section.facts)
-        rows = [[cell.strip("*") for cell in row] for row in section.rows]
-        columns = [Column(title, align="right") for title in rows[0]]
-        columns[0] = Column(rows[0][0], stretch=True)
+        numbers, rows = section.has_numbers, section.rows
+        if numbers:
+            rows = [[cell.strip("*") for cell in row] for row in rows]
+        columns = [Column(title, "right" if numbers else "left", stretch=not numbers) for title in rows[0]]
+        columns[0] = Column(rows[0][0], stretch=numbers)
         widths = [max(len(row[i]) for row in rows) + 2 for i in range(len(columns))]
         n = len(columns)
         while n > 5 and sum(widths[:n]) > terminal_width():
@@ -200,8 +189,8 @@ def _made_with(embedder: Llama, rerankers: dict[str, Llama], settings: dict[str,
         "device": embedder.device,
         "python": platform.python_version(),
         "ggrank": __version__,
-        "llama-cpp-python": _version("llama-cpp-python"),
-        "ir-measures": _version("ir-measures"),
+        "llama-cpp-python": version("llama-cpp-python"),
+        "ir-measures": version("ir-measures"),
         "embedder": _model_facts(embedder),
         "rerankers": {name: _model_facts(llama) for name, llama in rerankers.items()},
         "settings": {**settings, "sample_seed": SEED, "bootstrap_resamples": RESAMPLES},
@@ -219,10 +208,3 @@ def _model_facts(llama: Llama) -> dict[str, Any]:
         "quantization": llama.quantization,
         "engine": llama.engine,
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "?"

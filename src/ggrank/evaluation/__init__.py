@@ -24,8 +24,8 @@ from ggrank.evaluation.systems import Advance, embed_documents, run_systems
 DEPTHS = (10, 20, 50, 100)
 """How many of the embedder's documents are reranked."""
 
-Progress = Callable[[int, str], AbstractContextManager[Advance]]
-"""Shows how far it is: called with a number of steps and what they are, gives a function that counts them."""
+Progress = Callable[..., AbstractContextManager[Advance]]
+"""Shows how far it is: ``progress(n, label="...")`` gives a function that counts the steps."""
 
 
 def evaluate(
@@ -62,9 +62,9 @@ def evaluate(
     """
     shown = progress or _silent
     for test in tests:
-        with shown(len(test.documents), f"{test.name}: embedding") as advance:
+        with shown(len(test.documents), label=f"{test.name}: embedding") as advance:
             vectors = embed_documents(embedder, test.documents, advance=advance)
-        with shown(len(test.queries), f"{test.name}: ranking") as advance:
+        with shown(len(test.queries), label=f"{test.name}: ranking") as advance:
             runs = run_systems(
                 test,
                 vectors,
@@ -77,5 +77,5 @@ def evaluate(
         yield summarize(test, runs)
 
 
-def _silent(_n: int, _label: str) -> AbstractContextManager[Advance]:
+def _silent(_n: int, *, label: str) -> AbstractContextManager[Advance]:
     return nullcontext(lambda _done: None)

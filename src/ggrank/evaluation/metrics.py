@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,6 @@ SEED = 20261121
 
 _DRAWN_AT_ONCE = 2_000_000
 """Numbers; keeps memory flat however many queries there are."""
-
-_IN_IR_MEASURES = {"nDCG": "nDCG", "MRR": "RR", "recall": "R", "P": "P"}
 
 
 def measure(
@@ -43,8 +40,14 @@ def measure(
         >>> float(values["MRR@10"][0]), float(values["P@1"][0]), round(float(values["nDCG@10"][0]), 4)
         (0.5, 0.0, 0.6309)
     """
-    ir_measures = _library()
-    measures = {_measure_of(ir_measures, name): name for name in METRICS}
+    try:
+        import ir_measures
+        from ir_measures import RR, P, R, nDCG
+    except ImportError as error:
+        raise InputError("Metrics need ir-measures: pip install 'ggrank[eval]'") from error
+    # Not by `parse_measure`, which needs ``ast.Num``: gone from Python 3.14.
+    computed = (nDCG @ 10, P @ 1, RR @ 5, RR @ 10, R @ 5, R @ 20, R @ 100)
+    measures = dict(zip(computed, METRICS, strict=True))
     # trec_eval orders by score and breaks ties by name: each rank gets a score of its own.
     run = [
         ir_measures.ScoredDoc(str(query), str(document), float(-rank))
@@ -57,23 +60,9 @@ def measure(
         for document, grade in grades.items()
     ]
     values = {name: np.zeros(len(rankings)) for name in METRICS}
-    for found in ir_measures.iter_calc(list(measures), qrels, run):
+    for found in ir_measures.iter_calc(computed, qrels, run):
         values[measures[found.measure]][int(found.query_id)] = found.value
     return values
-
-
-def _measure_of(ir_measures: Any, name: str) -> Any:
-    """``nDCG @ 10``. Not by ``parse_measure``, which needs ``ast.Num``: gone from Python 3.14."""
-    family, _, depth = name.partition("@")
-    return getattr(ir_measures, _IN_IR_MEASURES[family]) @ int(depth)
-
-
-def _library() -> Any:
-    try:
-        import ir_measures
-    except ImportError as error:
-        raise InputError("Metrics need ir-measures: pip install 'ggrank[eval]'") from error
-    return ir_measures
 
 
 @dataclass(frozen=True)

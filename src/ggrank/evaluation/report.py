@@ -25,17 +25,19 @@ class Section:
     """A table with its title and facts about it, as a terminal and Markdown show it.
 
     Attributes:
-        rows: the header first; the columns in the order of their weight, the first one a name.
+        rows: the header first; the columns in the order of their weight.
+        has_numbers: whether all columns but the first are numbers; else they are texts.
     """
 
     title: str
     facts: Sequence[str]
     rows: Sequence[Sequence[str]]
+    has_numbers: bool = True
 
     def to_markdown(self) -> str:
-        """The title, the facts and the table; all columns but the first are numbers."""
+        """The title, the facts and the table."""
         head, *body = self.rows
-        lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+        lines = [head, ["---", *["---:" if self.has_numbers else "---"] * (len(head) - 1)], *body]
         table = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
         return "\n\n".join(filter(None, [f"### {self.title}", ", ".join(self.facts), table]))
 
@@ -127,14 +129,14 @@ def set_sections(one: SetResult, *, explain: bool) -> Iterator[Section]:
 
 
 def _changed(title: str, changes: Sequence[Change]) -> Iterator[Section]:
-    rows = [["text", "is", "before", "after"]]
+    rows = [["", "text"]]
     for one in changes:
-        ranks = [f"rank {rank or '-'}" for rank in (one.rank_before, one.rank_after)]
-        rows.append([one.query, "query", f"{one.before:.2f}", f"{one.after:.2f}"])
-        rows.append([one.relevant, "relevant", *ranks])
-        rows += [[one.above, "above it", "", ""]] if one.above else []
+        ranks = [str(rank or "-") for rank in (one.rank_before, one.rank_after)]
+        rows.append([f"query, {one.before:.2f} to {one.after:.2f}", one.query])
+        rows.append([f"relevant, rank {' to '.join(ranks)}", one.relevant])
+        rows += [["above it", one.above]] if one.above else []
     if changes:
-        yield Section(title, (), rows)
+        yield Section(title, (), rows, has_numbers=False)
 
 
 def lift_text(lift: Interval | None) -> str:
