@@ -12,6 +12,7 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -109,6 +110,7 @@ _loaded: list[Loaded] = []
 
 def _load(peer: Peer) -> float | None:
     os.dup2(2, 1)  # what libraries print must not stand in the report
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C ends the benchmark, which then ends this process
     _loaded.append(LOADERS[peer.kind](peer))
     return _loaded[0].started
 

@@ -167,7 +167,7 @@ def measure(model: Model, options: argparse.Namespace, result: Json, save: Calla
             measure_cell(residents, cell, options.rounds, found, scores)
             compare(scores, reference, found)
             save()
-            say(f"{model.name}: {cell.name}")
+            print(f"{model.name}: {cell.name} done", file=sys.stderr, flush=True)
 
 
 def cells_of(model: Model, size: Size) -> list[Cell]:
@@ -189,7 +189,7 @@ def measure_first_rankings(peers: dict[str, Peer], cell: Cell, rounds: int, foun
             outcome = attempt(peers, name, found, lambda peer: first_ranking(peer, cell))
             if outcome and number:
                 record(found["peers"][name], FIRST_RANKING, *outcome)
-    say(FIRST_RANKING)
+    print(f"{FIRST_RANKING} done", file=sys.stderr, flush=True)
 
 
 def first_ranking(peer: Peer, cell: Cell) -> tuple[float, int | None]:
@@ -291,10 +291,6 @@ def server_version(server: str) -> str:
     done = subprocess.run([server, "--version"], capture_output=True, text=True, errors="replace", timeout=60)
     lines = (done.stdout + done.stderr).strip().splitlines()
     return next((line for line in lines if line.startswith("version")), "of unknown version")
-
-
-def say(message: str) -> None:
-    print(f"{message} done", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

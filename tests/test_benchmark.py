@@ -141,8 +141,8 @@ def test_ctrl_c_reports_what_was_measured(tiny: Path, tmp_path: Path) -> None:
     while "4 of 32 tokens done" not in child.stderr.readline():
         assert child.poll() is None
     os.killpg(child.pid, signal.SIGINT)
-    out, _ = child.communicate(timeout=600)
-    assert child.returncode == 1
+    out, error = child.communicate(timeout=600)
+    assert (child.returncode, error) == (1, "interrupted; what was measured is reported\n")
     assert "| ggrank llama.cpp q8_0 |" in out
     (model,) = results(tmp_path)["models"]
     assert len(model["peers"]["ggrank llama.cpp q8_0"]["seconds"]["4 of 32 tokens"]) == 2

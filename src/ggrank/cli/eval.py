@@ -172,7 +172,7 @@ def _echo_sections(sections: Iterable[Section]) -> None:
         columns[0] = Column(rows[0][0], stretch=numbers)
         widths = [max(len(row[i]) for row in rows) + 2 for i in range(len(columns))]
         n = len(columns)
-        while n > 5 and sum(widths[:n]) > terminal_width():
+        while n > 3 and sum(widths[:n]) > terminal_width():
             n -= 1
         echo_table(columns[:n], [row[:n] for row in rows[1:]])
 
