@@ -231,6 +231,7 @@ def test_a_run_is_ordered_by_its_scores_or_its_ranks(
             r"other\.trec:1: expected query id, Q0, document id, rank, score and tag, or .*'q1 Q0 d1 1'",
         ),
         ("q1 Q0 d1 1 high tag\n", r"other\.trec:1: expected"),
+        ("q1 0 1 2\n", r"other\.trec:1: expected"),
         ("q9 Q0 d1 1 2.0 tag\n", r"expected the ids of the files of zoo"),
         ("", r"expected the ids of the files of zoo"),
     ],

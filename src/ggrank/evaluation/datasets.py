@@ -38,6 +38,7 @@ _HEADER = (
 _CORPUS = ("corpus.jsonl", "collection.tsv")
 _QUERIES = ("queries.jsonl", "queries.tsv", "queries.dev.small.tsv")
 _QRELS = ("qrels.tsv", "qrels/test.tsv", "qrels.dev.small.tsv")
+_RUN = "query id, Q0, document id, rank, score and tag, or query id, document id and rank"
 _MOST_GRADE = 1_000_000
 _OWN_TEXT = 60
 """Characters of a query that a document of the same id must hold to be the same text."""
@@ -121,11 +122,13 @@ def read_run(path: Path, test: TestSet) -> GivenRun:
     """
     ranked: dict[str, list[tuple[float, int]]] = {}
     for row, fields in _fields(path):
-        with _at(
-            path, row, "query id, Q0, document id, rank, score and tag, or query id, document id and rank"
-        ):
-            query, *_, number = fields[:5] if len(fields) == 6 else fields[:3]
-            document, order = (fields[2], -float(number)) if len(fields) == 6 else (fields[1], float(number))
+        with _at(path, row, _RUN):
+            if len(fields) == 6:
+                query, _, document, _, score, _ = fields
+                order = -float(score)
+            else:
+                query, document, rank = fields
+                order = float(rank)
         if document in test.positions:
             ranked.setdefault(query, []).append((order, test.positions[document]))
     found = [sorted(ranked.get(query.id, []), key=lambda one: one[0]) for query in test.queries]

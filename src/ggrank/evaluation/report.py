@@ -89,25 +89,23 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
     def overview(self) -> Iterator[Section]:
-        """nDCG@10 of every system on every set, the best in bold, and its lift; means of several sets."""
+        """nDCG@10 of every system, the best in bold, and its lift: the mean of several sets, and on each."""
         several = len(self.sets) > 1
-        names = [*(one.name for one in self.sets), *(["mean"] if several else [])]
+        names = [*["mean"] * several, *(one.name for one in self.sets)]
         quality, lifts = [[MAIN_METRIC, *names, "ms a query"]], [["lift [95 % interval]", *names]]
-        best = [
-            max(column) for column in zip(*(self._shown(one.system) for one in self.systems), strict=True)
-        ]
-        for name in (one.system for one in self.systems):
-            shown = zip(self._shown(name), best, strict=True)
-            cells = [f"**{value}**" if value == most else value for value, most in shown]
-            quality.append([name, *cells, ms_text(self.mean_ms(name))])
-            mean = [f"{self.mean_lift(name):+.3f}"] if several else []
-            lifts.append([name, *(lift_text(one.system(name).lift) for one in self.sets), *mean])
+        shown = {one.system: self._shown(one.system) for one in self.systems}
+        best = [max(column) for column in zip(*shown.values(), strict=True)]
+        for name, values in shown.items():
+            marked = (f"**{a}**" if a == most else a for a, most in zip(values, best, strict=True))
+            quality.append([name, *marked, ms_text(self.mean_ms(name))])
+            mean = [f"{self.mean_lift(name):+.3f}"] * several
+            lifts.append([name, *mean, *(lift_text(one.system(name).lift) for one in self.sets)])
         yield Section("quality", (), quality)
         yield Section("lift over the embedder", (), [lifts[0], *lifts[2:]])
 
     def _shown(self, system: str) -> list[str]:
         values = [one.system(system).metrics[MAIN_METRIC] for one in self.sets]
-        return [f"{value:.3f}" for value in [*values, *([self.mean(system)] if len(values) > 1 else [])]]
+        return [f"{value:.3f}" for value in [*[self.mean(system)] * (len(values) > 1), *values]]
 
 
 def set_sections(one: SetResult, *, explain: bool) -> Iterator[Section]:
