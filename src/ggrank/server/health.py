@@ -50,7 +50,7 @@ log = logging.getLogger("ggrank.server")
 router = APIRouter(tags=["server"])
 
 
-class Health(TypedDict):
+class HealthAnswer(TypedDict):
     """What /health answers."""
 
     status: Literal["ok", "loading", "failing"]
@@ -58,15 +58,15 @@ class Health(TypedDict):
 
 
 @router.head("/health", include_in_schema=False)
-@router.get("/health", responses={503: {"model": Health}})
-async def health(request: Request, response: Response) -> Health:
+@router.get("/health", responses={503: {"model": HealthAnswer}})
+async def health(request: Request, response: Response) -> HealthAnswer:
     """200 when every model computes; 503 while they load, or where one fails or hangs. Answers at once.
 
     A model that computes for others is well until a micro-batch takes longer than --health-timeout. An idle
     one computes two lines, at most every five seconds. One that was unloaded
     is well, and is not loaded for this.
     """
-    verdict: Verdict = await request.app.state.health.verdict()
+    verdict: HealthAnswer = await request.app.state.health.verdict()
     response.status_code = 200 if verdict["status"] == "ok" else 503
     return verdict
 
@@ -78,17 +78,17 @@ class Health:
         self._service = service
         self._probes: dict[str, asyncio.Task[None]] = {}
 
-    async def verdict(self) -> Health:
+    async def verdict(self) -> HealthAnswer:
         """The state of all models."""
         if not self._service.is_ready:
-            return Verdict(status="loading", models={})
+            return HealthAnswer(status="loading", models={})
         llamas = self._service.llamas()
         states = await asyncio.gather(*(self._look(name, llama) for name, llama in llamas.items()))
         models = {
             **dict.fromkeys([one.name for one in self._service.models()], "unloaded"),
             **dict(zip(llamas, states, strict=True)),
         }
-        return Verdict(status="ok" if set(states) <= {"ok"} else "failing", models=models)
+        return HealthAnswer(status="ok" if set(states) <= {"ok"} else "failing", models=models)
 
     async def _look(self, name: str, llama: SharedLlama) -> str:
         pulse = llama.worker.pulse()
