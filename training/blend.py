@@ -15,7 +15,8 @@ import beir
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank import Llama, lexical
+from ggrank import Llama
+from ggrank.search import lexical
 from ggrank.scoring import blend, score_fusion
 
 DEPTH, FUSED = 20, 50
