@@ -119,7 +119,8 @@ def _joined(
             if not path or (after and after.headings[: len(path)] == path):
                 continue  # white space, or a heading that is in the path of what follows
             if waiting:
-                waiting = replace(waiting, end=section.end)
+                body = waiting.start if _is_bare(text, waiting) else waiting.body
+                waiting = replace(waiting, body=body, end=section.end)
                 continue
         if waiting is None:
             waiting = section

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 SEPARATOR = " > "
@@ -59,7 +60,7 @@ class FileDocument:
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     place: str = ""
-    id: str | int | None = None
+    id: str | float | None = None
     n_bytes: int = 0
     problem: str = ""
     vector: Sequence[float] | None = None
@@ -206,9 +207,11 @@ def _heading_text(text: str) -> str:
 def _sections(marks: Sequence[_Mark], *, start: int, end: int) -> tuple[Section, ...]:
     path: list[_Mark] = []
     sections = [Section(start, marks[0].start if marks else end, start)]
-    for mark, after in zip(marks, [*(mark.start for mark in marks[1:]), end], strict=True):
+    for mark, after in zip_longest(marks, marks[1:]):
         if mark.level:
             path = [*(above for above in path if above.level < mark.level), mark]
         headings = tuple(above.heading for above in path if above.heading)
-        sections.append(Section(mark.start, max(after, mark.start), mark.body, headings, mark.place))
-    return tuple(section for section in sections if section.start < section.end)
+        until = after.start if after else end
+        sections.append(Section(mark.start, until, mark.body, headings, mark.place))
+    found = tuple(section for section in sections if section.start < section.end)
+    return found or (Section(end, end, end),)  # front matter alone: not a text without sections
