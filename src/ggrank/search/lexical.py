@@ -119,17 +119,24 @@ def add_functions(db: sqlite3.Connection) -> None:
     db.create_function("terms", 1, terms, deterministic=True)
 
 
-def search_words(db: sqlite3.Connection, query: str, *, k: int) -> list[LexicalHit]:
-    """What `Bm25.search` gives, from the table ``words`` of any database."""
+def search_words(
+    db: sqlite3.Connection, query: str, *, k: int, among: str = "", values: Sequence[object] = ()
+) -> list[LexicalHit]:
+    """What `Bm25.search` gives, from the table ``words`` of any database.
+
+    Args:
+        among: SQL that selects the rows that are asked for, and its ``values``; "" for all.
+    """
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise InputError(f"k must be a whole number of at least 1; found {k!r}")
     expression = _expression(db, query_words(check_text(query, "the query")))
     if not expression.text:
         return []
     # FTS5's bm25() is negative: the smaller, the better. https://sqlite.org/fts5.html#the_bm25_function
+    rule = f"AND rowid IN ({among})" if among else ""
     rows = db.execute(
-        "SELECT rowid, bm25(words) FROM words WHERE words MATCH ? ORDER BY 2, 1 LIMIT ?",
-        (expression.text, min(k, 2**62)),
+        f"SELECT rowid, bm25(words) FROM words WHERE words MATCH ? {rule} ORDER BY 2, 1 LIMIT ?",
+        (expression.text, *values, min(k, 2**62)),
     )
     return [LexicalHit(row, -score / expression.times) for row, score in rows]
 
