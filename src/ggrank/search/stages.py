@@ -47,7 +47,7 @@ def meaning_score(cosine: float, *, unrelated: float) -> float:
         unrelated: of the model, see `ggrank.search.models.unrelated_cosine`.
 
     Example:
-        >>> meaning_score(0.6, unrelated=0.2), meaning_score(0.1, unrelated=0.2)
+        >>> meaning_score(0.625, unrelated=0.25), meaning_score(0.1, unrelated=0.25)
         (0.5, 0.0)
     """
     return min(max((cosine - unrelated) / (1.0 - unrelated), 0.0), 1.0)
