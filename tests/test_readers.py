@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sys
+import zipfile
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -113,8 +116,8 @@ def test_front_matter_is_metadata_and_no_section(tmp_path: Path) -> None:
         "draft": False,
         "empty": None,
         "authors": ["Ana", "Bo"],
-        "seo": "image: a.png\nrobots: none",
-        "date": "2024-05-01",
+        "seo": {"image": "a.png", "robots": "none"},
+        "date": date(2024, 5, 1),
     }
     assert (found.title, shown(found)) == ("Handbook: travel", [("Travel", "By rail.")])
 
@@ -177,6 +180,79 @@ def test_a_pdf_that_is_mended_is_read_in_silence(tmp_path: Path, caplog: pytest.
     found = read(tmp_path / "a.pdf", b"no header\n" + pdf("Llamas graze."))[0]
     assert shown(found) == [("page 1", "Llamas graze.")]
     assert caplog.messages == []
+
+
+def package(files: dict[str, str]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        for name, content in files.items():
+            file.writestr(name, content)
+    return stream.getvalue()
+
+
+W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+WORD = f"""<w:document {W}><w:body>
+<w:p><w:pPr><w:pStyle w:val="berschrift1"/></w:pPr><w:r><w:t>Travel</w:t></w:r></w:p>
+<w:p><w:r><w:t xml:space="preserve">By </w:t></w:r><w:del><w:r><w:delText>car</w:delText></w:r></w:del>
+<w:ins><w:r><w:t>rail</w:t></w:r></w:ins><w:r><w:br/><w:t>only.</w:t></w:r></w:p>
+<w:tbl><w:tr><w:tc><w:p><w:r><w:t>Class</w:t></w:r></w:p></w:tc><w:tc><w:p><w:r><w:t>2</w:t></w:r></w:p></w:tc>
+</w:tr></w:tbl></w:body></w:document>"""
+STYLES = (
+    f"""<w:styles {W}><w:style w:styleId="berschrift1"><w:name w:val="heading 1"/></w:style></w:styles>"""
+)
+CORE = """<x xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>Handbook</dc:title></x>"""
+
+TEXT = "urn:oasis:names:tc:opendocument:xmlns:text:1.0"
+ODT = f"""<o:body xmlns:o="urn:oasis:names:tc:opendocument:xmlns:office:1.0" xmlns:text="{TEXT}"><o:text>
+<text:tracked-changes><text:p>gone</text:p></text:tracked-changes>
+<text:h text:outline-level="1">Travel</text:h>
+<text:p>By<text:s/><text:span>rail</text:span><text:line-break/>only.</text:p>
+<t:table xmlns:t="t"><t:table-row><t:table-cell><text:p>Class</text:p></t:table-cell>
+<t:table-cell><text:p>2</text:p></t:table-cell></t:table-row></t:table></o:text></o:body>"""
+
+R = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+SLIDES = f"""<p {R}><sldIdLst><sldId id="256" r:id="r2"/><sldId id="257" r:id="r1"/></sldIdLst></p>"""
+LINKS = """<Relationships><Relationship Id="r1" Target="slides/slide1.xml"/>
+<Relationship Id="r2" Target="slides/slide2.xml"/></Relationships>"""
+SLIDE = """<sld><sp><nvPr><ph type="{}"/></nvPr><txBody><p><r><t>{}</t></r></p></txBody></sp>
+<sp><txBody><p><r><t>{}</t></r></p></txBody></sp></sld>"""
+
+CONTAINER = """<container><rootfiles><rootfile full-path="OPS/book.opf"/></rootfiles></container>"""
+BOOK = """<package xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata><dc:title>Handbook</dc:title></metadata>
+<manifest><item id="b" href="b%20two.xhtml"/><item id="a" href="a.xhtml"/></manifest>
+<spine><itemref idref="a"/><itemref idref="b"/></spine></package>"""
+
+
+def test_word_and_libreoffice_files_have_headings_and_tables(tmp_path: Path) -> None:
+    names = {"word/document.xml": WORD, "word/styles.xml": STYLES, "docProps/core.xml": CORE}
+    word = read(tmp_path / "a.docx", package(names))[0]
+    libre = read(tmp_path / "a.odt", package({"content.xml": ODT, "meta.xml": CORE}))[0]
+    for found in (word, libre):
+        assert found.title == "Handbook"
+        assert [(path, text.split()) for path, text in shown(found)] == [
+            ("Travel", ["By", "rail", "only.", "Class", "|", "2"])
+        ]
+
+
+def test_slides_are_read_in_the_order_in_which_they_are_shown(tmp_path: Path) -> None:
+    slides = {
+        "ppt/presentation.xml": SLIDES,
+        "ppt/_rels/presentation.xml.rels": LINKS,
+        "ppt/slides/slide1.xml": SLIDE.format("ctrTitle", "Second", "By rail."),
+        "ppt/slides/slide2.xml": SLIDE.format("title", "First", "By bus."),
+    }
+    found = read(tmp_path / "a.pptx", package(slides))[0]
+    assert shown(found) == [("First", "By bus."), ("Second", "By rail.")]
+    assert [one.place for one in found.sections] == ["slide 1", "slide 2"]
+
+
+def test_a_book_is_its_chapters_in_order(tmp_path: Path) -> None:
+    pytest.importorskip("bs4")
+    chapters = {"OPS/a.xhtml": "<h1>One</h1><p>By bus.</p>", "OPS/b two.xhtml": "<h1>Two</h1><p>By rail.</p>"}
+    content = package({"META-INF/container.xml": CONTAINER, "OPS/book.opf": BOOK, **chapters})
+    found = read(tmp_path / "a.epub", content)[0]
+    assert found.title == "Handbook"
+    assert shown(found) == [("One", "By bus."), ("Two", "By rail.")]
 
 
 def test_jsonl_has_a_document_for_each_record(tmp_path: Path) -> None:
@@ -258,6 +334,9 @@ def test_text_may_be_in_any_encoding_with_any_line_ends(tmp_path: Path, content:
         ("a.ipynb", b"{}", "notebook"),
         ("a.jsonl.gz", b"no gzip", "gzip"),
         ("a.pdf", b"no PDF", "PDF"),
+        ("a.docx", b"no zip", "docx file that cannot be read"),
+        ("a.epub", package({"mimetype": "x"}), "epub file that cannot be read"),
+        ("a.odt", package({"content.xml": "<a>"}), "odt file that cannot be read"),
         ("a.pdf", pdf("text")[:150], "PDF"),
         ("a.pdf", pdf("", ""), "without text"),
     ],

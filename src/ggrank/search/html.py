@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggrank.errors import InputError
@@ -47,8 +48,14 @@ _CLASSES_LEFT_OUT = frozenset(
 _BREAK = "\0"
 
 
-def read_html(data: bytes) -> FileDocument:
-    """The document of a page; of a page that marks its main part, that part.
+def read_html(path: Path) -> Iterator[FileDocument]:
+    """The document of a page. Raises what `html_blocks` raises."""
+    title, blocks = html_blocks(path.read_bytes())
+    yield assembled(blocks, title=title)
+
+
+def html_blocks(data: bytes) -> tuple[str, list[Block]]:
+    """The title and the blocks of a page; of a page that marks its main part, of that part.
 
     Raises:
         InputError: Beautiful Soup is not installed, or cannot read it.
@@ -61,9 +68,8 @@ def read_html(data: bytes) -> FileDocument:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it wonders whether file names and XML were meant
             soup = BeautifulSoup(data, "html.parser")
-        main = soup.select_one("main, [role=main]") or soup
         title = " ".join(soup.title.get_text().split()) if soup.title else ""
-        return assembled(_blocks(main), title=title)
+        return title, list(_blocks(soup.select_one("main, [role=main]") or soup))
     except (RecursionError, ValueError, AssertionError) as error:
         raise InputError(f"HTML that cannot be read: {error or type(error).__name__}") from error
 

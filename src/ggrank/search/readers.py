@@ -18,6 +18,7 @@ from ggrank.rows.documents import document_of
 from ggrank.rows.encodings import decode
 from ggrank.rows.reading import format_of, read_rows
 from ggrank.search.html import EXTRA, read_html
+from ggrank.search.office import read_zip
 from ggrank.search.sections import Block, FileDocument, assembled, markdown
 
 _TEXT = """
@@ -71,10 +72,6 @@ def _read_text(path: Path) -> Iterator[FileDocument]:
 
 def _read_markdown(path: Path) -> Iterator[FileDocument]:
     yield markdown(_text(path))
-
-
-def _read_html(path: Path) -> Iterator[FileDocument]:
-    yield read_html(path.read_bytes())
 
 
 def _read_pdf(path: Path) -> Iterator[FileDocument]:
@@ -154,7 +151,8 @@ def _origin(path: Path) -> dict[str, Any] | None:
 _READERS: dict[str, Callable[[Path], Iterator[FileDocument]]] = {
     **dict.fromkeys(_TEXT.split(), _read_text),
     **dict.fromkeys(("md", "markdown"), _read_markdown),
-    **dict.fromkeys(("html", "htm", "xhtml"), _read_html),
+    **dict.fromkeys(("html", "htm", "xhtml"), read_html),
+    **dict.fromkeys(("docx", "pptx", "odt", "epub"), read_zip),
     **dict.fromkeys(("jsonl", "jsonl.gz", "ndjson", "json", "csv", "tsv", "parquet"), _read_rows),
     "pdf": _read_pdf,
     "ipynb": _read_notebook,

@@ -11,9 +11,9 @@ from typing import Any
 SEPARATOR = " > "
 """Between the headings of a path: "Staff handbook > Travel"."""
 
-_FRONT_MATTER = re.compile(r"---[^\S\n]*\n(.*?)^(?:---|\.\.\.)[^\S\n]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-_KEY = re.compile(r"([^\s#:\-][^:\n]*?)[^\S\n]*:(?:[^\S\n]+(.*))?$")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_FRONT_MATTER = re.compile(
+    r"---[^\S\n]*\n(?=[^\s:][^\n:]*:\s)(.*?)^(?:---|\.\.\.)[^\S\n]*(?:\n|\Z)", re.DOTALL | re.MULTILINE
+)
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*))?$")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
@@ -119,55 +119,25 @@ def markdown(text: str) -> FileDocument:
         ('Handbook', {'tags': ['a', 'b']}, ('Handbook', 'Travel'))
     """
     match = _FRONT_MATTER.match(text)
-    metadata = front_matter(match[1]) if match else {}
-    start = match.end() if match and metadata else 0
+    metadata = _front_matter(match[1]) if match else {}
+    start = match.end() if match else 0
     marks = list(_markdown_marks(text, start))
     outermost = [mark.heading for mark in marks if mark.level == 1]
     title = metadata.get("title") or (outermost[0] if len(outermost) == 1 else "")
     return FileDocument(text, _sections(marks, start=start, end=len(text)), str(title), metadata)
 
 
-def front_matter(text: str) -> dict[str, Any]:
-    """The plain part of YAML: ``key: value`` and lists; what is nested stays as its text.
+def _front_matter(text: str) -> dict[str, Any]:
+    """Its fields; none where it is not YAML, or has references, by which a few lines can become huge."""
+    import yaml
 
-    Example:
-        >>> front_matter("title: 'A: b'\\nyear: 2020\\ntags:\\n  - x\\n  - y\\nauthor:\\n  name: Ana")
-        {'title': 'A: b', 'year': 2020, 'tags': ['x', 'y'], 'author': 'name: Ana'}
-    """
-    found: dict[str, Any] = {}
-    key, nested = "", list[str]()
-    for line in [*text.splitlines(), "end:"]:
-        match = _KEY.match(line)
-        if match is None:
-            nested.append(line)
-            continue
-        if key and found[key] is None and any(map(str.strip, nested)):
-            found[key] = _nested([line for line in nested if line.strip()])
-        key, nested = match[1].strip("\"'"), []
-        found[key] = _value(match[2] or "")
-    del found["end"]
-    return found
-
-
-def _nested(lines: list[str]) -> Any:
-    items = [line.strip() for line in lines]
-    if all(item.startswith("- ") for item in items):
-        return [_value(item[2:]) for item in items]
-    return "\n".join(items)
-
-
-def _value(text: str) -> Any:
-    text = text.strip()
-    if text[:1] in ("'", '"') and text[-1:] == text[0] and len(text) > 1:
-        return text[1:-1]
-    text = re.sub(r"(^|\s)#.*", "", text).strip()
-    if text.startswith("[") and text.endswith("]"):
-        return [_value(item) for item in text[1:-1].split(",") if item.strip()]
-    if text in ("true", "false"):
-        return text == "true"
-    if _NUMBER.fullmatch(text):
-        return float(text) if "." in text else int(text)
-    return text if text not in ("", "null", "~") else None
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            return {}
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _markdown_marks(text: str, start: int) -> Iterator[_Mark]:
