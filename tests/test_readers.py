@@ -101,8 +101,8 @@ def test_markdown_has_a_section_for_each_heading_under_its_path(tmp_path: Path) 
         ("Two lines > Deep", table),
         ("Two lines > Last line", ""),
     ]
-    assert found.title == "One"
     assert found.title == ""  # neither of two outermost headings is the title of both
+    assert found.text == MARKDOWN
 
 
 def test_front_matter_is_metadata_and_no_section(tmp_path: Path) -> None:
