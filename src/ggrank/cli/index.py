@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggrank.cli.console import count, echo, echo_facts, echo_json, wants_table
+from ggrank.cli.console import count, echo, echo_facts, echo_json, progress_bar, wants_table
 from ggrank.cli.indexes import index_option, load_embedder
 from ggrank.cli.options import ModelChoice, model_options, output_option
 from ggrank.cli.ranking import LONG, speed_hint
@@ -144,35 +141,19 @@ def _echo_unsupported(changes: Changes, *, verbose: bool) -> None:
 
 
 def _update(opened: Index, paths: tuple[str, ...], *, prune: bool) -> Changes:
+    started = time.perf_counter()
     try:
-        with _bar() as on_progress:
+        with progress_bar("indexing") as show:
+
+            def on_progress(progress: Progress) -> None:
+                speed = progress.n_tokens / (time.perf_counter() - started)
+                note = f"{count(progress.n_passages, 'passage')}, {speed:,.0f} tokens/s"
+                show(progress.n_bytes, progress.n_bytes_total, note if progress.n_passages else "")
+
             return opened.update(paths, prune=prune, on_progress=on_progress)
     except KeyboardInterrupt:
         click.echo("\nStopped. What is done is kept; the same command goes on.", err=True)
         raise
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[Progress], None]]:
-    """A progress bar on stderr, if that is a terminal: bytes of files, passages and tokens per second."""
-    if not sys.stderr.isatty():
-        yield lambda progress: None
-        return
-    started = time.perf_counter()
-
-    def facts(progress: Progress | None) -> str:
-        if progress is None or not progress.n_passages:
-            return ""
-        speed = progress.n_tokens / (time.perf_counter() - started)
-        return f"{count(progress.n_passages, 'passage')}, {speed:,.0f} tokens/s"
-
-    with click.progressbar(length=1, label="indexing", file=sys.stderr, item_show_func=facts) as bar:
-
-        def show(progress: Progress) -> None:
-            bar.length = max(progress.n_bytes_total, 1)
-            bar.update(progress.n_bytes - bar.pos, progress)
-
-        yield show
 
 
 def _echo_changes(opened: Index, changes: Changes, seconds: float) -> None:

@@ -148,7 +148,7 @@ def _echo_hit(query: str, rank: int, hit: Hit, *, explain: bool) -> None:
     """Rank, score and place, and below them the part of the passage that matches."""
     width = terminal_width() - len(INDENT)
     echo(f"{rank:>2}  {hit.score:6.3f}  {shorten(_where(hit), width)}", bold=True)
-    part = one_line(hit.snippet(query, n_characters=SNIPPET_LINES * width))
+    part = one_line(hit.snippet(query, n_characters=min(SNIPPET_LINES * width, 300)))
     for line in textwrap.wrap(part, width, max_lines=SNIPPET_LINES, placeholder="..."):
         echo(f"{INDENT}{shorten(line, width)}")
     others = [_where(place) for place in hit.others]
