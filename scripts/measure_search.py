@@ -6,7 +6,7 @@
 
 ``scores`` compares the top scores of the set's own questions with those of fifty queries of random words. The
 words come from the set's documents, each different word equally often, so that the index knows them. ``size``
-and ``speed`` make their texts up; the vectors of ``speed`` are random ones.
+and ``speed`` make up texts and vectors.
 """
 
 from __future__ import annotations
@@ -63,21 +63,6 @@ def scores(folder: Path, reranker: str) -> None:
             )
 
 
-def size(n_notes: int) -> None:
-    """Prints the bytes of an index of short notes."""
-    with tempfile.TemporaryDirectory() as scratch:
-        notes = Path(scratch, "notes")
-        notes.mkdir()
-        for i, text in enumerate(islice(_texts(120), n_notes)):
-            (notes / f"{i}.md").write_text(f"# Note {i}\n\n{text}\n")
-        with Index.open(Path(scratch, "index")) as index:
-            index.update([notes])
-            n_passages = len(index)
-        n_bytes = sum(path.stat().st_size for path in Path(scratch, "index").rglob("*") if path.is_file())
-        n_read = sum(path.stat().st_size for path in notes.iterdir())
-        print(f"{n_notes:,} notes of {n_read:,} bytes: {n_passages:,} passages, {n_bytes:,} bytes of index")
-
-
 class RandomEmbedder(Llama):
     """The bundled model for queries, and random vectors for passages, which are too many to compute."""
 
@@ -92,6 +77,24 @@ class RandomEmbedder(Llama):
     def tokenize(self, text: str) -> Any:
         """Words in place of tokens, whose number is all that is asked for."""
         return text.split()
+
+
+def size(n_notes: int) -> None:
+    """Prints the bytes of an index of short notes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        notes = Path(scratch, "notes")
+        notes.mkdir()
+        for i, text in enumerate(islice(_texts(120), n_notes)):
+            (notes / f"{i}.md").write_text(f"# Note {i}\n\n{text}\n")
+        with (
+            RandomEmbedder.load("all-minilm-l6-v2") as embedder,
+            Index.open(Path(scratch, "index"), embedder=embedder) as index,
+        ):
+            index.update([notes])
+            n_passages = len(index)
+        n_bytes = sum(path.stat().st_size for path in Path(scratch, "index").rglob("*") if path.is_file())
+        n_read = sum(path.stat().st_size for path in notes.iterdir())
+        print(f"{n_notes:,} notes of {n_read:,} bytes: {n_passages:,} passages, {n_bytes:,} bytes of index")
 
 
 def speed(n_passages: int) -> None:

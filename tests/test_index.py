@@ -153,7 +153,7 @@ def test_words_alone_need_no_model(index: Index, tmp_path: Path, monkeypatch: py
         (best,) = without.search("pumps E4711", by="words", top_n=1)
     assert best.text == PASSAGES["pump"]
     assert (best.words, best.cosine, best.logit) == (("pumps", "e4711"), None, None)
-    assert best.score == 1.0
+    assert 0.3 < best.score < 1.0
 
 
 def test_an_index_loads_its_own_model(index: Index, tmp_path: Path) -> None:
@@ -826,7 +826,7 @@ def test_an_index_of_one_passage_scores_it_like_any_other(embedder: Llama) -> No
 
 
 QUESTIONS = {
-    "how do I bake bread?": "bread",
+    "how long must the dough rest?": "bread",
     "when should tomatoes get water?": "tomatoes",
     "from which platform does the train to Vienna leave?": "train",
     "my router must be reset": "router",

@@ -16,7 +16,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,13 +190,14 @@ class Store:
                 yield self._write_connection()
             return
         path, stays = self.path / DATABASE, True
-        db = self._idle.pop() if self._idle else None
-        if db is None:
-            before = path.stat()
+        before = path.stat().st_mtime_ns
+        try:
+            db = self._idle.pop()
+        except IndexError:
             db, stays = connect_to_read(path)
         try:
             yield db
-            if not stays and (now := path.stat()) != before and now.st_mtime_ns != before.st_mtime_ns:
+            if not stays and path.stat().st_mtime_ns != before:
                 raise StaleError(f"{self.folder}: the index changed while it was read; try again")
         finally:
             if stays and not self._is_closed:
@@ -351,8 +352,11 @@ class Store:
             db.execute("UPDATE meta SET n_rows = ?, vectors = ?", (n_left, name))
             self._vectors = {name: new}
         db.execute("PRAGMA incremental_vacuum").fetchall()
-        if old.path is not None:
-            old.path.unlink(missing_ok=True)
+        if self.path is not None:
+            for path in self.path.glob("vectors-*"):
+                if path.name != name:
+                    with suppress(OSError):  # on Windows a reader can keep it until the next time
+                        path.unlink()
 
 
 # What follows writes inside a transaction of `Store.transaction`.
