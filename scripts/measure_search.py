@@ -18,6 +18,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -111,6 +112,12 @@ def speed(n_passages: int) -> None:
                 index.search(queries[0], by=by)
                 found = _milliseconds([partial(index.search, query, by=by) for query in queries])
                 print(f"{by}: median {np.median(found):.0f} ms, p95 {np.quantile(found, 0.95):.0f} ms")
+            for n_threads in (1, 4):
+                started = time.perf_counter()
+                with ThreadPoolExecutor(n_threads) as pool:
+                    list(pool.map(index.search, queries))
+                seconds = time.perf_counter() - started
+                print(f"{len(queries)} searches on {n_threads} threads: {seconds:.1f} s")
         for path in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
             print(f"{path.name}: {path.stat().st_size:,} bytes")
 

@@ -753,6 +753,17 @@ def test_documents_survive_a_rebuild_and_updates_of_files(
         assert rebuilt.search("bees")[0].id == "a"
 
 
+def test_words_that_another_version_of_python_made_are_filled_again(index: Index, tmp_path: Path) -> None:
+    index.close()
+    with closing(sqlite3.connect(tmp_path / "index" / "1" / "index.sqlite")) as db:
+        db.execute("UPDATE meta SET words = 'another'")
+        db.execute("INSERT INTO words (words) VALUES ('delete-all')")
+        db.commit()
+    assert index.search("E4711", by="words") == []
+    index.update()
+    assert names(index.search("E4711", by="words")) == ["pump"]
+
+
 def test_similar_finds_other_documents(index: Index, folder: Path) -> None:
     (folder / "loaf.txt").write_text("Let the dough rest for two hours, then bake the bread.")
     index.update()

@@ -227,9 +227,8 @@ class Store:
                 self._writer = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             else:
                 self._writer = connect(self.path / DATABASE, "rwc")
-                self._writer.execute(
-                    "PRAGMA synchronous = FULL"
-                )  # what was acknowledged survives a power cut
+                # What was acknowledged survives a power cut.
+                self._writer.execute("PRAGMA synchronous = FULL")
             add_functions(self._writer)
             self._writer.create_function("embedded_text", 2, embedded_text, deterministic=True)
         return self._writer
@@ -325,11 +324,13 @@ class Store:
 
     def refill_words(self) -> None:
         """Fills the words again where another version of Python or ggrank filled them."""
+        with self.snapshot() as snapshot:
+            if snapshot.value("SELECT words FROM meta") == WORDS_VERSION:
+                return
         with self.transaction() as db:
-            if db.execute("SELECT words FROM meta").fetchone()[0] != WORDS_VERSION:
-                db.execute("INSERT INTO words (words) VALUES ('delete-all')")
-                db.execute("INSERT INTO words (rowid, terms) SELECT id, terms(text) FROM passage_text")
-                db.execute("UPDATE meta SET words = ?", (WORDS_VERSION,))
+            db.execute("INSERT INTO words (words) VALUES ('delete-all')")
+            db.execute("INSERT INTO words (rowid, terms) SELECT id, terms(text) FROM passage_text")
+            db.execute("UPDATE meta SET words = ?", (WORDS_VERSION,))
 
     def compact(self) -> None:
         """Moves the last passages into free rows where too many are free, and shrinks both files."""
