@@ -1,7 +1,7 @@
 """Measures a search index: its scores, its size, and its speed at a million passages.
 
     python scripts/measure_search.py scores FOLDER     a test set in BEIR's form: corpus.jsonl, queries.jsonl
-    python scripts/measure_search.py size [--notes 10000]
+    python scripts/measure_search.py size [--notes 10000] [--words 400]
     python scripts/measure_search.py speed [--passages 1000000]
 
 ``scores`` compares the top scores of the set's own questions with those of fifty queries of random words. The
@@ -80,12 +80,12 @@ class RandomEmbedder(Llama):
         return text.split()
 
 
-def size(n_notes: int) -> None:
-    """Prints the bytes of an index of short notes."""
+def size(n_notes: int, n_words: int) -> None:
+    """Prints the bytes of an index of notes."""
     with tempfile.TemporaryDirectory() as scratch:
         notes = Path(scratch, "notes")
         notes.mkdir()
-        for i, text in enumerate(islice(_texts(120), n_notes)):
+        for i, text in enumerate(islice(_texts(n_words), n_notes)):
             (notes / f"{i}.md").write_text(f"# Note {i}\n\n{text}\n")
         with (
             RandomEmbedder.load("all-minilm-l6-v2") as embedder,
@@ -135,8 +135,9 @@ def _texts(n_words: int) -> Iterator[str]:
     """Texts of words whose frequencies follow Zipf's law, as those of natural texts do."""
     rng = np.random.default_rng(1)
     while True:
-        for row in np.minimum(rng.zipf(1.3, (1_000, n_words)), 200_000):
-            yield " ".join(f"w{number}" for number in row)
+        for row in np.minimum(rng.zipf(1.3, (1_000, 8 * n_words)), 200_000):
+            # The most frequent ones, which English has as stop words, would be in every text and query.
+            yield " ".join(f"w{number}" for number in row[row > 100][:n_words])
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
@@ -153,13 +154,15 @@ def main() -> None:
     command = commands.add_parser("scores")
     command.add_argument("folder", type=Path)
     command.add_argument("--reranker", default="ggrank-reranker-mini")
-    commands.add_parser("size").add_argument("--notes", type=int, default=10_000)
+    command = commands.add_parser("size")
+    command.add_argument("--notes", type=int, default=10_000)
+    command.add_argument("--words", type=int, default=400)
     commands.add_parser("speed").add_argument("--passages", type=int, default=1_000_000)
     given = parser.parse_args()
     if given.command == "scores":
         scores(given.folder, given.reranker)
     elif given.command == "size":
-        size(given.notes)
+        size(given.notes, given.words)
     else:
         speed(given.passages)
 

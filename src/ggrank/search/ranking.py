@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast, get_args
 
@@ -16,7 +16,7 @@ from ggrank.rows.documents import Document
 from ggrank.scoring import Fused, best_first, blend, l2_normalize, sigmoid, top_k
 from ggrank.search.chunking import embedded_text
 from ggrank.search.hits import Explanation, Hit, Place
-from ggrank.search.lexical import ENOUGH, Bm25, LexicalHit, search_words
+from ggrank.search.lexical import Bm25, LexicalHit, count_words, search_words
 from ggrank.search.models import Reranker
 from ggrank.search.stages import (
     LEXICAL_DEPTH,
@@ -27,7 +27,7 @@ from ggrank.search.stages import (
     words_score,
 )
 from ggrank.search.store import Snapshot
-from ggrank.search.words import query_words, quoted
+from ggrank.search.words import query_words
 from ggrank.types import Hybrid
 
 By: TypeAlias = Literal["both", "meaning", "words"]
@@ -59,7 +59,8 @@ class Query:
 def find(snapshot: Snapshot, query: Query, k: int) -> list[Hit]:
     """The ``k`` best hits with different texts, best first."""
     cosines = _cosines(snapshot, query)
-    lexical = _lexical(snapshot, query, k) if query.by != "meaning" else []
+    counts = count_words(snapshot.db, query.text) if query.by != "meaning" else {}
+    lexical = _lexical(snapshot, query, k, counts) if query.by != "meaning" else []
     depth = k
     while True:
         order = _order(query, cosines, lexical, depth)
@@ -67,7 +68,9 @@ def find(snapshot: Snapshot, query: Query, k: int) -> list[Hit]:
         if len(texts) >= k or len(order) < depth:
             break
         depth *= 4
-    return _hits(snapshot, query, list(texts.items())[:k], cosines, lexical)
+    found = list(texts.items())[:k]
+    weights = word_weights(counts, n_passages=snapshot.n_passages())
+    return _hits(snapshot, query, found, cosines, lexical, weights)
 
 
 def _cosines(snapshot: Snapshot, query: Query) -> NDArray[np.float32]:
@@ -88,9 +91,16 @@ def _cosines(snapshot: Snapshot, query: Query) -> NDArray[np.float32]:
 _PLACES = "FROM place JOIN document ON document.id = document LEFT JOIN file ON file.id = document.file"
 
 
-def _lexical(snapshot: Snapshot, query: Query, k: int) -> list[LexicalHit]:
+def _lexical(snapshot: Snapshot, query: Query, k: int, counts: Mapping[str, int]) -> list[LexicalHit]:
     among = f"SELECT passage {_PLACES} WHERE {query.condition}" if query.condition else ""
-    return search_words(snapshot.db, query.text, k=max(k, LEXICAL_DEPTH), among=among, values=query.values)
+    return search_words(
+        snapshot.db,
+        query.text,
+        k=max(k, LEXICAL_DEPTH),
+        counts=counts,
+        among=among,
+        values=query.values,
+    )
 
 
 def _order(
@@ -162,12 +172,12 @@ def _hits(
     texts: Sequence[tuple[str, _Text]],
     cosines: NDArray[np.float32],
     lexical: Sequence[LexicalHit],
+    weights: Mapping[str, float],
 ) -> list[Hit]:
     bm25 = {hit.position: (rank, hit.score) for rank, hit in enumerate(lexical, 1)}
     by_meaning = _ranks(cosines, [text.first.position for _, text in texts])
-    held, weights = _held_words(
-        snapshot, query.text, [embedded_text(found.headings, text) for text, found in texts]
-    )
+    read = [embedded_text(found.headings, text) for text, found in texts]
+    held = _held_words(query.text, read)
     hits = []
     for i, (text, found) in enumerate(texts):
         row = found.first.position
@@ -195,22 +205,14 @@ def _ranks(cosines: NDArray[np.float32], rows: Sequence[int]) -> dict[int, int]:
     return {row: 1 + int((cosines > cosines[row]).sum()) for row in rows} if len(cosines) else {}
 
 
-def _held_words(
-    snapshot: Snapshot, query: str, texts: Sequence[str]
-) -> tuple[list[list[str]], dict[str, float]]:
-    """For each text the query's words that it holds, and what each word weighs."""
-    counts = _count_passages(snapshot, query)
-    weights = word_weights(counts, n_passages=snapshot.n_passages())
+def _held_words(query: str, texts: Sequence[str]) -> list[list[str]]:
+    """For each text the query's words that it holds."""
     bm25 = Bm25(texts)
-    with_word = {word: {hit.position for hit in bm25.search(word, k=max(1, len(texts)))} for word in counts}
-    held = [[word for word in counts if i in with_word[word]] for i in range(len(texts))]
-    return held, weights
-
-
-def _count_passages(snapshot: Snapshot, query: str) -> dict[str, int]:
-    """For each word of a query the passages that hold it; beyond `ENOUGH` they are not counted."""
-    statement = "SELECT count(*) FROM (SELECT rowid FROM words WHERE words MATCH ? LIMIT ?)"
-    return {word: snapshot.value(statement, quoted(word), ENOUGH) for word in query_words(query)}
+    with_word = {
+        word: {hit.position for hit in bm25.search(word, k=len(texts))}
+        for word in (query_words(query) if texts else ())
+    }
+    return [[word for word, rows in with_word.items() if i in rows] for i in range(len(texts))]
 
 
 def stored_document(snapshot: Snapshot, id: str | float) -> tuple[int, Document] | None:

@@ -37,8 +37,9 @@ APPLICATION_ID = int.from_bytes(b"ggrk", "big")
 FORMAT = 2
 """Of the tables below; an index with another number is another version's."""
 
-BLOCK = 8192
-"""Characters of a stored block of text: a passage is read without the rest of a long document."""
+BLOCK = 512
+"""Characters of a stored block of text: a passage is read without the rest of a long document, and small
+blocks fill SQLite's pages of 4,096 bytes."""
 
 MOST_FREE, LEAST_FREE = 0.3, 256
 """The share of free rows above which the vectors are compacted, and the number below which they are not."""

@@ -76,6 +76,8 @@ class Writer:
     def then(self, step: Step) -> None:
         """Does something more in the batch's transaction, after what was given before."""
         self._steps.append(step)
+        if len(self._steps) >= MOST_STEPS:
+            self.flush()
 
     def keep(self, file: StoredFile, document: FileDocument) -> bool:
         """Keeps a document that the file's version before this one has as well; False where it has none."""
@@ -89,8 +91,6 @@ class Writer:
             return False
         self._kept[key] += 1
         self.then(lambda db: keep_document(db, file.id, version, key, place=document.place))
-        if len(self._steps) >= MOST_STEPS:
-            self.flush()
         return True
 
     def add(
