@@ -135,7 +135,7 @@ def test_files_of_other_kinds_are_counted_and_named_on_request(folder: Path) -> 
     for name in ("a.png", "b.png", "c.exe"):
         (folder / "pictures" / name).write_bytes(b"x")
     result = ggrank("index", "pictures", "--table")
-    assert "3 files of other kinds left out: 2 .png, 1 .exe; --verbose names them" in result.stderr
+    assert "3 files left out: 2 .png, 1 .exe; --verbose names them" in result.stderr
     assert "a.png" not in result.stderr
     assert str(folder / "pictures" / "a.png") in ggrank("index", "pictures", "--verbose").stderr.splitlines()
     (line,) = json_lines(ggrank("index", "pictures"))

@@ -135,7 +135,7 @@ def _echo_unsupported(changes: Changes, *, verbose: bool) -> None:
     told = ", ".join(f"{len(paths):,} {suffix or 'without a suffix'}" for suffix, paths in kinds[:KINDS])
     hint = "" if verbose else "; --verbose names them"
     more = ", ..." if len(kinds) > KINDS else ""
-    click.echo(f"Note: {count(n_files, 'file')} of other kinds left out: {told}{more}{hint}", err=True)
+    click.echo(f"Note: {count(n_files, 'file')} left out: {told}{more}{hint}", err=True)
     for path in (path for _, paths in kinds for path in paths if verbose):
         click.echo(path, err=True)
 

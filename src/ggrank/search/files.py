@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ggrank.errors import InputError, InputTypeError
-from ggrank.search.readers import is_document
 from ggrank.search.settings import DEFAULT_FOLDER, command
+from ggrank.search.walk import walk
+
+UNKNOWN_FORMAT = "unknown format"
+"""What `walk` says of a file that no reader is for."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class FoundFiles:
         folders: those that were looked through.
         gone: those that are not there.
         unknown: files and folders that could not be looked at, so that no one knows what is there.
-        unsupported: files in folders that no reader is for, by suffix.
+        unsupported: files in folders that no reader is for by suffix; and by reason those that are ignored or
+            too large.
     """
 
     files: dict[str, os.stat_result] = field(default_factory=dict)
@@ -80,9 +84,7 @@ def check_paths(
 
 
 def find_files(roots: Iterable[str]) -> FoundFiles:
-    """All files of a known kind below folders, and each file that is named itself, whatever its kind.
-
-    Names that begin with a dot are passed over, and links to folders are not followed.
+    """The documents in folders, as `walk` finds them, and each file that is named itself, whatever its kind.
 
     Args:
         roots: absolute paths.
@@ -92,12 +94,13 @@ def find_files(roots: Iterable[str]) -> FoundFiles:
     for root in named:
         if os.path.isdir(root):  # noqa: PTH112  (a path that is a string here and in the index)
             found.folders.append(root)
-            for path in _walk(root, found.unknown):
-                suffix = Path(path).suffix.lower()
-                if is_document(Path(path)):
-                    _look(path, found)
-                elif path not in named:
-                    found.unsupported.setdefault(suffix, []).append(path)
+            walked = walk(root)
+            found.files.update(walked.files)
+            found.unknown.extend(Skipped(path, reason) for path, reason in walked.unreadable.items())
+            for path, reason in walked.skipped.items():
+                kind = Path(path).suffix.lower() if reason == UNKNOWN_FORMAT else reason
+                if path not in named:
+                    found.unsupported.setdefault(kind, []).append(path)
         elif os.path.lexists(root):
             _look(root, found)
         else:
@@ -113,17 +116,6 @@ def is_below(path: str, folder: str) -> bool:
         (True, False)
     """
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
-def _walk(folder: str, unknown: list[Skipped]) -> Iterator[str]:
-    def note(error: OSError) -> None:
-        unknown.append(Skipped(str(error.filename), error.strerror or str(error)))
-
-    for parent, folders, names in os.walk(folder, onerror=note):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield os.path.join(parent, name)  # noqa: PTH118  (a million of them)
 
 
 def _look(path: str, found: FoundFiles) -> None:

@@ -63,7 +63,8 @@ class Changes:
         added, changed, removed, unchanged: how many files.
         skipped: files and folders that could not be read, and why; what was known of them stays. One with
             ``n_lines`` is in the index without so many of its lines.
-        unsupported: files in folders that no reader is for, by suffix.
+        unsupported: files in folders that no reader is for by suffix; and by reason those that are ignored or
+            too large.
         progress: how many passages and tokens.
     """
 
