@@ -124,7 +124,7 @@ def _joined(
                 continue
         if waiting is None:
             waiting = section
-        elif _is_bare(text, waiting):
+        elif _is_bare(text, waiting) or (path and not waiting.headings and is_short(waiting)):
             waiting = replace(section, start=waiting.start, body=waiting.start)
         elif (shared := _shared(waiting, section)) is not None and is_short(waiting):
             body = waiting.body if waiting.headings == shared else waiting.start

@@ -16,35 +16,15 @@ if TYPE_CHECKING:
 
 EXTRA = "pip install 'ggrank[files]'"
 
-_BLOCKS = frozenset(
-    (
-        *("address", "article", "aside", "blockquote", "body", "caption", "dd", "details", "div", "dl", "dt"),
-        *("fieldset", "figcaption", "figure", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "html"),
-        *(
-            "legend",
-            "li",
-            "main",
-            "ol",
-            "option",
-            "p",
-            "pre",
-            "section",
-            "summary",
-            "table",
-            "td",
-            "th",
-            "tr",
-        ),
-        *("title", "ul"),
-    )
-)
-_LEFT_OUT = frozenset(
-    ("head", "nav", "footer", "script", "style", "template", "noscript", "svg", "button", "select", "iframe")
-)
-_ROLES_LEFT_OUT = frozenset(("navigation", "contentinfo", "search", "banner"))
-_CLASSES_LEFT_OUT = frozenset(
-    ("headerlink", "mw-editsection")
-)  # the links that Sphinx and wikis add to headings
+_BLOCKS = """
+address article aside blockquote body caption dd details div dl dt fieldset figcaption figure form h1 h2 h3 h4
+h5 h6 header html legend li main ol option p pre section summary table td th title tr ul
+"""
+_LEFT_OUT = "head nav footer script style template noscript svg button select iframe"
+_ROLES_LEFT_OUT = "navigation contentinfo search banner"
+_ANCHORS = "\u00b6 \u00a7 #"
+"""The text of links to a heading, which documentation generators put into the heading."""
+
 _BREAK = "\0"
 
 
@@ -92,11 +72,12 @@ def _strings(root: BeautifulSoup | Tag) -> Iterator[tuple[BeautifulSoup | Tag, s
     """Each string with the block element around it."""
     from bs4.element import CData, NavigableString, Tag
 
+    blocks = frozenset(_BLOCKS.split())
     owners: dict[int, BeautifulSoup | Tag | None] = {id(root): root}
     for node in root.descendants:
         owner = owners[id(node.parent)]
         if isinstance(node, Tag):
-            here = node if node.name in _BLOCKS else owner
+            here = node if node.name in blocks else owner
             owners[id(node)] = None if owner is None or _is_left_out(node) else here
             if owner is not None and node.name in ("br", "hr"):
                 yield owner, _BREAK
@@ -107,9 +88,9 @@ def _strings(root: BeautifulSoup | Tag) -> Iterator[tuple[BeautifulSoup | Tag, s
 
 def _is_left_out(tag: Tag) -> bool:
     return (
-        tag.name in _LEFT_OUT
-        or tag.get("role") in _ROLES_LEFT_OUT
+        tag.name in _LEFT_OUT.split()
+        or tag.get("role") in _ROLES_LEFT_OUT.split()
         or tag.get("aria-hidden") == "true"
         or tag.has_attr("hidden")
-        or not _CLASSES_LEFT_OUT.isdisjoint(tag.get_attribute_list("class"))
+        or (tag.name == "a" and tag.get_text().strip() in _ANCHORS.split())
     )

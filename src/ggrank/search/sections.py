@@ -122,8 +122,8 @@ def markdown(text: str) -> FileDocument:
     metadata = _front_matter(match[1]) if match else {}
     start = match.end() if match else 0
     marks = list(_markdown_marks(text, start))
-    first = next((mark.heading for mark in marks if mark.level == 1), "")
-    title = metadata.get("title") or first
+    outermost = [mark.heading for mark in marks if mark.level == 1]
+    title = metadata.get("title") or (outermost[0] if len(outermost) == 1 else "")
     return FileDocument(text, _sections(marks, start=start, end=len(text)), str(title), metadata)
 
 
