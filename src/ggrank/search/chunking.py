@@ -92,9 +92,9 @@ def passages(
         text = document.text[start : section.end]
         room = most - n_headings
         for span in cut(text, count_tokens=count, most=room, overlap=min(overlap, room // 2)):
-            line += document.text.count("\n", seen, seen := start + span.start)
-            place = section.place or document.place
-            yield Passage(seen, start + span.end, line, headings, place, n_headings + span.n_tokens)
+            begin, place = start + span.start, section.place or document.place
+            line, seen = line + document.text.count("\n", seen, begin), begin
+            yield Passage(begin, start + span.end, line, headings, place, n_headings + span.n_tokens)
 
 
 def embedded_text(headings: str, text: str) -> str:
