@@ -26,7 +26,7 @@ from ggrank.errors import GgrankError
 COMMANDS = {
     "Start": ("demo", "rank", "embed"),
     "Your files": ("index", "search"),
-    "Other programs": ("serve",),
+    "Other programs": ("serve", "mcp"),
     "Many rows": ("score",),
     "Models and this machine": ("models", "doctor", "tune", "eval", "convert", "bench"),
 }
