@@ -6,7 +6,7 @@
 
 ``scores`` compares the top scores of the set's own questions with those of fifty queries of random words. The
 words come from the set's documents, each different word equally often, so that the index knows them. ``size``
-and ``speed`` make their texts up; the vectors of ``speed`` are random ones.
+and ``speed`` make up texts and vectors.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -63,21 +64,6 @@ def scores(folder: Path, reranker: str) -> None:
             )
 
 
-def size(n_notes: int) -> None:
-    """Prints the bytes of an index of short notes."""
-    with tempfile.TemporaryDirectory() as scratch:
-        notes = Path(scratch, "notes")
-        notes.mkdir()
-        for i, text in enumerate(islice(_texts(120), n_notes)):
-            (notes / f"{i}.md").write_text(f"# Note {i}\n\n{text}\n")
-        with Index.open(Path(scratch, "index")) as index:
-            index.update([notes])
-            n_passages = len(index)
-        n_bytes = sum(path.stat().st_size for path in Path(scratch, "index").rglob("*") if path.is_file())
-        n_read = sum(path.stat().st_size for path in notes.iterdir())
-        print(f"{n_notes:,} notes of {n_read:,} bytes: {n_passages:,} passages, {n_bytes:,} bytes of index")
-
-
 class RandomEmbedder(Llama):
     """The bundled model for queries, and random vectors for passages, which are too many to compute."""
 
@@ -94,6 +80,24 @@ class RandomEmbedder(Llama):
         return text.split()
 
 
+def size(n_notes: int) -> None:
+    """Prints the bytes of an index of short notes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        notes = Path(scratch, "notes")
+        notes.mkdir()
+        for i, text in enumerate(islice(_texts(120), n_notes)):
+            (notes / f"{i}.md").write_text(f"# Note {i}\n\n{text}\n")
+        with (
+            RandomEmbedder.load("all-minilm-l6-v2") as embedder,
+            Index.open(Path(scratch, "index"), embedder=embedder) as index,
+        ):
+            index.update([notes])
+            n_passages = len(index)
+        n_bytes = sum(path.stat().st_size for path in Path(scratch, "index").rglob("*") if path.is_file())
+        n_read = sum(path.stat().st_size for path in notes.iterdir())
+        print(f"{n_notes:,} notes of {n_read:,} bytes: {n_passages:,} passages, {n_bytes:,} bytes of index")
+
+
 def speed(n_passages: int) -> None:
     """Prints how long searches take over generated passages of 80 words."""
     texts = _texts(80)
@@ -108,6 +112,12 @@ def speed(n_passages: int) -> None:
                 index.search(queries[0], by=by)
                 found = _milliseconds([partial(index.search, query, by=by) for query in queries])
                 print(f"{by}: median {np.median(found):.0f} ms, p95 {np.quantile(found, 0.95):.0f} ms")
+            for n_threads in (1, 4):
+                started = time.perf_counter()
+                with ThreadPoolExecutor(n_threads) as pool:
+                    list(pool.map(index.search, queries))
+                seconds = time.perf_counter() - started
+                print(f"{len(queries)} searches on {n_threads} threads: {seconds:.1f} s")
         for path in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
             print(f"{path.name}: {path.stat().st_size:,} bytes")
 

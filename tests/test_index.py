@@ -153,7 +153,7 @@ def test_words_alone_need_no_model(index: Index, tmp_path: Path, monkeypatch: py
         (best,) = without.search("pumps E4711", by="words", top_n=1)
     assert best.text == PASSAGES["pump"]
     assert (best.words, best.cosine, best.logit) == (("pumps", "e4711"), None, None)
-    assert best.score == 1.0
+    assert 0.3 < best.score < 1.0
 
 
 def test_an_index_loads_its_own_model(index: Index, tmp_path: Path) -> None:
@@ -753,6 +753,17 @@ def test_documents_survive_a_rebuild_and_updates_of_files(
         assert rebuilt.search("bees")[0].id == "a"
 
 
+def test_words_that_another_version_of_python_made_are_filled_again(index: Index, tmp_path: Path) -> None:
+    index.close()
+    with closing(sqlite3.connect(tmp_path / "index" / "1" / "index.sqlite")) as db:
+        db.execute("UPDATE meta SET words = 'another'")
+        db.execute("INSERT INTO words (words) VALUES ('delete-all')")
+        db.commit()
+    assert index.search("E4711", by="words") == []
+    index.update()
+    assert names(index.search("E4711", by="words")) == ["pump"]
+
+
 def test_similar_finds_other_documents(index: Index, folder: Path) -> None:
     (folder / "loaf.txt").write_text("Let the dough rest for two hours, then bake the bread.")
     index.update()
@@ -826,7 +837,7 @@ def test_an_index_of_one_passage_scores_it_like_any_other(embedder: Llama) -> No
 
 
 QUESTIONS = {
-    "how do I bake bread?": "bread",
+    "how long must the dough rest?": "bread",
     "when should tomatoes get water?": "tomatoes",
     "from which platform does the train to Vienna leave?": "train",
     "my router must be reset": "router",

@@ -63,14 +63,20 @@ def word_weights(counts: Mapping[str, int], *, n_passages: int) -> dict[str, flo
 
 
 def words_score(held: Collection[str], weights: Mapping[str, float]) -> float:
-    """The share of a query's words that a passage holds, by their weights; 0 for a query without words.
+    """The share of a query's words that a passage holds besides the heaviest of them, by their weights.
+
+    Nearly every query of several words has a passage that holds one of them, so one alone counts nothing. A
+    query of one word is held, 1.0, or not.
 
     Example:
-        >>> words_score({"llamas"}, {"llamas": 3.0, "peru": 1.0})
-        0.75
+        >>> weights = {"llamas": 3.0, "live": 1.0, "peru": 2.0}
+        >>> words_score(["llamas", "peru"], weights), words_score(["peru"], weights)
+        (0.3333333333333333, 0.0)
     """
-    total = sum(weights.values())
-    return sum(weights[word] for word in held) / total if total else 0.0
+    if len(weights) == 1:
+        return float(len(held))
+    found = [weights[word] for word in held]
+    return (sum(found) - max(found)) / sum(weights.values()) if found else 0.0
 
 
 def first_score(meaning: float | None, words: float | None) -> float:

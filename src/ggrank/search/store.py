@@ -16,7 +16,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,13 +190,14 @@ class Store:
                 yield self._write_connection()
             return
         path, stays = self.path / DATABASE, True
-        db = self._idle.pop() if self._idle else None
-        if db is None:
-            before = path.stat()
+        before = path.stat().st_mtime_ns
+        try:
+            db = self._idle.pop()
+        except IndexError:
             db, stays = connect_to_read(path)
         try:
             yield db
-            if not stays and (now := path.stat()) != before and now.st_mtime_ns != before.st_mtime_ns:
+            if not stays and path.stat().st_mtime_ns != before:
                 raise StaleError(f"{self.folder}: the index changed while it was read; try again")
         finally:
             if stays and not self._is_closed:
@@ -226,9 +227,8 @@ class Store:
                 self._writer = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             else:
                 self._writer = connect(self.path / DATABASE, "rwc")
-                self._writer.execute(
-                    "PRAGMA synchronous = FULL"
-                )  # what was acknowledged survives a power cut
+                # What was acknowledged survives a power cut.
+                self._writer.execute("PRAGMA synchronous = FULL")
             add_functions(self._writer)
             self._writer.create_function("embedded_text", 2, embedded_text, deterministic=True)
         return self._writer
@@ -324,11 +324,13 @@ class Store:
 
     def refill_words(self) -> None:
         """Fills the words again where another version of Python or ggrank filled them."""
+        with self.snapshot() as snapshot:
+            if snapshot.value("SELECT words FROM meta") == WORDS_VERSION:
+                return
         with self.transaction() as db:
-            if db.execute("SELECT words FROM meta").fetchone()[0] != WORDS_VERSION:
-                db.execute("INSERT INTO words (words) VALUES ('delete-all')")
-                db.execute("INSERT INTO words (rowid, terms) SELECT id, terms(text) FROM passage_text")
-                db.execute("UPDATE meta SET words = ?", (WORDS_VERSION,))
+            db.execute("INSERT INTO words (words) VALUES ('delete-all')")
+            db.execute("INSERT INTO words (rowid, terms) SELECT id, terms(text) FROM passage_text")
+            db.execute("UPDATE meta SET words = ?", (WORDS_VERSION,))
 
     def compact(self) -> None:
         """Moves the last passages into free rows where too many are free, and shrinks both files."""
@@ -351,8 +353,11 @@ class Store:
             db.execute("UPDATE meta SET n_rows = ?, vectors = ?", (n_left, name))
             self._vectors = {name: new}
         db.execute("PRAGMA incremental_vacuum").fetchall()
-        if old.path is not None:
-            old.path.unlink(missing_ok=True)
+        if self.path is not None:
+            for path in self.path.glob("vectors-*"):
+                if path.name != name:
+                    with suppress(OSError):  # on Windows a reader can keep it until the next time
+                        path.unlink()
 
 
 # What follows writes inside a transaction of `Store.transaction`.
