@@ -103,10 +103,12 @@ def test_filters_words_and_a_reranker(shelf: Shelf) -> None:
     server = build_server(shelf)
     staff = call(server, "search", query="tomatoes", where={"tags": "staff"})["passages"]
     assert {Path(passage["path"]).name for passage in staff} == {"handbook.md"}
+    garden = call(server, "search", query="travel", path="notes/*.txt")["passages"]
+    assert {Path(passage["path"]).name for passage in garden} == {"garden.txt"}
     (leave, *_) = call(server, "search", query="thirty days", by="words")["passages"]
     assert leave["headings"] == "Handbook > Leave"
-    (garden, *_) = call(server, "search", query="How do I grow tomatoes?", rerank=True)["passages"]
-    assert Path(garden["path"]).name == "garden.txt"
+    (first, *_) = call(server, "search", query="How do I grow tomatoes?", rerank=True)["passages"]
+    assert Path(first["path"]).name == "garden.txt"
 
 
 def test_what_is_not_indexed_cannot_be_read(folder: Path, shelf: Shelf) -> None:

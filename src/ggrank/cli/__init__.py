@@ -25,7 +25,7 @@ from ggrank.errors import GgrankError
 
 COMMANDS = {
     "Start": ("demo", "rank", "embed"),
-    "Your files": ("index", "search"),
+    "Your files": ("index", "search", "similar", "get", "status"),
     "Other programs": ("serve", "mcp"),
     "Many rows": ("score",),
     "Models and this machine": ("models", "doctor", "tune", "eval", "convert", "bench"),

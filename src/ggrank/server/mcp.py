@@ -128,6 +128,7 @@ class Shelf:
         by: By,
         index: str | None,
         where: Mapping[str, Any] | None,
+        path: str | None,
         min_score: float | None,
         rerank: bool,
     ) -> list[tuple[str, Hit]]:
@@ -138,7 +139,13 @@ class Shelf:
                 index,
                 top_n,
                 lambda one: one.search(
-                    query, top_n=top_n, by=by, where=where, min_score=min_score, reranker=reranker
+                    query,
+                    top_n=top_n,
+                    by=by,
+                    where=where,
+                    paths=[path] if path else (),
+                    min_score=min_score,
+                    reranker=reranker,
                 ),
             )
 
@@ -251,6 +258,7 @@ def build_server(shelf: Shelf) -> MCPServer[Any]:
         query: str,
         top_n: int = 5,
         by: By = "both",
+        path: str | None = None,
         where: dict[str, Any] | None = None,
         min_score: float | None = None,
         rerank: bool = False,
@@ -262,6 +270,7 @@ def build_server(shelf: Shelf) -> MCPServer[Any]:
             query: a question or keywords.
             top_n: how many passages, 1 to 50.
             by: "both" (default), "meaning" (vectors) or "words" (exact names, error codes, numbers).
+            path: a glob or a folder that files must match, such as "notes/*.md".
             where: metadata that documents must have, such as {"tags": "staff", "year": {">=": 2020}}.
             min_score: leave out passages with a lower score (0..1).
             rerank: read the candidates again with a cross-encoder; slower and better.
@@ -269,7 +278,14 @@ def build_server(shelf: Shelf) -> MCPServer[Any]:
         """
         found = _answered(
             lambda: shelf.search(
-                query, _count(top_n), by=by, index=index, where=where, min_score=min_score, rerank=rerank
+                query,
+                _count(top_n),
+                by=by,
+                index=index,
+                where=where,
+                path=path,
+                min_score=min_score,
+                rerank=rerank,
             )
         )
         return Found(passages=[_passage(name, hit) for name, hit in found])
