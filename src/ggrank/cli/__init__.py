@@ -25,8 +25,8 @@ from ggrank.errors import GgrankError
 
 COMMANDS = {
     "Start": ("demo", "rank", "embed"),
-    "Your files": ("index", "search"),
-    "Other programs": ("serve",),
+    "Your files": ("index", "search", "similar", "get", "status"),
+    "Other programs": ("serve", "mcp"),
     "Many rows": ("score",),
     "Models and this machine": ("models", "doctor", "tune", "eval", "convert"),
 }

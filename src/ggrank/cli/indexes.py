@@ -1,9 +1,15 @@
-"""What `index` and `search` share: where the index is, and the model that it was made with."""
+"""What the commands over an index share: where it is, the model that it was made with, and filters."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -14,17 +20,121 @@ if TYPE_CHECKING:
     from ggrank import Llama
 
 
+DEFAULT_FOLDER = ".ggrank"
+
+
 def index_option(command: Command) -> Command:
     """--index, as the keyword ``folder``."""
     return click.option(
         "--index",
         "folder",
         type=click.Path(file_okay=False, path_type=Path),
-        default=".ggrank",
+        default=DEFAULT_FOLDER,
         show_default=True,
         metavar="DIR",
         help="The index's own folder.",
     )(command)
+
+
+def found_index_option(command: Command) -> Command:
+    """--index, as the keyword ``folder``; without it the ``.ggrank`` of this folder or of one above it."""
+    return click.option(
+        "--index",
+        "folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=index_above,
+        show_default=".ggrank, here or above",
+        metavar="DIR",
+        help="The index's own folder.",
+    )(command)
+
+
+def index_above() -> Path:
+    """The ``.ggrank`` of the current folder or of the nearest one above it; else that of the current one."""
+    here = Path.cwd()
+    above = (folder / DEFAULT_FOLDER for folder in here.parents if (folder / DEFAULT_FOLDER).is_dir())
+    return Path(DEFAULT_FOLDER) if Path(DEFAULT_FOLDER).is_dir() else next(above, Path(DEFAULT_FOLDER))
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which documents a search looks at; the arguments of `Index.search`."""
+
+    where: dict[str, Any]
+    paths: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    since: datetime | None
+
+
+def filter_options(command: Command) -> Command:
+    """--path, --ext, --since and --where, as the keyword ``filters``."""
+
+    @wraps(command)
+    def with_filters(
+        *args: Any,
+        where: tuple[str, ...],
+        paths: tuple[str, ...],
+        suffixes: tuple[str, ...],
+        since: datetime | None,
+        **kwargs: Any,
+    ) -> None:
+        command(*args, filters=Filters(parsed(where), paths, suffixes, since), **kwargs)
+
+    options = (
+        click.option(
+            "--path",
+            "paths",
+            multiple=True,
+            metavar="GLOB",
+            help='Only files such as "notes/*.md".',
+        ),
+        click.option("--ext", "suffixes", multiple=True, metavar="SUFFIX", help="Only files such as md."),
+        click.option(
+            "--since",
+            type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
+            metavar="DATE",
+            help="Only files changed since, such as 2026-01-31.",
+        ),
+        click.option(
+            "--where",
+            multiple=True,
+            metavar="CONDITION",
+            help='Only documents whose metadata has it: "tags=staff", "year>=2020", "tags!=draft".',
+        ),
+    )
+    for option in reversed(options):
+        with_filters = option(with_filters)
+    return with_filters
+
+
+_OPERATORS = {"=": "==", "==": "==", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_CONDITION = re.compile(r"\s*([^=!<>]+?)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
+
+
+def parsed(conditions: Sequence[str]) -> dict[str, Any]:
+    """``where`` of `Index.search` from the command line's words.
+
+    Example:
+        >>> parsed(["tags=staff", "year>=2020", "year<2025"])
+        {'tags': {'==': 'staff'}, 'year': {'>=': 2020, '<': 2025}}
+    """
+    where: dict[str, dict[str, Any]] = {}
+    for condition in conditions:
+        found = _CONDITION.fullmatch(condition)
+        if found is None:
+            raise click.UsageError(f'--where expects "name=value", "name!=value" or alike: {condition!r}')
+        name, operator, value = found.groups()
+        where.setdefault(name, {})[_OPERATORS[operator]] = _value(value)
+    return where
+
+
+def _value(text: str) -> str | float | bool | None:
+    """A number, true, false and null as what they are; anything else is a text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if value is None or isinstance(value, (str, int, float)) else text
 
 
 def load_embedder(folder: Path, choice: ModelChoice) -> Llama:

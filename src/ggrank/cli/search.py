@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from ggrank.cli.console import (
     terminal_width,
     wants_table,
 )
-from ggrank.cli.indexes import index_option, load_embedder
+from ggrank.cli.indexes import Filters, filter_options, found_index_option, load_embedder
 from ggrank.cli.options import DEFAULT_MODEL, ModelChoice, engine_options, output_option
 from ggrank.cli.ranking import cache_fact
 
@@ -39,7 +40,7 @@ SNIPPET_LINES = 2
 
 @click.command(short_help="Search an index.")
 @click.argument("query")
-@index_option
+@found_index_option
 @click.option(
     "--top-n", "-n", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="The N best."
 )
@@ -71,6 +72,7 @@ SNIPPET_LINES = 2
     metavar="K",
     help="How many passages the reranker reads.",
 )
+@filter_options
 @click.option("--explain", is_flag=True, help="Shows how the order came about.")
 @click.option(
     "--model",
@@ -89,6 +91,7 @@ def search(
     min_score: float | None,
     reranker: str,
     retrieve_k: int,
+    filters: Filters,
     explain: bool,
     model: str,
     engine: str,
@@ -99,7 +102,7 @@ def search(
 
     \b
     ggrank search "who pays for travel?"
-    ggrank search "error E4711" --by words
+    ggrank search "error E4711" --by words --path logs --since 2026-01-31
     ggrank search "who pays for travel?" --reranker ggrank-reranker-mini --min-score 0.3 --json
 
     Each JSON line holds rank, path, headings, page, line, start and stop (characters in the document's text),
@@ -119,18 +122,21 @@ def search(
         opened = stack.enter_context(Index.open(folder, embedder=embedder))
         started = time.perf_counter()
         hits = opened.search(
-            query, top_n=top_n, by=by, reranker=second, retrieve_k=retrieve_k, min_score=min_score
+            query,
+            top_n=top_n,
+            by=by,
+            reranker=second,
+            retrieve_k=retrieve_k,
+            min_score=min_score,
+            **vars(filters),
         )
         seconds = time.perf_counter() - started
         n_passages, n_files = len(opened), opened.n_files
         if not n_passages:
             click.echo("Note: there is nothing in the index.", err=True)
+        show_hits(query, hits, as_table=as_table, explain=explain)
         if not wants_table(as_table):
-            for rank, hit in enumerate(hits, 1):
-                echo_json(_record(query, rank, hit, explain=explain))
             return
-        for rank, hit in enumerate(hits, 1):
-            _echo_hit(query, rank, hit, explain=explain)
         echo_facts(
             " ".join(filter(None, [_name(embedder), _FOUND_BY[by]])),
             f"{_name(second)} reranked" if second else "",
@@ -138,6 +144,15 @@ def search(
             f"{1000 * seconds:,.0f} ms",
             *(cache_fact(llama) for llama in (embedder, second) if llama),
         )
+
+
+def show_hits(query: str, hits: Sequence[Hit], *, as_table: bool | None, explain: bool = False) -> None:
+    """Hits for people, or a JSON line each."""
+    for rank, hit in enumerate(hits, 1):
+        if wants_table(as_table):
+            _echo_hit(query, rank, hit, explain=explain)
+        else:
+            echo_json(_record(query, rank, hit, explain=explain))
 
 
 def _name(llama: Llama | None) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -248,6 +249,9 @@ class Index:
         retrieve_k: int = 20,
         min_score: float | None = None,
         fusion: Hybrid = "scores",
+        paths: Sequence[str] = (),
+        suffixes: Sequence[str] = (),
+        since: datetime | None = None,
     ) -> list[Hit]:
         """The best passages for a query, equal texts once.
 
@@ -264,6 +268,9 @@ class Index:
             min_score: leaves out hits whose ``score`` is below it.
             fusion: how "both" becomes one order: "scores" by standardised scores
                 (`ggrank.scoring.score_fusion`), the best of what was measured; "rrf" by reciprocal rank.
+            paths: only files that match one of these globs, such as "notes/*.md"; a folder's name is enough.
+            suffixes: only files with one of these, such as "md".
+            since: only files that were changed at this time or later.
 
         Raises:
             InputError: a number below 1, or ``where``, ``by`` or ``fusion`` that is none.
@@ -274,7 +281,7 @@ class Index:
         check_count(retrieve_k, "retrieve_k")
         check_threshold(min_score)
         check_reranker(reranker)
-        condition, values = conditions(where)
+        condition, values = conditions(where, paths=paths, suffixes=suffixes, since=since)
         k = max(top_n, retrieve_k) if reranker or min_score is not None else top_n
 
         def search(store: Store) -> list[Hit]:

@@ -1,17 +1,24 @@
-"""Filters over metadata as SQL: ``{"tags": "staff", "year": {">=": 2020}}``."""
+"""Filters as SQL: over metadata, ``{"tags": "staff", "year": {">=": 2020}}``, and over files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from ggrank.errors import InputError
+from ggrank.errors import InputError, InputTypeError
 
 _OPERATORS = ("==", "!=", "<", "<=", ">", ">=")
 
 
-def conditions(where: Mapping[str, Any] | None) -> tuple[str, tuple[object, ...]]:
-    """A condition of SQL over ``document.metadata``, and its values; "" for no filter.
+def conditions(
+    where: Mapping[str, Any] | None,
+    *,
+    paths: Sequence[str] = (),
+    suffixes: Sequence[str] = (),
+    since: datetime | None = None,
+) -> tuple[str, tuple[object, ...]]:
+    """A condition of SQL over ``document.metadata`` and ``file``, and its values; "" for no filter.
 
     A field that is a list meets a condition where one of its items does, and ``!=`` where none is equal. Only
     numbers compare with numbers, and texts with texts.
@@ -23,17 +30,50 @@ def conditions(where: Mapping[str, Any] | None) -> tuple[str, tuple[object, ...]
         >>> conditions({"year": {">=": 2020}})[1]
         ('$."year"', 2020)
     """
+    parts, values = file_conditions(paths, suffixes, since)
     if where is None:
-        return "", ()
+        where = {}
     if not isinstance(where, Mapping):
         raise InputError(f"where must be a mapping such as {{'year': 2020}}; found {where!r}")
-    parts: list[str] = []
-    values: list[object] = []
     for name, wanted in where.items():
         for operator, value in (wanted if isinstance(wanted, Mapping) else {"==": wanted}).items():
             parts.append(_condition(operator, value))
             values += [_path(name), *([] if value is None else [value])]
     return " AND ".join(parts), tuple(values)
+
+
+def file_conditions(
+    paths: Sequence[str], suffixes: Sequence[str], since: datetime | None
+) -> tuple[list[str], list[object]]:
+    """Conditions of SQL over ``file``, and their values.
+
+    Example:
+        >>> file_conditions(["notes/*.md"], [], None)[1]
+        ['*/notes/*.md', '*/notes/*.md/*']
+    """
+    if isinstance(paths, str) or isinstance(suffixes, str):
+        raise InputTypeError("paths and suffixes must be lists, found one string: put it in a list")
+    globs = [glob for path in paths for glob in _globs(path)]
+    endings = [f"*.{suffix.lstrip('.').lower()}" for suffix in suffixes]
+    parts = [_any_of("replace(file.path, char(92), '/')", globs), _any_of("lower(file.path)", endings)]
+    parts = [part for part in parts if part]
+    values: list[object] = [*globs, *endings]
+    if since is not None:
+        parts.append("file.mtime_ns >= ?")
+        values.append(int(since.timestamp() * 1e9))
+    return parts, values
+
+
+def _any_of(column: str, patterns: Sequence[str]) -> str:
+    return f"({' OR '.join([f'{column} GLOB ?'] * len(patterns))})" if patterns else ""
+
+
+def _globs(path: str) -> tuple[str, str]:
+    """What a file's whole path must match: the pattern itself, or a folder of that name above the file."""
+    pattern = path.replace("\\", "/").removeprefix("./").rstrip("/")
+    if not pattern.startswith(("/", "*/")) and pattern[1:2] != ":":
+        pattern = f"*/{pattern}"
+    return pattern, f"{pattern}/*"
 
 
 def _condition(operator: str, value: object) -> str:

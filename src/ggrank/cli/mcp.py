@@ -1,0 +1,88 @@
+"""``ggrank mcp``: indexes as tools for agents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ggrank.errors import InputError
+
+
+@click.command(short_help="Let an agent search your indexes (MCP).")
+@click.option(
+    "--index",
+    "folders",
+    multiple=True,
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    metavar="DIR",
+    help="An index that `ggrank index` made; may be given several times. Without it: .ggrank, here or above.",
+)
+@click.option(
+    "--reranker", metavar="NAME|PATH", help="Lets the agent ask for reranking with this cross-encoder."
+)
+@click.option(
+    "--http",
+    "port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Serve http://127.0.0.1:PORT/mcp in place of stdin and stdout.",
+)
+@click.option(
+    "--idle-unload",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="Lets go of the models this long after the last call.",
+)
+def mcp(folders: tuple[Path, ...], reranker: str | None, port: int | None, idle_unload: float) -> None:
+    """Offer indexes to agents as the tools search, get, similar and status.
+
+    \b
+    ggrank mcp                                  .ggrank of this folder or one above it, over stdin and stdout
+    ggrank mcp --index ~/notes/.ggrank --reranker ggrank-reranker-mini
+    ggrank mcp --http 8765                      over HTTP, on this machine only
+
+    An agent's program starts it; docs/search.md has the lines for its settings.
+    """
+    try:
+        from ggrank.server.mcp import Shelf, build_server
+
+        folders = folders or (index_above(Path.cwd()),)
+        shelf = Shelf(names_of(folders), reranker=reranker, idle_seconds=60 * idle_unload)
+        server = build_server(shelf)
+    except ImportError as error:
+        raise InputError("ggrank mcp needs its SDK: pip install 'ggrank[mcp]'") from error
+    try:
+        if port is None:
+            server.run("stdio")
+        else:
+            click.echo(f"http://127.0.0.1:{port}/mcp", err=True)
+            server.run("streamable-http", host="127.0.0.1", port=port)
+    finally:
+        shelf.close()
+
+
+def index_above(folder: Path) -> Path:
+    """The ``.ggrank`` of a folder or of the nearest one above it. Raises InputError where there is none."""
+    for one in (folder, *folder.parents):
+        if (one / ".ggrank").is_dir():
+            return one / ".ggrank"
+    raise InputError(
+        f"no index in {folder} or above it: make one with `ggrank index FOLDER`, or give --index"
+    )
+
+
+def names_of(folders: tuple[Path, ...]) -> dict[str, Path]:
+    """Indexes by a short name: that of the folder around ``.ggrank``; a number is added to a second one."""
+    names: dict[str, Path] = {}
+    for folder in folders:
+        path = folder.resolve()
+        name = wanted = (path.parent if path.name == ".ggrank" else path).name or "index"
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{wanted}-{number}"
+        names[name] = path
+    return names

@@ -1,0 +1,33 @@
+"""``ggrank similar``: what else in an index means the same as a file or a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ggrank.cli.indexes import found_index_option
+from ggrank.cli.options import output_option
+from ggrank.cli.search import show_hits
+
+
+@click.command(short_help="Find what means the same as a file.")
+@click.argument("file_or_text", metavar="FILE|ID|TEXT")
+@found_index_option
+@click.option(
+    "--top-n", "-n", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="The N best."
+)
+@output_option
+def similar(file_or_text: str, folder: Path, top_n: int, as_table: bool | None) -> None:
+    """Find passages of other documents that mean the same as an indexed file, a document, or a text.
+
+    \b
+    ggrank similar notes/travel.md
+    ggrank similar "trains, hotels and who pays for them"
+    """
+    from ggrank import Index
+
+    path = Path(file_or_text)
+    with Index.open(folder) as index:
+        hits = index.similar(str(path.resolve()) if path.is_file() else file_or_text, top_n=top_n)
+        show_hits("", hits, as_table=as_table)
