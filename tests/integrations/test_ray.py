@@ -31,17 +31,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import ray.data
+from ggrank.integrations.ray_jobs import AHEAD, on_ray
+from ggrank.jobs.blocks import BlockReader
+from ggrank.jobs.rows import RowReader
 
 import tiny_models
 from command_line import ENVIRONMENT, ggrank, process
-from corpus_jobs import contents, go_on, n_parts, start_stopping, text, wait_for_parts, write_jsonl
 from ggrank import EngineError, InputError, Llama, LlamaParams
 from ggrank.integrations import ray as ggrank_ray
 from ggrank.integrations.ray import StepActor, map_step, share_machines
-from ggrank.integrations.ray_jobs import AHEAD, on_ray
 from ggrank.jobs import EmbedStep, Job, ScoreStep, find_sources, run
-from ggrank.jobs.blocks import BlockReader
-from ggrank.jobs.rows import RowReader
+from job_rows import contents, go_on, n_parts, start_stopping, text, wait_for_parts, write_jsonl
 
 pytestmark = pytest.mark.integration
 

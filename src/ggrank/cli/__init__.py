@@ -26,7 +26,7 @@ COMMANDS = (
     "demo",
     "rank",
     "embed",
-    "score",
+    "job",
     "index",
     "search",
     "serve",

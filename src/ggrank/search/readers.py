@@ -52,7 +52,7 @@ class Part:
         id: of a JSONL record.
         n_bytes: of the file, read up to its end; 0 where it was read as a whole.
         problem: why a record could not be read.
-        vector: of the whole text, where the file has one (Parquet of ``ggrank embed``).
+        vector: of the whole text, where the file has one (Parquet of ``ggrank job embed``).
         origin: what the vector was made with.
     """
 
@@ -229,32 +229,30 @@ def _read_jsonl(path: Path) -> Iterator[Part]:
 
 
 def _read_parquet(path: Path) -> Iterator[Part]:
-    """A part for each row, with its vector where ``ggrank embed`` made one; see docs/corpus.md."""
-    from ggrank.jobs.parquet import find_vectors, read_rows, schema_of
-    from ggrank.jobs.rows import Place
-    from ggrank.jobs.sources import Source, with_facts
-    from ggrank.jobs.steps import text_of
+    """A part for each row, with its vector where ``ggrank job embed`` made one; see docs/jobs.md."""
+    from ggrank.rows.documents import document_of
+    from ggrank.rows.parquet import find_vectors, schema_of
+    from ggrank.rows.reading import read_rows
 
-    source = with_facts(Source(str(path), "parquet"))
-    schema = schema_of([source])
+    schema = schema_of(path)
     origin = find_vectors(schema)
     columns = tuple(origin["text_columns"]) if origin else ()
     missing = [name for name in columns or ("text",) if name not in schema.names]
     if missing:
         raise InputError(f"no column {missing[0]!r}; its columns are: {', '.join(schema.names)}")
     vector = origin["column"] if origin else ""
-    for row in read_rows(source, Place(), columns=(*(columns or ("text", "title")), "id", "_id", vector)):
-        place, n_bytes = f"row {row.line}", row.after.offset
-        name = row.values.get("id", row.values.get("_id"))
+    n_bytes = path.stat().st_size
+    for row in read_rows(path, "parquet", columns=[*(columns or ("text", "title")), "id", "_id", vector]):
+        place = f"row {row.line}"
         try:
-            text = text_of(row.values, columns)
+            document = document_of(row, columns)
         except InputError as error:
             yield Part("", place=place, n_bytes=n_bytes, problem=f"{place}: {error}")
             continue
         yield Part(
-            text,
+            document.full_text,
             place=place,
-            id=name if name is None or isinstance(name, (str, int)) else str(name),
+            id=document.id,
             n_bytes=n_bytes,
             vector=row.values.get(vector),
             origin=origin,

@@ -157,7 +157,7 @@ def foreign_vector(made: IndexSettings, origin: Mapping[str, Any]) -> str:
     """Why an index cannot take the vectors of a file, "" where it can.
 
     Args:
-        origin: what they were made with, as ``ggrank embed`` wrote it.
+        origin: what they were made with, as ``ggrank job embed`` wrote it.
     """
     model = Path(made.model).name
     if origin.get("model_sha256") != made.model_sha256:

@@ -1,4 +1,4 @@
-"""The Parquet of ``ggrank embed`` feeds an index: its vectors are taken, and those of others refused."""
+"""The Parquet of ``ggrank job embed`` feeds an index: its vectors are taken, and those of others refused."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import tiny_models
-from corpus_jobs import write_jsonl
 from ggrank import Index, Llama, LlamaParams
 from ggrank.jobs import EmbedStep, Job, VectorForm, find_sources, run
+from job_rows import write_jsonl
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -1,4 +1,4 @@
-"""The Parquet of a job loads into DuckDB and LanceDB by the lines that docs/corpus.md shows."""
+"""The Parquet of a job loads into DuckDB and LanceDB by the lines that docs/jobs.md shows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corpus_jobs import text, write_jsonl
 from ggrank import Llama, LlamaParams
 from ggrank.jobs import EmbedStep, Job, VectorForm, find_sources, run
+from job_rows import text, write_jsonl
 
 pytestmark = pytest.mark.integration
 pytest.importorskip("pyarrow")
 
-DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "corpus.md"
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "jobs.md"
 
 
 @pytest.fixture(scope="module")
