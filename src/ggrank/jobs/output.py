@@ -80,10 +80,8 @@ class Folder:
             found, remedy = f"{self.path} holds shards of another job", "remove the folder and begin anew"
             check_same(before.get("job", {}), facts, found, remedy)
             return list(before["units"])
-        for path in (
-            *self.path.glob("_*.json"),
-            *self.bad_paths(),
-        ):  # nothing to keep: whichever job comes now begins anew
+        # There is nothing to keep: whichever job comes now begins anew.
+        for path in (*self.path.glob("_*.json"), *self.bad_paths()):
             path.unlink()
         return []
 
