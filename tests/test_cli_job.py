@@ -132,7 +132,12 @@ def test_an_embedder_cannot_score(tmp_path: Path) -> None:
 
 def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:
     pairs = write_jsonl(tmp_path / "pairs.jsonl", PAIRS)
-    for args in (["--output", "out.txt"], ["--shard-rows", "0"], ["--output-format", "npy"]):
+    for args in (
+        ["--output", "out.txt"],
+        ["--shard-rows", "0"],
+        ["--output-format", "npy"],
+        ["--ray", "auto"],
+    ):
         result = ggrank("job", "score", pairs, *args)
         assert result.exit_code == 2
         assert "Usage:" in result.stderr

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -49,7 +49,13 @@ class JobChoice:
     shard_rows: int
     workers: int
     ray: str | None
-    params: LlamaParams
+    model: str
+    n_ctx: int | None
+    engine: str
+
+    def params(self) -> LlamaParams:
+        """The model as `Llama.load` takes it."""
+        return ModelChoice(self.model, n_ctx=self.n_ctx, engine=self.engine).params()
 
 
 def job_options(column: str, model: str) -> Callable[[Command], Command]:
@@ -108,26 +114,9 @@ def job_options(column: str, model: str) -> Callable[[Command], Command]:
             "--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What computes."
         )
         @wraps(command)
-        def collected(
-            *,
-            paths: tuple[str, ...],
-            output: str | None,
-            file_format: FileFormat,
-            output_format: Format,
-            column: str,
-            shard_rows: int,
-            workers: int,
-            ray: str | None,
-            model: str,
-            n_ctx: int | None,
-            engine: str,
-            **rest: Any,
-        ) -> None:
-            params = ModelChoice(model, n_ctx=n_ctx, engine=engine).params()
-            choice = JobChoice(
-                paths, output, file_format, output_format, column, shard_rows, workers, ray, params
-            )
-            command(choice=choice, **rest)
+        def collected(**values: Any) -> None:
+            choice = JobChoice(**{field.name: values.pop(field.name) for field in fields(JobChoice)})
+            command(choice=choice, **values)
 
         return cast(Command, collected)
 
@@ -178,7 +167,7 @@ def embed(
     from ggrank.jobs import EmbedStep, VectorForm
 
     form = VectorForm(dtype, dimensions)
-    _run(EmbedStep(choice.params, text_columns, prefix, form, choice.column), choice)
+    _run(EmbedStep(choice.params(), text_columns, prefix, form, choice.column), choice)
 
 
 @job.command(short_help="Rows of pairs to rows with scores.")
@@ -221,7 +210,7 @@ def score(
     """
     from ggrank.jobs import ScoreStep
 
-    step = ScoreStep(choice.params, query_column, document_column, score, truncate, choice.column)
+    step = ScoreStep(choice.params(), query_column, document_column, score, truncate, choice.column)
     _run(step, choice)
 
 
@@ -234,6 +223,8 @@ def _run(step: Step, choice: JobChoice) -> None:
             raise click.UsageError("No rows. Name files, folders or patterns, or pipe them in.")
         paths = ("-",)
     output, is_folder = _place(choice.output)
+    if choice.ray is not None and output is None:
+        raise click.UsageError("--ray needs --output: the machines of a cluster write the rows themselves.")
     sources = find_sources(paths, file_format=choice.file_format, output=output)
     asked = Job(
         step,
@@ -244,8 +235,7 @@ def _run(step: Step, choice: JobChoice) -> None:
         workers=choice.workers,
         is_folder=is_folder,
     )
-    with _stopped_by_signals():
-        summary = _stream(asked) if output is None else _write(asked, choice.ray)
+    summary = _stream(asked) if output is None else _write(asked, choice.ray)
     if not summary.rows:
         raise InputError(
             f"no row could be used of {', '.join(source.shown for source in sources)}"
@@ -297,7 +287,8 @@ def _write(asked: Job, ray: str | None) -> Summary:
         from ggrank.integrations.ray import run_on_ray
 
         run_job = partial(run_on_ray, address=None if ray == "local" else ray)
-    with _bar() as on_progress, redirect_stdout(sys.stderr):  # where Ray tells of lost workers
+    # Ray prints to stdout what it has to say of lost workers.
+    with _stopped_by_signals(), _bar() as on_progress, redirect_stdout(sys.stderr):
         summary = run_job(asked, on_progress=on_progress)
     if summary.bad_rows:
         where = f"{asked.output}.bad.jsonl" if asked.is_file else f"{asked.output}/_part-*.bad"

@@ -27,6 +27,7 @@ from ggrank.jobs.job import Job, Progress, Summary, Tally, Units, compute_units,
 from ggrank.jobs.shards import BLOCK_ROWS
 from ggrank.jobs.sources import STDIN
 from ggrank.jobs.steps import Step
+from ggrank.rows.writing import UNFINISHED
 
 try:
     import ray as ray
@@ -119,28 +120,33 @@ def _compute_on_ray(job: Job, units: Units, tally: Tally) -> None:
     there = replace(job, step=portable(replace(job.step, params=params)), workers=1)  # type: ignore[type-var]
     share = wait_for_room(workers=job.workers if job.workers > 1 else None, num_gpus=num_gpus)
     DataContext.get_current().enable_progress_bars = False
-    numbers = [{"number": number} for number, _ in units]
-    done = from_items(numbers, override_num_blocks=len(numbers)).map_batches(
-        _UnitActor,
-        fn_constructor_args=(there, dict(units), facts, str(Path.cwd())),
-        compute=ActorPoolStrategy(size=min(share.workers, len(units))),
-        batch_size=1,
-        num_cpus=share.but_one_core(),
-        num_gpus=share.num_gpus,
-        max_restarts=-1,
-        max_task_retries=RETRIES,
-    )
-    try:
-        for n_done, row in enumerate(done.iter_rows(prefetch_batches=0), 1):
-            if row["error"]:
-                raise (InputError if row["is_input"] else EngineError)(row["error"])
-            tally.bytes_read, tally.bytes_total = n_done, len(units)
-            tally.add(rows=row["rows"], truncated=row["truncated"], tokens=row["tokens"])
-    except ray.exceptions.RayError as error:
-        raise EngineError(
-            f"a worker was lost {RETRIES + 1} times with the same file, perhaps for lack of memory "
-            f"({_first_line(error)}); what is done is kept"
-        ) from error
+    left = dict(units)
+    for _ in range(RETRIES + 1):  # Ray Data gives up when a whole machine is lost
+        try:
+            done = from_items([{"number": n} for n in left], override_num_blocks=len(left)).map_batches(
+                _UnitActor,
+                fn_constructor_args=(there, dict(left), facts, str(Path.cwd())),
+                compute=ActorPoolStrategy(size=min(share.workers, len(left))),
+                batch_size=1,
+                num_cpus=share.but_one_core(),
+                num_gpus=share.num_gpus,
+            )
+            for row in done.iter_rows():
+                _take(row, tally)
+                del left[row["number"]]
+                tally.bytes_read, tally.bytes_total = len(units) - len(left), len(units)
+            return
+        except ray.exceptions.RayError as error:
+            reason = _first_line(error)
+            share = wait_for_room(num_gpus=num_gpus)
+    raise EngineError(f"Ray could not go on: {reason}; what is done is kept")
+
+
+def _take(row: Mapping[str, Any], tally: Tally) -> None:
+    """Adds up what an actor counted. Raises the error that it had."""
+    if row["error"]:
+        raise (InputError if row["is_input"] else EngineError)(row["error"])
+    tally.add(rows=row["rows"], truncated=row["truncated"], tokens=row["tokens"])
 
 
 def _facts(step: Step) -> dict[str, Any]:
@@ -160,22 +166,38 @@ class _UnitActor:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         tally, error = Tally(), None
         number = int(batch["number"][0])
+        # Ray would begin again for ever with a file that kills its actors. The next start of the job sweeps the
+        # count away.
+        attempts = self._job.folder.path / f".attempts-{number:05}{UNFINISHED}"
         try:
-            if (found := _facts(self._job.step)) != self._facts:
-                raise EngineError(
-                    f"machines differ: {platform.node()} has {found}, and the job began with {self._facts}; "
-                    "install the same ggrank and the same model file everywhere"
-                )
+            self._check(attempts)
             list(compute_units(self._job, [(number, self._units[number])], tally))
+            attempts.unlink()
         except GgrankError as raised:
             error = raised
         return {
+            "number": [number],
             "error": [str(error or "")],
             "is_input": [isinstance(error, InputError)],
             "rows": [tally.rows],
             "truncated": [tally.truncated],
             "tokens": [tally.tokens],
         }
+
+    def _check(self, attempts: Path) -> None:
+        """Counts an attempt, a byte each. Raises EngineError at the last one, and where machines differ."""
+        if attempts.exists() and attempts.stat().st_size > RETRIES:
+            raise EngineError(
+                f"a worker was lost {RETRIES + 1} times with the same file, perhaps for lack of memory; what is "
+                "done is kept"
+            )
+        with attempts.open("a") as file:
+            file.write("x")
+        if (found := _facts(self._job.step)) != self._facts:
+            raise EngineError(
+                f"machines differ: {platform.node()} has {found}, and the job began with {self._facts}; "
+                "install the same ggrank and the same model file everywhere"
+            )
 
 
 class StepActor:
@@ -275,15 +297,16 @@ def wait_for_room(*, workers: int | None = None, num_cpus: int | None = None, nu
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     share = share_machines(machines, workers=workers, num_cpus=num_cpus, num_gpus=num_gpus)
     deadline = time.monotonic() + PATIENCE
-    while (n_free := int(ray.available_resources().get("CPU", 0)) // share.num_cpus) < 1:
+    while (n_free := int(ray.available_resources().get("CPU", 0))) < (num_cpus or 1):
         if time.monotonic() > deadline:
             n_cores = sum(int(machine.get("CPU", 0)) for machine in machines)
             raise InputError(
-                f"no {share.num_cpus} of the cluster's {n_cores} cores are free; wait until its other work "
-                "is done, or add machines"
+                f"{n_free} of the cluster's {n_cores} cores are free, and an actor takes {num_cpus or 1}; wait "
+                "until its other work is done, or add machines"
             )
         time.sleep(1)
-    return replace(share, workers=min(share.workers, n_free))
+    each = min(share.num_cpus, n_free)
+    return replace(share, num_cpus=each, workers=min(share.workers, n_free // each))
 
 
 def share_machines(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -252,25 +253,32 @@ def facts_of(source: Source) -> dict[str, Any]:
     """A file's size, time of change and sha256; empty for stdin."""
     if source.name == STDIN:
         return {}
-    try:
+    with _file_errors(source):
         status = Path(source.name).stat()
         return {
             "size": status.st_size,
             "mtime_ns": status.st_mtime_ns,
             "sha256": sha256_of(Path(source.name)),
         }
-    except OSError as error:
-        raise InputError(f"{source.shown}: cannot be read ({error.strerror})") from error
 
 
 def is_same(source: Source, facts: Mapping[str, Any]) -> bool:
     """Whether a file is what it was, by its size and time, or else by its sha256."""
-    if source.name == STDIN:
+    if not facts:  # stdin
         return True
-    status = Path(source.name).stat()
-    if (status.st_size, status.st_mtime_ns) == (facts["size"], facts["mtime_ns"]):
-        return True
-    return bool(status.st_size == facts["size"] and sha256_of(Path(source.name)) == facts["sha256"])
+    with _file_errors(source):
+        status = Path(source.name).stat()
+        if (status.st_size, status.st_mtime_ns) == (facts["size"], facts["mtime_ns"]):
+            return True
+        return bool(status.st_size == facts["size"] and sha256_of(Path(source.name)) == facts["sha256"])
+
+
+@contextmanager
+def _file_errors(source: Source) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{source.shown}: cannot be read ({error.strerror})") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
