@@ -120,26 +120,32 @@ def _compute_on_ray(job: Job, units: Units, tally: Tally) -> None:
     there = replace(job, step=portable(replace(job.step, params=params)), workers=1)  # type: ignore[type-var]
     share = wait_for_room(workers=job.workers if job.workers > 1 else None, num_gpus=num_gpus)
     DataContext.get_current().enable_progress_bars = False
-    left = dict(units)
-    for _ in range(RETRIES + 1):  # Ray Data gives up when a whole machine is lost
+    left, lost = dict(units), 0
+
+    def attempt(share: Share) -> str:
+        """Computes what is left; "" when all is done, else why Ray gave up."""
+        done = from_items([{"number": n} for n in left], override_num_blocks=len(left)).map_batches(
+            _UnitActor,
+            fn_constructor_args=(there, dict(left), facts, str(Path.cwd())),
+            compute=ActorPoolStrategy(size=min(share.workers, len(left))),
+            batch_size=1,
+            num_cpus=share.but_one_core(),
+            num_gpus=share.num_gpus,
+        )
         try:
-            done = from_items([{"number": n} for n in left], override_num_blocks=len(left)).map_batches(
-                _UnitActor,
-                fn_constructor_args=(there, dict(left), facts, str(Path.cwd())),
-                compute=ActorPoolStrategy(size=min(share.workers, len(left))),
-                batch_size=1,
-                num_cpus=share.but_one_core(),
-                num_gpus=share.num_gpus,
-            )
             for row in done.iter_rows():
                 _take(row, tally)
                 del left[row["number"]]
                 tally.bytes_read, tally.bytes_total = len(units) - len(left), len(units)
-            return
         except ray.exceptions.RayError as error:
-            reason = _first_line(error)
-            share = wait_for_room(num_gpus=num_gpus)
-    raise EngineError(f"Ray could not go on: {reason}; what is done is kept")
+            return _first_line(error)
+        return ""
+
+    while reason := attempt(share):  # Ray Data gives up when a whole machine is lost
+        lost += 1
+        if lost > RETRIES:
+            raise EngineError(f"Ray could not go on: {reason}; what is done is kept")
+        share = wait_for_room(num_gpus=num_gpus)
 
 
 def _take(row: Mapping[str, Any], tally: Tally) -> None:
@@ -166,8 +172,7 @@ class _UnitActor:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         tally, error = Tally(), None
         number = int(batch["number"][0])
-        # Ray would begin again for ever with a file that kills its actors. The next start of the job sweeps the
-        # count away.
+        # Ray would try a file that kills its actors for ever. The next start of the job sweeps this away.
         attempts = self._job.folder.path / f".attempts-{number:05}{UNFINISHED}"
         try:
             self._check(attempts)
@@ -188,8 +193,8 @@ class _UnitActor:
         """Counts an attempt, a byte each. Raises EngineError at the last one, and where machines differ."""
         if attempts.exists() and attempts.stat().st_size > RETRIES:
             raise EngineError(
-                f"a worker was lost {RETRIES + 1} times with the same file, perhaps for lack of memory; what is "
-                "done is kept"
+                f"a worker was lost {RETRIES + 1} times with the same file, perhaps for lack of memory; what "
+                "is done is kept"
             )
         with attempts.open("a") as file:
             file.write("x")
@@ -301,8 +306,8 @@ def wait_for_room(*, workers: int | None = None, num_cpus: int | None = None, nu
         if time.monotonic() > deadline:
             n_cores = sum(int(machine.get("CPU", 0)) for machine in machines)
             raise InputError(
-                f"{n_free} of the cluster's {n_cores} cores are free, and an actor takes {num_cpus or 1}; wait "
-                "until its other work is done, or add machines"
+                f"{n_free} of the cluster's {n_cores} cores are free, and an actor takes {num_cpus or 1}; "
+                "wait until its other work is done, or add machines"
             )
         time.sleep(1)
     each = min(share.num_cpus, n_free)
