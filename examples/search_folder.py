@@ -2,7 +2,7 @@
 
     examples/run.sh search_folder [FOLDER [QUERY]]
 
-FOLDER may hold text, Markdown, HTML, PDF and JSONL files, and its index stays in .ggrank in the working
+FOLDER may hold text, Markdown, HTML, PDF, JSONL and CSV files, and its index stays in .ggrank in the working
 directory; without it ggrank's own docs serve.
 """
 
@@ -23,12 +23,11 @@ def search(folder: Path, query: str, *, kept_in: Path) -> None:
         changes = index.update([folder])
         print(f"{changes.added} files added, {changes.unchanged} unchanged: {len(index)} passages")
 
-        # hybrid="scores" fuses cosine and BM25; reranker= takes a loaded cross-encoder.
+        # By meaning and by words; by="words" needs no model, reranker= takes a loaded cross-encoder.
         print(f"\n{query}")
-        for found in index.search(query, top_n=3, hybrid="scores"):
-            where = found.metadata or {}
-            print(f"\n{found.cosine:.3f}  {Path(where['path']).name}, {where['place']}")
-            print(f"       {index.snippet(query, found, n_words=16)}")
+        for hit in index.search(query, top_n=3):
+            print(f"\n{hit.score:.3f}  {Path(hit.path).name}:{hit.line}  {hit.headings}")
+            print(f"       {hit.snippet(query, n_characters=100)}")
 
 
 def main(folder: str | None = None, query: str = QUERY) -> None:

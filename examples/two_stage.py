@@ -32,14 +32,13 @@ def main(name: str = "ggrank-reranker-mini") -> None:
         pipeline.add(DOCUMENTS)
         print(f"1. retrieved by cosine, {N_CANDIDATES} of {len(pipeline)}")
         for hit in pipeline.search(QUERY, top_n=N_CANDIDATES):
-            print(f"  {hit.score:8.3f}  {hit.document}")
+            print(f"  {hit.cosine:8.3f}  {hit.text}")
 
         pipeline = Pipeline(embedder, reranker)
         pipeline.add(DOCUMENTS)
-        ranking = pipeline.search(QUERY, retrieve_k=N_CANDIDATES, top_n=3)
-        print(f"\n2. reranked by {name} ({ranking.scale}; cosine beside it)")
-        for hit in ranking:
-            print(f"  {hit.score:8.3f}  {hit.cosine:6.3f}  {hit.document}")
+        print(f"\n2. reranked by {name} (logit; cosine beside it)")
+        for hit in pipeline.search(QUERY, retrieve_k=N_CANDIDATES, top_n=3):
+            print(f"  {hit.logit:8.3f}  {hit.cosine:6.3f}  {hit.text}")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main() -> int:
     logits = compute()
     np.save(GOLDENS, logits)
     print(f"wrote {len(logits)} logits, {GOLDENS.stat().st_size:,} bytes: {GOLDENS}")
-    print("for PUBLISHED in ggrank/cli/checks.py:", logits[:2].round(3).tolist())
+    print("for PUBLISHED in ggrank/cli/doctor.py:", logits[:2].round(3).tolist())
     return 0
 
 

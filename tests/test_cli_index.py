@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {"text": "Bees dance."},
     ]
     (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
-    (tmp_path / "broken.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "broken.txt").write_bytes(b"caf\0")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -46,13 +48,13 @@ def test_index_says_what_it_did_as_a_json_line(folder: Path) -> None:
     result = ggrank("index", folder)
     (line,) = json_lines(result)
     assert line["skipped"] == [
-        {"path": str(folder / "broken.txt"), "reason": "not UTF-8 (byte 4); save it as UTF-8"}
+        {"path": str(folder / "broken.txt"), "reason": "a binary file: it has zero bytes"}
     ]
     assert {
         word: line[word] for word in ("added", "changed", "removed", "unchanged", "files", "passages")
     } == {"added": 2, "changed": 0, "removed": 0, "unchanged": 0, "files": 2, "passages": 4}
-    assert f"Warning: {folder / 'broken.txt'}: not UTF-8" in result.stderr
-    assert (folder / ".ggrank" / "index.sqlite").exists()
+    assert f"Warning: {folder / 'broken.txt'}: a binary file" in result.stderr
+    assert line["unsupported"] == {}
 
 
 def test_the_first_line_names_the_model_and_its_languages(folder: Path) -> None:
@@ -69,45 +71,52 @@ def test_index_without_a_path_goes_over_what_was_indexed_before(indexed: Path) -
 
 
 def test_search_gives_a_json_line_for_each_passage(indexed: Path) -> None:
-    lines = json_lines(ggrank("search", QUERY, "--hybrid=no"))
+    lines = json_lines(ggrank("search", QUERY, "--by", "meaning"))
     assert [line["rank"] for line in lines] == [1, 2, 3, 4]
     best = lines[0]
     assert list(best) == [
-        *("rank", "score", "logit", "cosine", "path", "place", "start", "stop", "id", "text", "snippet")
+        *("rank", "path", "headings", "page", "line", "start", "stop", "id", "title", "metadata", "text"),
+        *("score", "cosine", "logit", "words", "others", "snippet"),
     ]
-    assert (best["path"], best["place"], best["logit"]) == (str(indexed / "notes.md"), "Baking", None)
+    assert (best["path"], best["headings"], best["line"]) == (str(indexed / "notes.md"), "Baking", 7)
     assert NOTES[best["start"] : best["stop"]] == best["text"]
-    assert best["score"] == best["cosine"] > lines[1]["score"]
-    assert {line["id"] for line in lines} == {None, "p1"}
+    assert best["cosine"] > lines[1]["cosine"]
+    assert {line["id"] for line in lines} == {None, "p1", str(indexed / "notes.md")}
 
 
 def test_search_shows_people_score_place_and_the_part_that_matches(indexed: Path) -> None:
     lines = ggrank("search", "when does the train leave?", "--table", "-n", "2").stdout.splitlines()
-    assert "notes.md, Travel" in lines[0]
+    assert "notes.md:3, Travel" in lines[0]
     assert "The night train to Vienna leaves" in lines[1]
-    assert "4 passages of 2 files" in lines[-1]
+    assert "4 passages of 2 files" in " · ".join(lines)
 
 
-def test_search_keeps_the_n_best_and_hybrid_finds_numbers(indexed: Path) -> None:
-    (line,) = json_lines(ggrank("search", "E4711", "--hybrid", "--top-n", "1"))
-    assert line["id"] == "p1"
+def test_search_by_words_finds_numbers_and_loads_no_model(
+    indexed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ggrank.Llama.load", None)
+    (line,) = json_lines(ggrank("search", "E4711", "--by", "words"))
+    assert (line["id"], line["words"], line["cosine"]) == ("p1", ["e4711"], None)
     assert "E4711" in line["snippet"]
 
 
-def test_search_with_a_reranker_gives_logits(indexed: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_search_with_a_reranker_gives_logits_and_explains_the_order(
+    indexed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     reranker = tiny_models.write("bert-reranker", tmp_path_factory.mktemp("models"))
-    lines = json_lines(ggrank("search", QUERY, "--reranker", reranker))
-    assert [line["score"] for line in lines] == sorted((line["logit"] for line in lines), reverse=True)
+    lines = json_lines(ggrank("search", QUERY, "--reranker", reranker, "--explain"))
+    logits = [line["logit"] for line in lines]
+    assert logits == sorted(logits, reverse=True)
+    assert [line["explanation"]["reranked"] for line in lines] == pytest.approx(logits)
     assert all(line["cosine"] is not None for line in lines)
+    shown = ggrank("search", "bake dough", "--explain", "--table", "-n", "1").stdout.splitlines()[2]
+    expected = r" *cosine 0\.\d+ \(rank 1\), BM25 \d\.\d\d \(rank 1: bake, dough\), fused \d\.\d+"
+    assert re.fullmatch(expected, shown)
 
 
-def test_search_fuses_scores_unless_told_otherwise(indexed: Path) -> None:
-    lines = json_lines(ggrank("search", QUERY))
-    assert lines == json_lines(ggrank("search", QUERY, "--hybrid=scores", "--reranker", "none"))
-    assert lines[0]["place"] == "Baking"
-    assert lines[0]["score"] != lines[0]["cosine"]
-    assert all(line["logit"] is None for line in lines)
-    assert "fused by scores" in ggrank("search", QUERY, "--table").stdout
+def test_min_score_leaves_out_what_answers_nothing(indexed: Path) -> None:
+    assert json_lines(ggrank("search", QUERY, "--min-score", "0.2"))[0]["headings"] == "Baking"
+    assert json_lines(ggrank("search", "medieval tax law", "--min-score", "0.2")) == []
 
 
 def test_the_footer_names_both_stages_and_counts_one_thing_as_one(
@@ -116,9 +125,31 @@ def test_the_footer_names_both_stages_and_counts_one_thing_as_one(
     (folder / "one.txt").write_text("Bees dance.")
     assert "1 file · 1 passage · 1 embedded now" in ggrank("index", "one.txt", "--table").stdout
     reranker = tiny_models.write("bert-reranker", tmp_path_factory.mktemp("models"))
-    lines = ggrank("search", QUERY, "--reranker", reranker, "--hybrid=no", "--table").stdout
-    assert "all-minilm-l6-v2-q8_0.gguf: cosine · bert-reranker-f32.gguf: reranked, logit" in lines
+    lines = told("search", QUERY, "--reranker", reranker, "--by", "meaning", "--table")
+    assert "all-minilm-l6-v2-q8_0.gguf: cosine · bert-reranker-f32.gguf: reranked" in lines
     assert "1 passage of 1 file ·" in lines
+
+
+def test_files_of_other_kinds_are_counted_and_named_on_request(folder: Path) -> None:
+    (folder / "pictures").mkdir()
+    for name in ("a.png", "b.png", "c.exe"):
+        (folder / "pictures" / name).write_bytes(b"x")
+    result = ggrank("index", "pictures", "--table")
+    assert "3 files of other kinds left out: 2 .png, 1 .exe; --verbose names them" in result.stderr
+    assert "a.png" not in result.stderr
+    assert str(folder / "pictures" / "a.png") in ggrank("index", "pictures", "--verbose").stderr.splitlines()
+    (line,) = json_lines(ggrank("index", "pictures"))
+    assert line["unsupported"] == {".png": 2, ".exe": 1}
+
+
+def test_an_emptied_folder_is_not_forgotten_unless_told(indexed: Path) -> None:
+    for name in ("notes.md", "records.jsonl", "broken.txt"):
+        (indexed / name).unlink()
+    refused = ggrank("index")
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)
+    assert "2 of the index's 2 files are gone" in refused.stderr
+    (line,) = json_lines(ggrank("index", "--prune"))
+    assert line["removed"] == 2
 
 
 def test_search_passes_engine_and_cache_on_to_both_models(
@@ -137,7 +168,8 @@ def told(*arguments: str | Path) -> str:
 
 def test_search_reranks_with_the_bundled_reranker_when_asked(indexed: Path) -> None:
     first = json_lines(ggrank("search", QUERY, "--reranker", "ggrank-reranker-mini"))[0]
-    assert (first["place"], first["score"]) == ("Baking", first["logit"])
+    assert first["headings"] == "Baking"
+    assert first["score"] == pytest.approx(1 / (1 + math.exp(-first["logit"])), abs=1e-6)
 
 
 def test_the_index_s_own_model_and_settings_are_used_unless_others_are_named(
@@ -167,7 +199,7 @@ def test_the_index_s_own_model_and_settings_are_used_unless_others_are_named(
     assert "--rebuild" in refused.stderr
     (line,) = json_lines(ggrank("index", "--rebuild"))
     assert line["added"] == 1
-    assert json_lines(ggrank("search", QUERY))[0]["place"] == "Baking"
+    assert json_lines(ggrank("search", QUERY))[0]["headings"] == "Baking"
 
 
 @pytest.mark.parametrize(

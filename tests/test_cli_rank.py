@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +83,7 @@ def test_equal_documents_keep_their_order() -> None:
 
 def test_the_footer_says_how_much_the_cache_had(reranker: Path, tmp_path: Path) -> None:
     cached = ("--cache", tmp_path / "cache", "--table", "--top-n", "1")
-    documents = [f"document {i}" for i in range(70)]  # two steps, whose query counts once
+    documents = [f"document {i}" for i in range(70)]  # two steps; the query is embedded once
     for n_found in (0, 71):
         footer = ggrank("rank", QUERY, *documents, *cached).stdout
         assert f"from the cache: {n_found} of 71 vectors" in footer
@@ -88,6 +91,15 @@ def test_the_footer_says_how_much_the_cache_had(reranker: Path, tmp_path: Path) 
     footer = ggrank("rank", QUERY, *documents[:20], "--model", reranker, *cached).stdout
     assert "from the cache: 18 of 20 pairs" in footer
     assert "from the cache" not in ggrank("rank", QUERY, *documents, "--table").stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names are Unicode there")
+def test_a_model_file_whose_name_is_not_utf_8_ranks(tmp_path: Path) -> None:
+    model = tmp_path / os.fsdecode(b"caf\xe9.gguf")
+    shutil.copyfile(ggrank("models", "path", BUNDLED).stdout.strip(), model)
+    for engine in ("auto", "llama.cpp"):
+        lines = json_lines(ggrank("rank", QUERY, RUST, "--model", model, "--engine", engine))
+        assert lines[0]["score"] == pytest.approx(0.659, abs=0.01)
 
 
 def test_a_long_document_is_marked_as_cut() -> None:

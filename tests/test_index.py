@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import tiny_models
-from ggrank import Index, InputError, Llama, ModelModeError, Pipeline, SearchIndexError
+from ggrank import (
+    Document,
+    Index,
+    InputError,
+    Llama,
+    ModelModeError,
+    Pipeline,
+    SearchIndexError,
+)
 from ggrank.errors import InputTypeError
+from ggrank.search.ranking import By
 
 PASSAGES = {
     "tomatoes": "Water the tomatoes in the morning, at the roots and not on the leaves.",
@@ -70,7 +84,7 @@ def jsonl(path: Path, texts: Iterable[str]) -> Path:
 
 
 def names(found: Iterable[object]) -> list[str]:
-    return [Path(one.metadata["path"]).stem for one in found]  # type: ignore[attr-defined]
+    return [Path(one.path).stem for one in found]  # type: ignore[attr-defined]
 
 
 def counts(changes: object) -> tuple[int, ...]:
@@ -82,12 +96,12 @@ def test_the_ranking_is_that_of_the_embedder_over_all_passages(tmp_path: Path, e
     texts = [f"{text} {i}" for i in range(16) for text in PASSAGES.values()]
     with Index.open(tmp_path / "index", embedder=embedder) as index:
         index.update([jsonl(tmp_path / "a.jsonl", texts)])
-        found = index.search(QUERY, retrieve_k=300, top_n=None)
+        found = index.search(QUERY, top_n=300, by="meaning")
     cosines = embedder.embed_many(texts) @ embedder.embed(QUERY)
-    assert sorted(one.id for one in found) == list(range(80))
+    assert sorted(one.id for one in found) == list(range(80))  # type: ignore[type-var]
     # q8_0 rounds a little differently beside other neighbours.
-    assert [one.score for one in found] == pytest.approx([cosines[one.id] for one in found], abs=5e-3)
-    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert [one.cosine for one in found] == pytest.approx([cosines[one.id] for one in found], abs=5e-3)
+    assert [one.cosine for one in found] == sorted((one.cosine for one in found), reverse=True)  # type: ignore[type-var]
 
 
 def test_int8_moves_no_cosine_by_more_than_three_thousandths(tmp_path: Path, embedder: Llama) -> None:
@@ -96,40 +110,56 @@ def test_int8_moves_no_cosine_by_more_than_three_thousandths(tmp_path: Path, emb
     for vectors in ("float32", "int8"):
         with Index.open(tmp_path / vectors, embedder=embedder, vectors=vectors) as index:  # type: ignore[arg-type]
             index.update([path])
-            scores[vectors] = {one.id: one.score for one in index.search(QUERY, top_n=100)}
+            scores[vectors] = {one.id: one.cosine for one in index.search(QUERY, top_n=100)}
     assert scores["int8"] == pytest.approx(scores["float32"], abs=3e-3)
     assert scores["int8"] != scores["float32"]
 
 
-def test_a_hit_says_file_place_and_characters(tmp_path: Path, embedder: Llama) -> None:
+def test_a_hit_says_file_line_headings_and_characters(tmp_path: Path, embedder: Llama) -> None:
     path = tmp_path / "notes.md"
-    path.write_text(f"# Garden\n\n{PASSAGES['tomatoes']}\n\n# Travel\n\n{PASSAGES['train']}")
+    path.write_text(f"# Notes\n\n## Garden\n\n{PASSAGES['tomatoes']}\n\n## Travel\n\n{PASSAGES['train']}")
     with Index.open(tmp_path / "index", embedder=embedder) as index:
         index.update([path])
         best = index.search("when does the train leave?")[0]
-    assert best.metadata is not None
-    assert best.metadata["path"] == str(path)
-    assert best.metadata["place"] == "Travel"
-    assert path.read_text()[best.metadata["start"] : best.metadata["stop"]] == best.document
+    assert (best.path, best.id, best.headings) == (str(path), str(path), "Notes > Travel")
+    assert path.read_text()[best.start : best.stop] == best.text == PASSAGES["train"]
+    assert path.read_text().splitlines()[best.line - 1] == PASSAGES["train"]
 
 
-def test_a_place_in_a_plain_text_is_its_line(tmp_path: Path, embedder: Llama) -> None:
+def test_a_passage_in_a_long_text_knows_its_line(tmp_path: Path, embedder: Llama) -> None:
     path = tmp_path / "long.txt"
-    path.write_text("\n\n".join(f"Paragraph {i}. {' '.join(PASSAGES.values())}" for i in range(12)))
+    path.write_text("\n\n".join(f"Paragraph {i}. {' '.join(PASSAGES.values())}" for i in range(200)))
     with Index.open(tmp_path / "index", embedder=embedder, chunk_tokens=100) as index:
         index.update([path])
-        for one in index.search("Paragraph 7", top_n=50):
-            assert one.metadata is not None
-            line = path.read_text()[: one.metadata["start"]].count("\n") + 1
-            assert one.metadata["place"] == f"line {line}"
-            assert embedder.count_tokens(one.document) <= 100
+        found = index.search("Paragraph 7", top_n=500)
+        assert index.get(str(path)).text == path.read_text()
+    assert len(found) >= 200
+    for one in found:
+        assert path.read_text()[one.start : one.stop] == one.text
+        assert path.read_text()[: one.start].count("\n") + 1 == one.line
+        assert embedder.count_tokens(one.text) <= 100
 
 
-def test_hybrid_finds_a_number_that_vectors_blur(index: Index) -> None:
+def test_both_finds_a_number_that_vectors_blur(index: Index) -> None:
     query = "E4711 train platform departure to the capital of Austria"
-    ranking = index.search(query, hybrid=True, top_n=2)
-    assert set(names(ranking)) == {"train", "pump"}
-    assert ranking.scale == "rrf"
+    for fusion in ("scores", "rrf"):
+        found = index.search(query, top_n=2, fusion=fusion)  # type: ignore[arg-type]
+        assert set(names(found)) == {"train", "pump"}
+
+
+def test_words_alone_need_no_model(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Llama, "load", None)
+    with Index.open(tmp_path / "index") as without:
+        (best,) = without.search("pumps E4711", by="words", top_n=1)
+    assert best.text == PASSAGES["pump"]
+    assert (best.words, best.cosine, best.logit) == (("pumps", "e4711"), None, None)
+    assert 0.3 < best.score < 1.0
+
+
+def test_an_index_loads_its_own_model(index: Index, tmp_path: Path) -> None:
+    with Index.open(tmp_path / "index") as own:
+        assert names(own.search(QUERY)) == names(index.search(QUERY))
+        assert isinstance(own.embedder, Llama)
 
 
 def test_a_reranker_orders_what_was_found(
@@ -137,12 +167,27 @@ def test_a_reranker_orders_what_was_found(
 ) -> None:
     with Llama.load(tiny_models.write("bert-reranker", tmp_path_factory.mktemp("models"))) as reranker:
         found = index.search(QUERY, retrieve_k=4, top_n=3, reranker=reranker)
-        through_pipeline = Pipeline(index, reranker).search(QUERY, retrieve_k=4, top_n=3)
-        texts = [PASSAGES[name] for name in names(index.search(QUERY, retrieve_k=4, top_n=4))]
+        through_pipeline = Pipeline(index, reranker).search(QUERY, retrieve_k=4, top_n=3, by="both")
+        texts = [PASSAGES[name] for name in names(index.search(QUERY, top_n=4))]
         logits = sorted(reranker.rerank(QUERY, texts).tolist(), reverse=True)
     assert [one.logit for one in found] == pytest.approx(logits[:3], abs=1e-4)
-    assert names(through_pipeline) == names(found)
+    assert [one.score for one in found] == pytest.approx(
+        [1 / (1 + math.exp(-x)) for x in logits[:3]], abs=1e-4
+    )
+    assert through_pipeline == found
     assert all(one.cosine is not None for one in through_pipeline)
+
+
+def test_the_explanation_holds_the_ranks_and_the_value_that_orders(index: Index) -> None:
+    query = "E4711 train platform"
+    both = index.search(query, top_n=5)
+    meaning = names(index.search(query, top_n=5, by="meaning"))
+    words = names(index.search(query, top_n=5, by="words"))
+    for hit in both:
+        assert hit.explanation.meaning_rank == 1 + meaning.index(names([hit])[0])
+        assert (hit.explanation.words_rank or 9) == (1 + words.index(names([hit])[0]) if hit.words else 9)
+    values = [hit.explanation.first_stage for hit in both]
+    assert values == sorted(values, reverse=True)
 
 
 def test_nothing_is_embedded_again_while_nothing_changes(
@@ -166,8 +211,8 @@ def test_only_what_changed_is_embedded_again(index: Index, folder: Path, embedde
     assert counts(index.update([folder])) == (1, 1, 1, 3)
     assert embedder.n_texts == before + 2
     assert sorted(names(index.search("x", top_n=9))) == ["bread", "new", "router", "tomatoes", "train"]
-    assert index.search("E4711 pump", hybrid=True)[0].document != PASSAGES["pump"]
-    assert index.search("sourdough", hybrid=True)[0].document == "Rye needs sourdough."
+    assert index.search("E4711 pump", by="words") == []
+    assert index.search("sourdough")[0].text == "Rye needs sourdough."
 
 
 def test_a_record_that_is_added_to_a_large_file_is_the_only_one_to_be_embedded(
@@ -181,7 +226,7 @@ def test_a_record_that_is_added_to_a_large_file_is_the_only_one_to_be_embedded(
         jsonl(path, [texts[1], "A new one.", *texts[5:]])
         assert counts(index.update()) == (0, 1, 0, 0)
         assert embedder.n_texts == before + 1
-        found = {one.id: one.document for one in index.search("x", top_n=999)}
+        found = {one.id: one.text for one in index.search("x", top_n=999)}
     assert found == dict(enumerate([texts[1], "A new one.", *texts[5:]]))
 
 
@@ -193,19 +238,36 @@ def test_a_file_that_moves_keeps_its_vectors(index: Index, folder: Path, embedde
     assert names(index.search(QUERY))[0] == "loaf"
 
 
-def test_rows_that_were_freed_are_used_again(index: Index, folder: Path, tmp_path: Path) -> None:
-    size = (tmp_path / "index" / "vectors.float32").stat().st_size
-    for i in range(6):
-        text = f"Version {i} of bread."
-        (folder / "bread.txt").write_text(text)
-        index.update()
-        assert index.search(text)[0].document == text
-        assert len(index) == 5
-    assert (tmp_path / "index" / "vectors.float32").stat().st_size <= size + 1536
+def test_files_shrink_when_most_of_an_index_is_forgotten(tmp_path: Path, embedder: Counting) -> None:
+    kept = jsonl(tmp_path / "a.jsonl", (f"{text} {i}" for i in range(30) for text in PASSAGES.values()))
+    gone = jsonl(tmp_path / "b.jsonl", (f"Note {i} is about {i * i}." for i in range(400)))
+    with Index.open(tmp_path / "index", embedder=embedder) as index:
+        index.update([gone])
+        index.update([kept])
+        assert vectors_of(tmp_path / "index").stat().st_size == 550 * 4 * 384
+        before = index.search(QUERY, top_n=100)
+        n_embedded = embedder.n_texts
+        assert index.remove(paths=[gone]) == 1
+        assert embedder.n_texts == n_embedded
+        assert vectors_of(tmp_path / "index").stat().st_size == 150 * 4 * 384
+        after = index.search(QUERY, top_n=100)
+        assert [(one.id, one.text) for one in after][:50] == [(one.id, one.text) for one in before][:50]
+        assert index.search("a note about it", by="words") == []
+        assert len(index) == 150
+        assert [one.text for one in index.search("platform 29", by="words", top_n=1)] == [
+            f"{PASSAGES['train']} 29"
+        ]
+        assert index.update([gone]).progress.n_embedded == 400
+
+
+def vectors_of(folder: Path) -> Path:
+    (path,) = folder.rglob("vectors-*")
+    return path
 
 
 def test_files_that_cannot_be_read_are_skipped_and_told(index: Index, folder: Path) -> None:
-    (folder / "bread.txt").write_bytes(b"caf\xe9")
+    (folder / "binary.md").write_text("Kneading.")
+    index.update()
     (folder / "binary.md").write_bytes(b"\0\1\2")
     (folder / ".hidden.txt").write_text("hidden")
     (folder / "program.exe").write_text("no text")
@@ -213,12 +275,12 @@ def test_files_that_cannot_be_read_are_skipped_and_told(index: Index, folder: Pa
         os.mkfifo(folder / "pipe.txt")
     (folder / "link.txt").symlink_to(folder / "nowhere")
     changes = index.update()
-    assert counts(changes) == (0, 0, 0, 4)
+    assert counts(changes) == (0, 0, 0, 5)
     reasons = {Path(one.path).name: one.reason for one in changes.skipped}
-    assert set(reasons) - {"pipe.txt"} == {"bread.txt", "binary.md", "link.txt"}
-    assert "not UTF-8" in reasons["bread.txt"]
+    assert set(reasons) - {"pipe.txt"} == {"binary.md", "link.txt"}
+    assert {suffix: len(paths) for suffix, paths in changes.unsupported.items()} == {".exe": 1}
     # What was known of it before stays, since nobody knows what is in it now.
-    assert names(index.search(QUERY))[0] == "bread"
+    assert index.search("Kneading", by="words")[0].text == "Kneading."
 
 
 def test_a_folder_that_is_gone_is_an_error_and_nothing_is_forgotten(index: Index, folder: Path) -> None:
@@ -239,18 +301,18 @@ def test_a_folder_that_is_gone_is_forgotten_when_told_and_the_rest_goes_on(
     with pytest.raises(InputError, match=rf"--index {tmp_path}/index --forget {folder}$"):
         index.update()
     with pytest.raises(InputError, match=f"nowhere is not in the index, which is of: {folder}, {other}"):
-        index.forget([folder, tmp_path / "nowhere"])
+        index.remove(paths=[folder, tmp_path / "nowhere"])
     assert len(index) == 6
-    assert index.forget([folder]) == 5
-    assert names(index.search("E4711", hybrid=True, top_n=9)) == ["bees"]
+    assert index.remove(paths=[folder]) == 5
+    assert names(index.search("E4711", top_n=9)) == ["bees"]
     assert counts(index.update()) == (0, 0, 0, 1)
 
 
 def test_what_is_forgotten_below_a_folder_that_stays_comes_back_with_it(index: Index, folder: Path) -> None:
-    assert index.forget([folder / "bread.txt", folder / "pump.txt", folder / "pump.txt"]) == 2
+    assert index.remove(paths=[folder / "bread.txt", folder / "pump.txt", folder / "pump.txt"]) == 2
     assert len(index) == 3
     assert counts(index.update()) == (2, 0, 0, 3)
-    assert index.forget([folder.parent]) == 5
+    assert index.remove(paths=[folder.parent]) == 5
     with pytest.raises(InputError, match="nothing to index"):
         index.update()
 
@@ -270,7 +332,7 @@ def test_an_empty_folder_is_an_empty_index(tmp_path: Path, embedder: Llama) -> N
     (tmp_path / "empty").mkdir()
     with Index.open(tmp_path / "index", embedder=embedder) as index:
         assert counts(index.update([tmp_path / "empty"])) == (0, 0, 0, 0)
-        assert len(index.search("anything", hybrid=True)) == 0
+        assert index.search("anything") == []
         assert len(index) == 0
 
 
@@ -324,7 +386,8 @@ def test_a_rebuild_that_cannot_be_leaves_the_index_as_it_was(
     index: Index, folder: Path, tmp_path: Path, embedder: Llama
 ) -> None:
     def contents() -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()}
+        paths = (path for path in (tmp_path / "index").rglob("*") if path.is_file())
+        return {str(path): path.read_bytes() for path in paths}
 
     (folder / "bread.txt").rename(tmp_path / "bread.txt")
     index.update([tmp_path / "bread.txt"])
@@ -396,7 +459,7 @@ def test_settings_that_make_no_sense_are_refused(tmp_path: Path, embedder: Llama
             Index.open(tmp_path / "index", embedder=embedder, **settings) as index,
         ):  # type: ignore[arg-type]
             index.update([tmp_path / "a.txt"])
-    assert not (tmp_path / "index" / "index.sqlite").exists()
+    assert not (tmp_path / "index").exists()
 
 
 def test_a_reranker_cannot_make_an_index(tmp_path: Path) -> None:
@@ -423,50 +486,126 @@ def test_something_else_under_the_index_s_name_is_refused_and_left_alone(
     tmp_path: Path, embedder: Llama
 ) -> None:
     (tmp_path / "a.txt").write_text("a")
-    path = tmp_path / "index" / "index.sqlite"
+    path = tmp_path / "index" / "current"
     path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("CREATE TABLE precious (x)")
-    for content in (path.read_bytes(), b"no database at all", b"x" * 5000):
-        path.write_bytes(content)
-        with pytest.raises(SearchIndexError, match="not an index of ggrank"):
-            Index.open(path.parent, embedder=embedder)
-        with pytest.raises(SearchIndexError, match="not an index of ggrank"):
-            Index.open(path.parent, embedder=embedder, rebuild=True).update([tmp_path / "a.txt"])
-        assert path.read_bytes() == content
+    path.write_bytes(b"no number at all")
+    with pytest.raises(SearchIndexError, match="does not belong to an index"):
+        Index.open(path.parent, embedder=embedder)
+    with pytest.raises(SearchIndexError, match="does not belong to an index"):
+        Index.open(path.parent, embedder=embedder, rebuild=True).update([tmp_path / "a.txt"])
+    assert path.read_bytes() == b"no number at all"
 
 
 def test_a_damaged_index_says_so_and_rebuild_mends_it(index: Index, tmp_path: Path, embedder: Llama) -> None:
     index.close()
-    path, vectors = tmp_path / "index" / "index.sqlite", tmp_path / "index" / "vectors.float32"
-    whole, whole_vectors = path.read_bytes(), vectors.read_bytes()
-    vectors.write_bytes(whole_vectors[:-1])
+    path, vectors = tmp_path / "index" / "1" / "index.sqlite", vectors_of(tmp_path / "index")
+    vectors.write_bytes(vectors.read_bytes()[:-1])
     for use in (lambda: index.search(QUERY), index.update):
         with pytest.raises(
             SearchIndexError, match=rf"damaged .*: ggrank index --index {tmp_path}/index --rebuild$"
         ):
             use()
     (tmp_path / "documents" / "pump.txt").unlink()
-    index.forget([tmp_path / "documents" / "pump.txt"])
+    index.remove(paths=[tmp_path / "documents" / "pump.txt"])
     with Index.open(tmp_path / "index", embedder=embedder, rebuild=True) as rebuilt:
         assert counts(rebuilt.update()) == (4, 0, 0, 0)
         assert names(rebuilt.search(QUERY))[0] == "bread"
-    vectors.write_bytes(whole_vectors)
+    index.close()
+    path = tmp_path / "index" / "2" / "index.sqlite"
+    whole = path.read_bytes()
     path.write_bytes(whole[:4096] + b"\xaa" * (len(whole) - 4096))
     with pytest.raises(SearchIndexError, match=r"damaged .* --rebuild"):
         index.search(QUERY)
     with Index.open(tmp_path / "index", embedder=embedder, rebuild=True) as rebuilt:
-        with pytest.raises(InputError, match=r"cannot be read; name them: .* PATH\.\.\. --rebuild"):
+        with pytest.raises(InputError, match=r"nothing to index.* name them: .* PATH\.\.\."):
             rebuilt.update()
         assert counts(rebuilt.update([tmp_path / "documents"])) == (4, 0, 0, 0)
 
 
 def test_an_index_of_a_later_version_is_refused(index: Index, tmp_path: Path) -> None:
     index.close()
-    with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as db:
+    with closing(sqlite3.connect(tmp_path / "index" / "1" / "index.sqlite")) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(SearchIndexError, match="format 99"):
         index.search(QUERY)
+
+
+def test_readers_follow_a_rebuild_and_search_while_it_runs(
+    index: Index, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = tiny_models.write("bert-mean", tmp_path_factory.mktemp("models"))
+    seen: list[int] = []
+    index.add([Document("Added by hand.", id=7)])
+    with Llama.load(model) as other, Index.open(tmp_path / "index") as reader:
+        assert reader.settings.n_embd == 384
+
+        def meanwhile(progress: object) -> None:
+            seen.append(reader.settings.n_embd)
+            assert names(reader.search(QUERY))[0] == names(index.search(QUERY))[0] == "bread"
+
+        with Index.open(tmp_path / "index", embedder=other, rebuild=True, chunk_tokens=60) as rebuilt:
+            rebuilt.update(on_progress=meanwhile)
+        assert set(seen) == {384}
+        assert reader.settings.n_embd == other.n_embd
+        vectors = dict(zip(PASSAGES.values(), other.embed_many(PASSAGES.values()), strict=True))
+        query = other.embed("bread")
+        for hit in reader.search("bread", by="meaning"):
+            if hit.text in vectors:
+                assert hit.cosine == pytest.approx(float(query @ vectors[hit.text]), abs=1e-3)
+        assert reader.get(7).text == "Added by hand."
+        with pytest.raises(SearchIndexError, match="bert-mean"):
+            index.search(QUERY)
+
+
+def test_a_rebuild_that_was_stopped_goes_on(index: Index, tmp_path: Path, embedder: Counting) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress: object) -> None:
+        if progress.n_passages:  # type: ignore[attr-defined]
+            raise StoppedError
+
+    with Index.open(tmp_path / "index", embedder=embedder, rebuild=True, overlap=10) as rebuilt:
+        with pytest.raises(StoppedError):
+            rebuilt.update(on_progress=stop)
+        assert index.settings.overlap == 40
+        assert names(index.search(QUERY))[0] == "bread"
+        before = embedder.n_texts
+        rebuilt.update()
+        assert embedder.n_texts == before
+    assert names(Index.open(tmp_path / "index").search(QUERY))[0] == "bread"
+    assert [path.name for path in (tmp_path / "index").iterdir() if path.is_dir()] == ["2"]
+
+
+@pytest.mark.parametrize("has_writer", [True, False])
+def test_who_may_not_write_sees_the_last_committed_state(
+    index: Index, folder: Path, tmp_path: Path, has_writer: bool
+) -> None:
+    """Another user: with a writer that lives (or was killed and left its log), and without any log."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    (folder / "new.txt").write_text("Bees dance.")
+    index.update()
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "index", copy)  # as a killed writer leaves it
+    if not has_writer:
+        with closing(sqlite3.connect(copy / "1" / "index.sqlite")) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for log in (copy / "1").glob("index.sqlite-*"):
+            log.unlink()
+    for path in [*tmp_path.parents, tmp_path]:
+        if path.stat().st_uid == 0 and str(path).startswith(str(tmp_path.parent.parent)):
+            path.chmod(0o755)
+    code = (
+        "import os, sys; from ggrank import Index; import ggrank.search.index\n"
+        "import ggrank.search.readers, encodings.ascii\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "with Index.open(sys.argv[1]) as index:\n"
+        "    for _ in range(2): print(len(index), [hit.text for hit in index.search('bees', by='words')])\n"
+    )
+    for where in (copy, tmp_path / "index"):
+        found = subprocess.run([sys.executable, "-c", code, where], capture_output=True, text=True)
+        assert found.stdout == "6 ['Bees dance.']\n" * 2, found.stderr
 
 
 def test_a_second_writer_is_refused_and_readers_are_not(index: Index, folder: Path, embedder: Llama) -> None:
@@ -493,12 +632,12 @@ def test_a_hit_s_cosine_is_that_of_its_own_text_while_another_thread_updates(
     done = threading.Event()
     wrong: list[object] = []
 
-    def search(*, hybrid: bool) -> None:
+    def search(*, by: By) -> None:
         while not done.is_set():
-            found = index.search(query, hybrid=hybrid, top_n=9)
-            wrong.extend(one for one in found if abs((one.cosine or 9) - cosines[one.document]) > 5e-3)
+            found = index.search(query, by=by, top_n=9)
+            wrong.extend(one for one in found if abs((one.cosine or 9) - cosines[one.text]) > 5e-3)
 
-    threads = [threading.Thread(target=search, kwargs={"hybrid": hybrid}) for hybrid in (False, True)]
+    threads = [threading.Thread(target=search, kwargs={"by": by}) for by in ("both", "meaning")]
     for thread in threads:
         thread.start()
     for text in versions:
@@ -515,13 +654,207 @@ def test_a_snippet_shows_the_words_of_the_query(tmp_path: Path, embedder: Llama)
     path.write_text(f"{'Nothing of interest here. ' * 20}The pump E4711 runs dry. {'More of it. ' * 20}")
     with Index.open(tmp_path / "index", embedder=embedder) as index:
         index.update([path])
-        best = index.search("running pumps")[0]
-        assert "pump E4711 runs dry" in index.snippet("running pumps", best, n_words=12)
-        assert index.snippet("zebra", best, n_words=3) == "Nothing of interest..."
-        assert index.snippet("zebra", best, n_words=999) == " ".join(best.document.split())
+        best = next(hit for hit in index.search("running pumps") if "pump" in hit.text)
+    assert "pump E4711 runs dry" in best.snippet("running pumps", n_characters=60)
+    assert best.snippet("zebra", n_characters=20) == "Nothing of interest..."
+    assert best.snippet("zebra", n_characters=9999) == " ".join(best.text.split())
 
 
 def test_a_closed_index_opens_itself_again(index: Index) -> None:
     index.close()
     index.close()
     assert names(index.search(QUERY))[0] == "bread"
+
+
+def test_equal_texts_are_embedded_once_and_shown_once_with_their_places(
+    tmp_path: Path, embedder: Counting
+) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for i in range(5):
+        (folder / f"{i}.txt").write_text(PASSAGES["bread"])
+        (folder / f"{i}.md").write_text(f"# Heading {i}\n\n{PASSAGES['bread']}")
+    (folder / "pump.txt").write_text(PASSAGES["pump"])
+    before = embedder.n_texts
+    with Index.open(tmp_path / "index", embedder=embedder) as index:
+        index.update([folder])
+        first, second = index.search(QUERY)
+        assert embedder.n_texts - before <= 1 + 5 + 1 + 1 + 24  # and what a new index measures its model with
+        assert (first.text, second.text) == (PASSAGES["bread"], PASSAGES["pump"])
+        assert len({first.path, *(place.path for place in first.others)}) == 10
+        for i in range(5):
+            (folder / f"{i}.txt").unlink()
+        index.update()
+        assert {Path(place.path).suffix for place in index.search(QUERY)[0].others} == {".md"}
+        assert index.search("dough", by="words")[0].text == PASSAGES["bread"]
+
+
+def test_what_was_named_stays_until_it_is_forgotten_or_gone(tmp_path: Path, embedder: Llama) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "Makefile").write_text("bake: knead")
+    (folder / "a.txt").write_text("Bees dance.")
+    with Index.open(tmp_path / "index", embedder=embedder) as index:
+        index.update([folder, folder / "Makefile"])
+        assert counts(index.update([folder])) == (0, 0, 0, 2)
+        assert counts(index.update()) == (0, 0, 0, 2)
+        (folder / "Makefile").unlink()
+        assert counts(index.update([folder])) == (0, 0, 1, 1)
+
+
+def test_more_than_half_of_a_folder_is_not_forgotten_without_a_word(index: Index, folder: Path) -> None:
+    shutil.move(folder, folder.with_name("elsewhere"))
+    folder.mkdir()  # as a mount point without its disk
+    with pytest.raises(InputError, match=r"5 of the index's 5 files are gone.*--prune"):
+        index.update([folder])
+    assert names(index.search(QUERY))[0] == "bread"
+    assert counts(index.update(prune=True)) == (0, 0, 5, 0)
+    assert len(index) == 0
+
+
+def test_a_folder_whose_files_moved_inside_it_is_not_lost(index: Index, folder: Path) -> None:
+    (folder / "deeper").mkdir()
+    for path in folder.glob("*.txt"):
+        path.rename(folder / "deeper" / path.name)
+    assert counts(index.update()) == (5, 0, 5, 0)
+
+
+def test_documents_are_added_replaced_got_and_removed(tmp_path: Path, embedder: Counting) -> None:
+    with Index.open(tmp_path / "index", embedder=embedder) as index:
+        index.add([Document("Bees dance.", id="a", title="Insects", metadata={"tags": ["x", "y"]}), "No id."])
+        index.add(["Cars rust."], ids=[7], metadata=[{"year": 1999}])
+        (hit, *_) = index.search("what do bees do?")
+        assert (hit.id, hit.title, hit.headings, hit.metadata) == (
+            "a",
+            "Insects",
+            "Insects",
+            {"tags": ["x", "y"]},
+        )
+        assert (hit.path, hit.text) == ("", "Bees dance.")
+        index.add([Document("Bees sting.", id="a")])
+        assert (index.get("a").text, index.get(7).text, index.n_documents) == ("Bees sting.", "Cars rust.", 3)
+        with pytest.raises(InputError, match="no document of the index has the id 'b'"):
+            index.get("b")
+        with pytest.raises(InputError, match="has the id 8"):
+            index.remove(ids=["a", 8])
+        assert index.remove(ids=["a", 7]) == 2
+        assert [one.text for one in index.search("bees")] == ["No id."]
+
+
+def test_documents_survive_a_rebuild_and_updates_of_files(
+    index: Index, tmp_path: Path, embedder: Llama
+) -> None:
+    index.add([Document("Bees dance.", id="a", title="Insects", metadata={"year": 1999})])
+    index.update()
+    index.close()
+    with Index.open(tmp_path / "index", embedder=embedder, rebuild=True, vectors="int8") as rebuilt:
+        rebuilt.update()
+        assert rebuilt.get("a") == Document("Bees dance.", id="a", title="Insects", metadata={"year": 1999})
+        assert rebuilt.search("bees")[0].id == "a"
+
+
+def test_words_that_another_version_of_python_made_are_filled_again(index: Index, tmp_path: Path) -> None:
+    index.close()
+    with closing(sqlite3.connect(tmp_path / "index" / "1" / "index.sqlite")) as db:
+        db.execute("UPDATE meta SET words = 'another'")
+        db.execute("INSERT INTO words (words) VALUES ('delete-all')")
+        db.commit()
+    assert index.search("E4711", by="words") == []
+    index.update()
+    assert names(index.search("E4711", by="words")) == ["pump"]
+
+
+def test_similar_finds_other_documents(index: Index, folder: Path) -> None:
+    (folder / "loaf.txt").write_text("Let the dough rest for two hours, then bake the bread.")
+    index.update()
+    assert names(index.similar(str(folder / "bread.txt")))[0] == "loaf"
+    assert "bread" not in names(index.similar(str(folder / "bread.txt")))
+    assert set(names(index.similar("Baking with yeast dough"))[:2]) == {"bread", "loaf"}
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({"year": 2001}, {"b"}),
+        ({"year": {">=": 2001}}, {"b", "c"}),
+        ({"year": {">": 1999, "<": 2010}}, {"b"}),
+        ({"tags": "staff"}, {"a", "c"}),
+        ({"tags": "staff", "year": {"<=": 2001}}, {"a"}),
+        ({"tags": {"!=": "staff"}}, {"b", "d"}),
+        ({"year": "2001"}, {"d"}),
+        ({"nothing": 1}, set()),
+    ],
+)
+def test_filters_keep_documents_by_their_metadata(
+    embedder: Llama, where: dict[str, object], expected: set[str]
+) -> None:
+    facts = {
+        "a": {"year": 1999, "tags": ["staff", "old"]},
+        "b": {"year": 2001, "tags": "guest"},
+        "c": {"year": 2020.5, "tags": "staff"},
+        "d": {"year": "2001"},
+    }
+    with Index.open(":memory:", embedder=embedder) as index:
+        # Equal texts, so that a text's places are filtered too; and others that rank before.
+        index.add([Document(f"Bread {i}", metadata={"tags": "staff"}) for i in range(30)], ids=range(30))
+        texts = ["Bread", "Bread", "Bread of c", "Bread of d"]
+        index.add(texts, ids=facts, metadata=facts.values())
+        for by in ("both", "meaning", "words"):
+            found = index.search("bread", where=where, by=by, top_n=100)  # type: ignore[arg-type]
+            places = (place for hit in found for place in (hit, *hit.others))
+            assert {place.id for place in places if place.id in facts} == expected
+
+
+@pytest.mark.parametrize("where", [{"a": {"~": 1}}, {"a": [1]}, {'"': 1}, "a"])
+def test_filters_that_are_none_are_refused(index: Index, where: Any) -> None:
+    with pytest.raises(InputError, match="where"):
+        index.search(QUERY, where=where)
+
+
+def test_an_index_in_memory_is_gone_when_it_is_closed(embedder: Llama, folder: Path) -> None:
+    index = Index.open(":memory:", embedder=embedder)
+    assert index.search("anything") == []
+    assert counts(index.update([folder])) == (5, 0, 0, 0)
+    assert names(index.search(QUERY))[0] == "bread"
+    index.close()
+    assert len(index) == 0
+    assert not Path(":memory:").exists()
+
+
+def test_min_score_leaves_out_what_has_nothing_to_do_with_the_query(index: Index) -> None:
+    assert names(index.search(QUERY, min_score=0.2))[:1] == ["bread"]
+    assert index.search("medieval tax law", min_score=0.2) == []
+    for by in ("both", "meaning", "words"):
+        assert all(0 <= hit.score <= 1 for hit in index.search(QUERY, by=by))  # type: ignore[arg-type]
+
+
+def test_an_index_of_one_passage_scores_it_like_any_other(embedder: Llama) -> None:
+    with Index.open(":memory:", embedder=embedder) as index:
+        index.add([PASSAGES["bread"]])
+        (right,), (nonsense,) = index.search("knead the dough"), index.search("zebra umbrella quantum")
+    assert right.score > 0.4
+    assert nonsense.score < 0.1
+
+
+QUESTIONS = {
+    "how long must the dough rest?": "bread",
+    "when should tomatoes get water?": "tomatoes",
+    "from which platform does the train to Vienna leave?": "train",
+    "my router must be reset": "router",
+    "what does error E4711 mean?": "pump",
+}
+WORDS = (
+    "violet harbour quarrel seldom marble tribune oyster candle furlough bishop lantern velvet crusade "
+    "pepper glacier trumpet sonnet orchard falcon ransom meadow sceptre walnut drizzle compass"
+)
+
+
+@pytest.mark.parametrize("by", ["both", "meaning", "words"])
+def test_scores_of_real_questions_are_above_those_of_random_words(index: Index, by: By) -> None:
+    rng = random.Random(0)
+    nonsense = [" ".join(rng.sample(WORDS.split(), rng.randint(3, 8))) for _ in range(50)]
+    tops = [max((hit.score for hit in index.search(query, by=by)), default=0.0) for query in nonsense]
+    for question, name in QUESTIONS.items():
+        best = index.search(question, by=by)[0]
+        assert names([best]) == [name]
+        assert best.score > max(tops)

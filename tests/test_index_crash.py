@@ -93,7 +93,7 @@ def child(*args: str | Path) -> subprocess.Popen[bytes]:
 def n_stored(folder: Path) -> int:
     """Passages that another process can see."""
     try:
-        address = f"{(folder / 'index.sqlite').as_uri()}?mode=ro"
+        address = f"{(folder / '1' / 'index.sqlite').as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=0)) as db:
             return int(db.execute("SELECT count(*) FROM passage").fetchone()[0])
     except sqlite3.OperationalError:  # not made yet, or being made: waiting could take longer than the update
@@ -102,20 +102,26 @@ def n_stored(folder: Path) -> int:
 
 def assert_whole(folder: Path, expected: dict[str, NDArray[np.float32]]) -> None:
     """SQLite and FTS5 find no fault, and every passage's vector is that of its own text."""
-    with closing(sqlite3.connect(folder / "index.sqlite")) as db:
+    with closing(sqlite3.connect(folder / "1" / "index.sqlite")) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        db.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
-        rows = db.execute("SELECT id, text FROM passage").fetchall()
-    numbers = np.fromfile(folder / "vectors.float32", "<f4")
+        db.execute("INSERT INTO words (words) VALUES ('integrity-check')")
+        rows = db.execute("SELECT passage, text FROM place_text").fetchall()
+        assert db.execute("SELECT count(*) FROM words_docsize").fetchone() == (len(dict(rows)),)
+        for row, text in rows:
+            number = text.split()[1]
+            found = db.execute("SELECT rowid FROM words WHERE words MATCH ?", (f'"passage {number}"',))
+            assert found.fetchall() == [(row,)]
+    numbers = np.fromfile(folder / "1" / "vectors-0.float32", "<f4")
     for row, text in rows:
         assert numbers[384 * row : 384 * (row + 1)] @ expected[text] > 0.995
 
 
 def contents(folder: Path) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(folder / "index.sqlite")) as db:
+    with closing(sqlite3.connect(folder / "1" / "index.sqlite")) as db:
         return db.execute(
-            "SELECT path, is_complete, sha256, start, stop, place, record, text FROM passage "
-            "JOIN file ON file.id = file ORDER BY path, record, start"
+            "SELECT path, is_complete, sha256, name, document.key, start, stop, line, headings, text "
+            "FROM place_text JOIN document ON document.id = document JOIN file ON file.id = document.file "
+            "ORDER BY path, name, start"
         ).fetchall()
 
 
@@ -145,9 +151,10 @@ def test_an_index_that_was_killed_again_and_again_becomes_the_same_as_an_undistu
 KILLED_AT_A_SYNC = """
     import os, signal, sys
     from ggrank import Index, Llama
-    from ggrank.search.index import update
+    from ggrank.search import writing
     folder, documents, at, when = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-    update.BATCH = 8
+    writing.BATCH = 8
+    at += 2  # a new index syncs the name of its first generation
     fsync, calls = os.fsync, 0
     def dying_fsync(number):
         global calls
@@ -185,27 +192,55 @@ def test_killed_between_the_vectors_and_their_commit_only_that_batch_is_missing(
     assert_whole(tmp_path / "index", expected)
 
 
-def test_an_index_whose_making_was_cut_off_opens_whatever_of_it_reached_the_file(
-    tmp_path: Path, embedder: Llama
-) -> None:
-    """Somebody else keeps the database open, so that all of it is in SQLite's log; then everything stops."""
-    made, stopped = tmp_path / "made", tmp_path / "stopped"
-    made.mkdir()
+def test_an_index_whose_making_was_cut_off_is_made_again(tmp_path: Path, embedder: Llama) -> None:
     (tmp_path / "a.txt").write_text("Bees dance.")
-    with (
-        closing(sqlite3.connect(made / "index.sqlite")) as other,
-        Index.open(made, embedder=embedder) as index,
-    ):
-        other.execute("PRAGMA journal_mode = WAL")
-        other.execute("SELECT count(*) FROM sqlite_master").fetchall()
-        shutil.copytree(made, tmp_path / "empty")
-        index.update([tmp_path / "a.txt"])
-        shutil.copytree(made, stopped)
-    assert b"ggrk" not in (stopped / "index.sqlite").read_bytes()[:100]
-    with Index.open(stopped, embedder=embedder) as index:
-        assert index.search("bees")[0].document == "Bees dance."
-    with Index.open(tmp_path / "empty", embedder=embedder) as index:
-        assert index.update([tmp_path / "a.txt"]).added == 1
+    half = b"SQLite format 3\0"
+    for files in ({}, {"1/index.sqlite": b""}, {"1/index.sqlite": half}, {".current.unfinished": b"1"}):
+        folder = tmp_path / f"index{len(list(tmp_path.iterdir()))}"
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        with Index.open(folder, embedder=embedder) as index:
+            assert index.update([tmp_path / "a.txt"]).added == 1
+            assert index.search("bees")[0].text == "Bees dance."
+
+
+def test_killed_while_the_vectors_move_the_index_is_as_before_or_after(
+    tmp_path: Path, embedder: Llama, expected: dict[str, NDArray[np.float32]]
+) -> None:
+    for name, texts in (("a.jsonl", TEXTS[:400]), ("b.jsonl", TEXTS[400:600])):
+        records = (json.dumps({"id": i, "text": text}) for i, text in enumerate(texts))
+        (tmp_path / name).write_text("\n".join(records))
+    with Index.open(tmp_path / "whole", embedder=embedder) as index:
+        index.update([tmp_path / "a.jsonl"])
+        index.update([tmp_path / "b.jsonl"])
+    for point in ("before the transaction", "after the transaction"):
+        folder = tmp_path / point
+        shutil.copytree(tmp_path / "whole", folder)
+        killed = child("-c", textwrap.dedent(KILLED_IN_COMPACTION), folder, tmp_path / "a.jsonl", point)
+        assert killed.wait() == -signal.SIGKILL
+        with Index.open(folder, embedder=embedder) as index:
+            hits = index.search("the year 1900", by="words", top_n=300)
+            assert sorted({hit.text for hit in hits}) == sorted(set(TEXTS[400:600]))
+            for hit in index.search(TEXTS[500], top_n=50):
+                assert hit.cosine == pytest.approx(float(expected[TEXTS[500]] @ expected[hit.text]), abs=0.01)
+            index.update([tmp_path / "b.jsonl"])
+            index.add(["A new one."])
+            assert index.search("A new one.")[0].text == "A new one."
+
+
+KILLED_IN_COMPACTION = """
+    import os, signal, sys
+    from pathlib import Path
+    from ggrank import Index
+    from ggrank.search import store
+    unlink, move = Path.unlink, store._move_passages
+    def kill(*args, **options): os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[3].startswith("before"): store._move_passages = kill
+    else: Path.unlink = kill
+    with Index.open(sys.argv[1]) as index:
+        index.remove(paths=[sys.argv[2]])
+"""
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(

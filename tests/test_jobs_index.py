@@ -19,7 +19,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 ROWS = [
     {"id": "bees", "title": "Bees", "text": "They hum and dance."},
     {"id": "cars", "title": "Cars", "text": "They rust in the rain."},
-    {"id": "long", "title": "Tides", "text": "The sea rises. " * 100},
+    {"id": "long", "title": "Tides", "text": " ".join(f"The sea rises {i} times." for i in range(100))},
 ]
 
 
@@ -43,12 +43,12 @@ def test_vectors_that_came_along_are_not_computed_again(tmp_path: Path, embedder
         found = index.search("what rusts?")[0]
     # The long text has several passages, and the vector is only that of its beginning.
     assert progress.n_passages - progress.n_embedded == 2
-    assert (found.id, found.document) == ("cars", "Cars They rust in the rain.")
+    assert (found.id, found.text) == ("cars", "They rust in the rain.")
     with Index.open(tmp_path / "other", embedder=embedder) as index:
         index.update([tmp_path / "rows.jsonl"])
         expected = index.search("what rusts?")[0]
-    assert (expected.id, expected.document) == (found.id, found.document)
-    assert found.score == pytest.approx(expected.score, abs=1e-4)
+    assert (expected.id, expected.text) == (found.id, found.text)
+    assert found.cosine == pytest.approx(expected.cosine, abs=1e-4)
 
 
 def test_vectors_of_another_model_or_form_are_refused(tmp_path: Path, embedder: Llama) -> None:
@@ -76,7 +76,7 @@ def test_anybody_s_parquet_is_embedded(tmp_path: Path, embedder: Llama) -> None:
         assert index.search("what rusts?")[0].id == 3
     assert changes.progress.n_embedded == 2
     reasons = {Path(skipped.path).name: skipped.reason for skipped in changes.skipped}
-    assert reasons["other.parquet"] == "no column 'text'; its columns are: body"
+    assert reasons["other.parquet"] == "row 1: no column 'text'; found: body"
     assert "row 2" in reasons["rows.parquet"]
 
 

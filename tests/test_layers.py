@@ -24,8 +24,7 @@ LAYERS: list[set[str]] = [
     {"loading"},
     {"llama"},
     {"remote"},
-    {"jobs", "conversion", "measuring"},
-    {"search"},  # above jobs, whose Parquet files an index takes vectors from
+    {"jobs", "conversion", "measuring", "search"},
     {"__init__"},  # the public names: only what uses the API takes them from here
     {"evaluation"},  # below cli, because `ggrank eval` shows what it finds
     {"benchmark"},  # the same with `ggrank bench`; it writes its files as evaluation does

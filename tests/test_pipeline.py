@@ -14,8 +14,8 @@ import pytest
 import tiny_models
 from ggrank import Document, InputError, Llama, ModelModeError, Pipeline
 from ggrank.errors import InputTypeError
+from ggrank.search.hits import Hit
 from ggrank.search.lexical import Bm25
-from ggrank.types import RankedDocument
 
 TEXTS = [
     "Water the tomatoes in the morning, at the roots and not on the leaves.",
@@ -50,10 +50,8 @@ def pipeline(embedder: Llama) -> Pipeline:
 def test_without_a_reranker_it_is_the_embedder_s_own_ranking(embedder: Llama, pipeline: Pipeline) -> None:
     expected = embedder.rank(QUERY, TEXTS, top_n=3)
     found = pipeline.search(QUERY, top_n=3)
-    assert [(one.index, one.document) for one in found] == [(one.index, one.document) for one in expected]
-    assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=5e-3)
-    assert found.scale == "cosine"
-    assert [one.cosine for one in found] == [one.score for one in found]
+    assert [one.text for one in found] == [one.document for one in expected]
+    assert [one.cosine for one in found] == pytest.approx([one.score for one in expected], abs=5e-3)
 
 
 def test_the_reranker_orders_what_the_embedder_found(embedder: Llama, reranker: Llama) -> None:
@@ -62,16 +60,15 @@ def test_the_reranker_orders_what_the_embedder_found(embedder: Llama, reranker: 
     candidates = [one.index for one in embedder.rank(QUERY, TEXTS, top_n=4)]
     logits = reranker.rerank(QUERY, TEXTS)
     found = pipeline.search(QUERY, retrieve_k=4, top_n=3)
-    assert [one.index for one in found] == sorted(candidates, key=lambda i: -logits[i])[:3]
-    assert [one.logit for one in found] == pytest.approx([logits[one.index] for one in found], abs=1e-4)
+    order = sorted(candidates, key=lambda i: -logits[i])[:3]
+    assert [one.text for one in found] == [TEXTS[i] for i in order]
+    assert [one.logit for one in found] == pytest.approx([logits[i] for i in order], abs=1e-4)
     cosines = embedder.embed_many(TEXTS) @ embedder.embed(QUERY)
-    assert [one.cosine for one in found] == pytest.approx([cosines[one.index] for one in found], abs=5e-3)
-    assert found.scale == "logit"
+    assert [one.cosine for one in found] == pytest.approx([cosines[i] for i in order], abs=5e-3)
 
 
 def test_top_n_above_retrieve_k_retrieves_that_many(pipeline: Pipeline) -> None:
     assert len(pipeline.search(QUERY, retrieve_k=1, top_n=4)) == 4
-    assert len(pipeline.search(QUERY, retrieve_k=3, top_n=None)) == 3
 
 
 def test_ids_and_metadata_come_back(embedder: Llama) -> None:
@@ -79,9 +76,9 @@ def test_ids_and_metadata_come_back(embedder: Llama) -> None:
     pipeline.add(TEXTS[:2], ids=["tomatoes", 7], metadata=[{"page": 3}, None])
     pipeline.add([Document(TEXTS[4], id="dough", metadata={"page": 9})])
     best, *_ = pipeline.search(QUERY)
-    assert (best.id, best.metadata, best.index) == ("dough", {"page": 9}, 2)
+    assert (best.id, best.metadata) == ("dough", {"page": 9})
     by_id = {one.id: one.metadata for one in pipeline.search("tomatoes")}
-    assert by_id == {"tomatoes": {"page": 3}, 7: None, "dough": {"page": 9}}
+    assert by_id == {"tomatoes": {"page": 3}, 7: {}, "dough": {"page": 9}}
 
 
 def test_prefixes_of_the_model_are_set_before_texts() -> None:
@@ -91,51 +88,45 @@ def test_prefixes_of_the_model_are_set_before_texts() -> None:
         expected = llama.rank(QUERY, TEXTS, top_n=3)
         plain = llama.embed_many(TEXTS) @ llama.embed(QUERY)
         found = pipeline.search(QUERY, top_n=3)
-    assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=5e-3)
-    assert abs(found[0].score - plain[found[0].index]) > 0.02
+    assert [one.cosine for one in found] == pytest.approx([one.score for one in expected], abs=5e-3)
+    assert abs((found[0].cosine or 9) - plain[TEXTS.index(found[0].text)]) > 0.02
 
 
 def test_fused_scores_are_those_of_the_paper_s_formula(pipeline: Pipeline) -> None:
     query = "leaves of the smooth dough"
-    ranking = pipeline.search(query, hybrid="scores", top_n=None)
-    assert ranking.scale == "fused"
-    words = {hit.position: hit.score for hit in Bm25(TEXTS).search(query, k=len(TEXTS))}
+    ranking = pipeline.search(query, by="both", top_n=10)
+    words = {TEXTS[hit.position]: hit.score for hit in Bm25(TEXTS).search(query, k=len(TEXTS))}
     cosines = np.array([found.cosine for found in ranking])
-    lexical = np.array([words.get(found.index, 0.0) for found in ranking])
+    lexical = np.array([words.get(found.text, 0.0) for found in ranking])
     expected = sum(
         weight * (values - values.mean()) / values.std() for weight, values in ((1, cosines), (0.5, lexical))
     )
-    np.testing.assert_allclose([found.score for found in ranking], expected, rtol=1e-4, atol=1e-5)
+    found = [one.explanation.first_stage for one in ranking]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert list(expected) == sorted(expected, reverse=True)
 
 
-@pytest.mark.parametrize("hybrid", ["score", 1, "cosine"])
-def test_a_fusion_that_is_none_is_refused(pipeline: Pipeline, hybrid: Any) -> None:
-    with pytest.raises(InputError, match="'scores', 'rrf'"):
-        pipeline.search(QUERY, hybrid=hybrid)
-
-
-def test_hybrid_finds_a_number_that_vectors_blur(pipeline: Pipeline) -> None:
-    query = "E4711 on the display of my washing machine, the office is closed"
-    ranking = pipeline.search(query, hybrid=True)
-    assert ranking.scale == "rrf"
-    assert {3, 5} == {one.index for one in ranking[:2]}
-    assert all(one.cosine is not None for one in ranking)
+@pytest.mark.parametrize("by", ["score", 1, None])
+def test_a_kind_of_search_that_is_none_is_refused(pipeline: Pipeline, by: Any) -> None:
+    with pytest.raises(InputError, match="'both', 'meaning' or 'words'"):
+        pipeline.search(QUERY, by=by)
 
 
 def test_documents_that_are_added_later_are_found_by_both_rankings(embedder: Llama) -> None:
     pipeline = Pipeline(embedder)
-    assert pipeline.search(QUERY, hybrid=True).documents == ()
+    assert pipeline.search(QUERY, by="both") == []
     for text in TEXTS:
         pipeline.add([text])
-        assert pipeline.search(text, hybrid=True)[0].document == text
+        assert pipeline.search(text, by="both")[0].text == text
     assert len(pipeline) == len(TEXTS)
 
 
-def test_a_document_that_was_cut_is_marked(embedder: Llama) -> None:
+def test_a_long_document_is_found_by_its_end(embedder: Llama) -> None:
     pipeline = Pipeline(embedder)
-    pipeline.add(["word " * 400, "word"])
-    assert {one.index: one.truncated for one in pipeline.search("word")} == {0: True, 1: False}
+    pipeline.add([f"{'Nothing of interest here. ' * 200} {TEXTS[4]}", *TEXTS[:4]], ids=range(5))
+    best = pipeline.search(QUERY)[0]
+    assert best.id == 0
+    assert best.text.endswith(TEXTS[4])
 
 
 @dataclass
@@ -163,15 +154,13 @@ def test_a_retriever_object_may_give_strings_and_its_order_stays_without_a_reran
             return TEXTS[:k]
 
     found = Pipeline(Shelf()).search("anything", top_n=3)
-    assert [one.document for one in found] == TEXTS[:3]
-    assert [one.score for one in found] == pytest.approx([1 / 61, 1 / 62, 1 / 63])
-    assert found.scale == "rrf"
+    assert [one.text for one in found] == TEXTS[:3]
 
 
 def test_a_pipeline_can_be_another_s_retriever(pipeline: Pipeline, reranker: Llama) -> None:
     outer = Pipeline(lambda query, k: pipeline.search(query, top_n=k), reranker)
     found = outer.search(QUERY, retrieve_k=3, top_n=3)
-    assert {one.index for one in found} == {one.index for one in pipeline.search(QUERY, top_n=3)}
+    assert {one.text for one in found} == {one.text for one in pipeline.search(QUERY, top_n=3)}
     assert all(one.logit is not None and one.cosine is not None for one in found)
 
 
@@ -201,15 +190,19 @@ def test_the_wrong_model_in_a_place_is_refused(embedder: Llama, reranker: Llama)
         Pipeline(embedder, "mini")  # type: ignore[arg-type]
 
 
-def test_an_id_that_is_there_already_is_refused_and_nothing_is_added(pipeline: Pipeline) -> None:
+def test_an_id_takes_the_place_of_the_document_that_had_it_but_stands_once_in_a_call(
+    pipeline: Pipeline,
+) -> None:
     pipeline.add(["one"], ids=["a"])
-    for ids in (["b", "a"], ["c", "c"]):
-        with pytest.raises(InputError, match="is there already"):
-            pipeline.add(["two", "three"], ids=ids)
-    with pytest.raises(InputTypeError, match="must be a string or a whole number"):
-        pipeline.add(["two"], ids=[1.5])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="stands twice"):
+        pipeline.add(["two", "three"], ids=["c", "c"])
+    with pytest.raises(InputTypeError, match="must be a string or a number"):
+        pipeline.add(["two"], ids=[(1,)])  # type: ignore[list-item]
+    with pytest.raises(InputTypeError, match="JSON"):
+        pipeline.add(["two"], metadata=[{(1, 2): 3}])  # type: ignore[dict-item]
     assert len(pipeline) == len(TEXTS) + 1
-    pipeline.add(["two", "three"], ids=["b", "c"])
+    pipeline.add(["two", "three"], ids=["a", "b"])
+    assert len(pipeline) == len(TEXTS) + 2
 
 
 @pytest.mark.parametrize("documents", ["one text", Document("one")])
@@ -231,11 +224,11 @@ def test_a_wrong_document_is_named_and_nothing_is_added(pipeline: Pipeline) -> N
 def test_documents_of_another_retriever_are_not_added_here() -> None:
     with pytest.raises(InputError, match="retriever's"):
         Pipeline(lambda query, k: TEXTS).add(["a"])
-    with pytest.raises(InputError, match="hybrid"):
-        Pipeline(lambda query, k: TEXTS).search("a", hybrid=True)
+    with pytest.raises(InputError, match="let the retriever fuse"):
+        Pipeline(lambda query, k: TEXTS).search("a", by="both")
 
 
-@pytest.mark.parametrize("number", [0, -1, 1.5, True])
+@pytest.mark.parametrize("number", [0, -1, 1.5, True, None])
 def test_numbers_below_one_are_refused(pipeline: Pipeline, number: object) -> None:
     with pytest.raises(InputError, match="retrieve_k must be"):
         pipeline.search(QUERY, retrieve_k=number)  # type: ignore[arg-type]
@@ -245,14 +238,14 @@ def test_numbers_below_one_are_refused(pipeline: Pipeline, number: object) -> No
 
 def test_threads_may_add_and_search_at_once(embedder: Llama) -> None:
     pipeline = Pipeline(embedder)
-    wrong: list[RankedDocument] = []
+    wrong: list[Hit] = []
 
     def work(name: int) -> None:
         for i in range(12):
             text = f"{TEXTS[i % 6]} {name}-{i}"
             pipeline.add([text], ids=[f"{name}-{i}"])
-            ranking = pipeline.search(text, hybrid=i % 2 == 0, top_n=3)
-            wrong.extend(one for one in ranking if one.document.rsplit(" ", 1)[1] != one.id)
+            hits = pipeline.search(text, by="both" if i % 2 else "meaning", top_n=3)
+            wrong.extend(one for one in hits if one.text.rsplit(" ", 1)[1] != one.id)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
     for thread in threads:
@@ -277,13 +270,14 @@ def test_the_bundled_reranker_s_order_is_blended_with_the_first_stage() -> None:
     with Llama.load("all-minilm-l6-v2") as embedder, Llama.load("ggrank-reranker-mini") as reranker:
         pipeline = Pipeline(embedder, reranker)
         pipeline.add(texts)
-        hits = pipeline.search("Where do llamas live?", top_n=None)
-        cosines = np.float32([hit.cosine for hit in sorted(hits, key=lambda hit: hit.index)])
+        hits = pipeline.search("Where do llamas live?", top_n=5)
+        cosines = np.float32([hit.cosine for hit in sorted(hits, key=lambda hit: texts.index(hit.text))])
         logits = reranker.rerank("Where do llamas live?", texts)
     z = [(values - values.mean()) / values.std() for values in (logits, cosines)]
     assert reranker.blend == 1.0
-    assert [hit.index for hit in hits] == np.argsort(-(z[0] + z[1])).tolist()
-    assert [hit.logit for hit in hits] == pytest.approx([logits[hit.index] for hit in hits], abs=0.05)
+    order = [texts.index(hit.text) for hit in hits]
+    assert order == np.argsort(-(z[0] + z[1])).tolist()
+    assert [hit.logit for hit in hits] == pytest.approx([logits[i] for i in order], abs=0.05)
 
 
 def test_a_reranker_of_unknown_worth_orders_alone(tmp_path: Path) -> None:
@@ -291,6 +285,6 @@ def test_a_reranker_of_unknown_worth_orders_alone(tmp_path: Path) -> None:
     with Llama.load("all-minilm-l6-v2") as embedder, Llama.load(path) as reranker:
         pipeline = Pipeline(embedder, reranker)
         pipeline.add(["bread", "llamas", "peru"])
-        logits = [hit.logit for hit in pipeline.search("llamas", top_n=None)]
+        logits = [hit.logit for hit in pipeline.search("llamas")]
     assert reranker.blend == 0.0
     assert logits == sorted(logits, reverse=True)  # type: ignore[type-var]

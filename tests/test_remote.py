@@ -922,13 +922,13 @@ def test_a_pipeline_takes_remote_models(ours: str, local_embedder: Llama, local_
         for pipeline in (here, there):
             pipeline.add(TEXTS[:4], ids=range(4))
             pipeline.add(["The Louvre is in Paris."])
-        for hybrid in (False, "scores"):
-            expected = here.search("museums in Paris", hybrid=hybrid)  # type: ignore[arg-type]
-            found = there.search("museums in Paris", hybrid=hybrid)  # type: ignore[arg-type]
-            assert [(one.index, one.id) for one in found] == [(one.index, one.id) for one in expected]
+        for by in ("meaning", "both"):
+            expected = here.search("museums in Paris", by=by)  # type: ignore[arg-type]
+            found = there.search("museums in Paris", by=by)  # type: ignore[arg-type]
+            assert [(one.text, one.id) for one in found] == [(one.text, one.id) for one in expected]
             for one, other in zip(found, expected, strict=True):
                 assert (one.score, one.cosine) == pytest.approx((other.score, other.cosine), abs=EXACT)
-        assert Pipeline(embedder).search("anything").documents == ()
+        assert Pipeline(embedder).search("anything") == []
 
 
 def test_a_pipeline_refuses_a_remote_model_in_the_other_one_s_place(ours: str) -> None:
@@ -938,7 +938,7 @@ def test_a_pipeline_refuses_a_remote_model_in_the_other_one_s_place(ours: str) -
         Pipeline(RemoteEmbedder(ours, api_key=SECRET), RemoteEmbedder(ours))  # type: ignore[arg-type]
 
 
-def test_an_index_takes_a_remote_reranker(
+def test_an_index_takes_remote_models(
     ours: str, local_embedder: Llama, local_reranker: Llama, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.txt").write_text("\n\n".join(TEXTS[:4]))
@@ -947,8 +947,18 @@ def test_an_index_takes_a_remote_reranker(
         expected = index.search("museums in Paris", reranker=local_reranker)
         with RemoteReranker(ours, api_key=SECRET) as reranker:
             found = index.search("museums in Paris", reranker=reranker)
-    assert [one.index for one in found] == [one.index for one in expected]
+    assert [one.text for one in found] == [one.text for one in expected]
     assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=EXACT)
+    query = "museums in Paris"
+    with RemoteEmbedder(ours, api_key=SECRET) as remote:
+        with Index.open(tmp_path / "far", embedder=remote) as index:
+            index.update([tmp_path / "notes.txt"])
+            best = index.search(query, by="meaning")[0]
+        assert best.cosine == pytest.approx(float(remote.embed(query) @ remote.embed(best.text)), abs=EXACT)
+    with Index.open(tmp_path / "far") as without:
+        assert without.search("Paris", by="words")
+        with pytest.raises(GgrankError, match="RemoteEmbedder"):
+            without.search(query)
 
 
 def test_what_the_page_in_docs_shows_runs(ours: str, capsys: pytest.CaptureFixture[str]) -> None:

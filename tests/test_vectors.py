@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ggrank.search.vectors import VectorFile, VectorType
+from ggrank.search.vectors import Vectors, VectorType
 
 
 def unit_vectors(n: int, n_embd: int = 384, *, seed: int = 0) -> NDArray[np.float32]:
@@ -16,9 +16,9 @@ def unit_vectors(n: int, n_embd: int = 384, *, seed: int = 0) -> NDArray[np.floa
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def written(path: Path, vectors: NDArray[np.float32], vector_type: VectorType) -> VectorFile:
-    file = VectorFile(path, n_embd=vectors.shape[1], vector_type=vector_type)
-    file.write(np.arange(len(vectors)), file.pack(vectors))
+def written(path: Path, vectors: NDArray[np.float32], vector_type: VectorType) -> Vectors:
+    file = Vectors(path, n_embd=vectors.shape[1], vector_type=vector_type)
+    file.write(0, file.pack(vectors))
     return file
 
 
@@ -46,18 +46,20 @@ def test_float32_rows_are_the_numbers_themselves(tmp_path: Path) -> None:
     assert (np.fromfile(tmp_path / "v", "<f4").reshape(3, 8) == vectors).all()
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("vector_type", ["float32", "int8"])
-def test_rows_are_written_over_behind_and_apart(tmp_path: Path, vector_type: VectorType) -> None:
+def test_rows_that_are_added_later_are_read_and_what_was_read_before_stays(
+    tmp_path: Path, vector_type: VectorType, in_memory: bool
+) -> None:
     vectors = unit_vectors(12)
-    file = written(tmp_path / "v", vectors[:6], vector_type)
+    file = Vectors(None if in_memory else tmp_path / "v", n_embd=384, vector_type=vector_type)
     query = vectors[9]
-    file.cosines(query, 6)
-    rows = np.array([1, 2, 4, 6, 7])
-    file.write(rows, file.pack(vectors[7:]))
-    vectors[rows] = vectors[7:].copy()
-    assert file.n_rows() == 8
-    assert file.cosines(query, 8) == pytest.approx(vectors[:8] @ query, abs=0.004)
+    for first, last in ((0, 6), (6, 7), (7, 12)):
+        file.write(first, file.pack(vectors[first:last]))
+        assert file.cosines(query, last) == pytest.approx(vectors[:last] @ query, abs=0.004)
+    rows = np.array([1, 9, 4])
     assert (file.read(rows) == file.pack(vectors[rows])).all()
+    assert file.unpack(file.read(rows)) == pytest.approx(vectors[rows], abs=0.004)
 
 
 def test_the_zero_vector_stays_zero(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
@@ -92,6 +92,7 @@ class Llama:
         self._frame = text_frame(model.file, model.engine.special)
         self.query_prefix = model.query_prefix
         self.document_prefix = model.document_prefix
+        self._last_query: tuple[tuple[str, str, Truncate], _Results] | None = None
         if self.mode is Mode.RERANK:
             self._column = logit_column(model.file, model.engine.n_outputs)
             self._builder = PairBuilder(
@@ -442,13 +443,23 @@ class Llama:
         )
 
     def _rank_by_cosine(self, query: str, texts: list[str], truncate: Truncate) -> _Results:
-        first = self._vectors([query], prefix=self.query_prefix, truncate=truncate)
+        first = self._query_vector(query, truncate)
         rest = self._vectors(texts, prefix=self.document_prefix, truncate=truncate)
         return _Results(
             parts=[cosine(l2_normalize(first.values[0]), l2_normalize(rest.values))],
             truncated=[cut or first.truncated[0] for cut in rest.truncated],
             n_tokens=first.n_tokens + rest.n_tokens,
         )
+
+    def _query_vector(self, query: str, truncate: Truncate) -> _Results:
+        """Keeps the last query's vector, because callers rank a long list in steps; a hit counts 0 tokens."""
+        asked = (query, self.query_prefix, truncate)
+        last = self._last_query
+        if last is not None and last[0] == asked:
+            return replace(last[1], n_tokens=0)
+        found = self._vectors([query], prefix=self.query_prefix, truncate=truncate)
+        self._last_query = (asked, found)
+        return found
 
     def _vectors(self, texts: Iterable[str], *, prefix: str, truncate: Truncate) -> _Results:
         """texts -> token ids -> sequences -> micro-batches -> vectors, (n, n_embd), not normalised."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggrank.cli.console import Column, echo_facts, echo_json, echo_table, progress, wants_table
-from ggrank.cli.documents import Document
-from ggrank.cli.options import Inputs, ModelChoice, input_options, model_options, output_option
+from ggrank.cli.documents import Document, Format, read_documents
+from ggrank.cli.options import ModelChoice, input_options, model_options, output_option
 from ggrank.cli.ranking import STEP, cache_fact
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 @model_options
 @output_option
 def embed(
-    inputs: Inputs,
+    texts: tuple[str, ...],
+    files: tuple[str, ...],
+    file_format: Format,
     prefix: str,
     dtype: VectorDtype,
     dimensions: int | None,
@@ -67,7 +69,7 @@ def embed(
     from ggrank.jobs import VectorForm
 
     form = VectorForm(dtype, dimensions)
-    documents = inputs.read()
+    documents = read_documents(texts, files, file_format=file_format)
     with choice.load() as llama:
         form.check(llama)
         vectors = _vectors(llama, documents, prefix=prefix, form=form, truncate=truncate)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggrank.cli.console import count, echo, echo_facts, echo_json, wants_table
+from ggrank.cli.console import count, echo, echo_facts, echo_json, progress_bar, wants_table
 from ggrank.cli.indexes import index_option, load_embedder
 from ggrank.cli.options import ModelChoice, model_options, output_option
 from ggrank.cli.ranking import LONG, speed_hint
@@ -20,6 +17,9 @@ if TYPE_CHECKING:
     from ggrank import Llama
     from ggrank.search.index import Changes, Index, Progress
     from ggrank.search.vectors import VectorType
+
+KINDS = 8
+"""Suffixes that a note counts."""
 
 
 @click.command(short_help="Index files and folders for search.")
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     help="Take a file or folder, and all below it, out of the index, there or not. Repeatable.",
 )
 @click.option("--rebuild", is_flag=True, help="Make the index anew, with other settings or another model.")
+@click.option("--prune", is_flag=True, help="Forget files that are gone, however many.")
+@click.option("--verbose", "-v", is_flag=True, help="Name the files that are left out for their kind.")
 @model_options
 @output_option
 def index(
@@ -54,10 +56,12 @@ def index(
     overlap: int | None,
     forget: tuple[str, ...],
     rebuild: bool,
+    prune: bool,
+    verbose: bool,
     choice: ModelChoice,
     as_table: bool | None,
 ) -> None:
-    """Index files and folders: text, Markdown, HTML, PDF, JSONL and Parquet.
+    """Index files and folders: text, Markdown, code, HTML, PDF, notebooks, JSONL, CSV and Parquet.
 
     \b
     ggrank index notes/ papers/ handbook.pdf
@@ -80,7 +84,7 @@ def index(
         return
     started = time.perf_counter()
     with (
-        load_embedder(folder, choice, anew=rebuild) as embedder,
+        load_embedder(folder, choice) as embedder,
         Index.open(
             folder,
             embedder=embedder,
@@ -92,9 +96,10 @@ def index(
     ):
         if wants_table(as_table):
             echo(_about(embedder), dim=True)
-        changes = _update(opened, paths)
+        changes = _update(opened, paths, prune=prune)
         for skipped in changes.skipped:
             click.echo(f"Warning: {skipped.path}: {skipped.reason}", err=True)
+        _echo_unsupported(changes, verbose=verbose)
         if wants_table(as_table):
             seconds = time.perf_counter() - started
             _echo_changes(opened, changes, seconds)
@@ -111,45 +116,44 @@ def _about(embedder: Llama) -> str:
 
 
 def _forget(folder: Path, paths: tuple[str, ...], as_table: bool | None) -> None:
-    from ggrank.search.paths import forget
+    from ggrank import Index
 
-    removed = forget(folder, paths)
+    with Index.open(folder) as opened:
+        removed = opened.remove(paths=paths)
     if wants_table(as_table):
         echo(f"{removed:,} removed")
     else:
         echo_json({"removed": removed})
 
 
-def _update(opened: Index, paths: tuple[str, ...]) -> Changes:
+def _echo_unsupported(changes: Changes, *, verbose: bool) -> None:
+    """How many files of which kinds are left out; their names on request."""
+    kinds = sorted(changes.unsupported.items(), key=lambda one: (-len(one[1]), one[0]))
+    if not kinds:
+        return
+    n_files = sum(len(paths) for _, paths in kinds)
+    told = ", ".join(f"{len(paths):,} {suffix or 'without a suffix'}" for suffix, paths in kinds[:KINDS])
+    hint = "" if verbose else "; --verbose names them"
+    more = ", ..." if len(kinds) > KINDS else ""
+    click.echo(f"Note: {count(n_files, 'file')} of other kinds left out: {told}{more}{hint}", err=True)
+    for path in (path for _, paths in kinds for path in paths if verbose):
+        click.echo(path, err=True)
+
+
+def _update(opened: Index, paths: tuple[str, ...], *, prune: bool) -> Changes:
+    started = time.perf_counter()
     try:
-        with _bar() as on_progress:
-            return opened.update(paths, on_progress=on_progress)
+        with progress_bar("indexing") as show:
+
+            def on_progress(progress: Progress) -> None:
+                speed = progress.n_tokens / (time.perf_counter() - started)
+                note = f"{count(progress.n_passages, 'passage')}, {speed:,.0f} tokens/s"
+                show(progress.n_bytes, progress.n_bytes_total, note if progress.n_passages else "")
+
+            return opened.update(paths, prune=prune, on_progress=on_progress)
     except KeyboardInterrupt:
         click.echo("\nStopped. What is done is kept; the same command goes on.", err=True)
         raise
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[Progress], None]]:
-    """A progress bar on stderr, if that is a terminal: bytes of files, passages and tokens per second."""
-    if not sys.stderr.isatty():
-        yield lambda progress: None
-        return
-    started = time.perf_counter()
-
-    def facts(progress: Progress | None) -> str:
-        if progress is None or not progress.n_passages:
-            return ""
-        speed = progress.n_tokens / (time.perf_counter() - started)
-        return f"{count(progress.n_passages, 'passage')}, {speed:,.0f} tokens/s"
-
-    with click.progressbar(length=1, label="indexing", file=sys.stderr, item_show_func=facts) as bar:
-
-        def show(progress: Progress) -> None:
-            bar.length = max(progress.n_bytes_total, 1)
-            bar.update(progress.n_bytes - bar.pos, progress)
-
-        yield show
 
 
 def _echo_changes(opened: Index, changes: Changes, seconds: float) -> None:
@@ -180,6 +184,7 @@ def _echo_json(opened: Index, changes: Changes, embedder: Llama) -> None:
             "removed": changes.removed,
             "unchanged": changes.unchanged,
             "skipped": [{"path": one.path, "reason": one.reason} for one in changes.skipped],
+            "unsupported": {suffix: len(paths) for suffix, paths in changes.unsupported.items()},
             "files": opened.n_files,
             "passages": len(opened),
             "embedded": changes.progress.n_embedded,

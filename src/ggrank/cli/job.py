@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
-from ggrank.cli.console import count, echo_json
+from ggrank.cli.console import count, echo_json, progress_bar
 from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ENGINES, Command, ModelChoice
 from ggrank.cli.ranking import LONG
 from ggrank.errors import InputError
@@ -330,14 +330,11 @@ def echo_hint(params: LlamaParams, engine: str) -> None:
 @contextmanager
 def _bar() -> Iterator[Callable[[Progress], None]]:
     """On a terminal's stderr: how much of the input is done, the time left, rows and tokens per second."""
-    if not sys.stderr.isatty():
-        yield lambda progress: None
-        return
+    with progress_bar("rows") as show:
 
-    def facts(progress: Progress | None) -> str:
-        if progress is None or not progress.seconds:
-            return ""
-        return f"{progress.rows:,} rows, {progress.tokens / progress.seconds:,.0f} tokens/s"
+        def advance(progress: Progress) -> None:
+            speed = progress.tokens / max(progress.seconds, 1e-3)
+            note = f"{progress.rows:,} rows, {speed:,.0f} tokens/s"
+            show(round(1000 * progress.fraction), 1000, note)
 
-    with click.progressbar(length=1000, label="rows", file=sys.stderr, item_show_func=facts) as bar:
-        yield lambda progress: bar.update(round(1000 * progress.fraction) - bar.pos, progress)
+        yield advance

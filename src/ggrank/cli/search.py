@@ -6,9 +6,9 @@ import os
 import textwrap
 import time
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,16 +27,12 @@ from ggrank.cli.options import DEFAULT_MODEL, ModelChoice, engine_options, outpu
 from ggrank.cli.ranking import cache_fact
 
 if TYPE_CHECKING:
-    from ggrank import Index, RankedDocument, Ranking
-    from ggrank.types import Hybrid
+    from ggrank import Llama
+    from ggrank.search.hits import Hit, Place
+    from ggrank.search.ranking import By
 
 NO_RERANKER = "none"
-FUSIONS: dict[str, Hybrid | Literal[False]] = {"scores": "scores", "rrf": "rrf", "no": False}
-_FIRST_STAGES = {
-    "scores": "cosine and BM25, fused by scores",
-    "rrf": "cosine and BM25, fused by rank",
-    "no": "cosine",
-}
+_FOUND_BY = {"both": "cosine and BM25, fused", "meaning": "cosine", "words": "BM25"}
 INDENT = " " * 12
 SNIPPET_LINES = 2
 
@@ -48,22 +44,17 @@ SNIPPET_LINES = 2
     "--top-n", "-n", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="The N best."
 )
 @click.option(
-    "--retrieve-k",
-    type=click.IntRange(min=1),
-    default=20,
+    "--by",
+    type=click.Choice(["both", "meaning", "words"]),
+    default="both",
     show_default=True,
-    metavar="K",
-    help="How many passages the reranker reads.",
+    help="Meaning compares vectors; words is BM25, which finds names and numbers and loads no model.",
 )
 @click.option(
-    "--hybrid",
-    type=click.Choice(["scores", "rrf", "no"]),
-    is_flag=False,
-    flag_value="rrf",
-    default="scores",
-    show_default=True,
-    help="How cosine and BM25 are fused: by standardised scores, or by reciprocal rank (what --hybrid alone "
-    "asks for); no: by cosine only.",
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    metavar="SCORE",
+    help="Leaves out what scores less; a score means the same in every query.",
 )
 @click.option(
     "--reranker",
@@ -72,6 +63,15 @@ SNIPPET_LINES = 2
     metavar="NAME|PATH|none",
     help="Orders what was found by reading it beside the query.",
 )
+@click.option(
+    "--retrieve-k",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="K",
+    help="How many passages the reranker reads.",
+)
+@click.option("--explain", is_flag=True, help="Shows how the order came about.")
 @click.option(
     "--model",
     "-m",
@@ -85,9 +85,11 @@ def search(
     query: str,
     folder: Path,
     top_n: int,
-    retrieve_k: int,
-    hybrid: str,
+    by: By,
+    min_score: float | None,
     reranker: str,
+    retrieve_k: int,
+    explain: bool,
     model: str,
     engine: str,
     cache: str | None,
@@ -97,11 +99,12 @@ def search(
 
     \b
     ggrank search "who pays for travel?"
-    ggrank search "error E4711" --top-n 10 --hybrid=rrf
-    ggrank search "who pays for travel?" --reranker ggrank-reranker-mini --json
+    ggrank search "error E4711" --by words
+    ggrank search "who pays for travel?" --reranker ggrank-reranker-mini --min-score 0.3 --json
 
-    Each JSON line holds rank, score, logit, cosine, path, place, start and stop (characters in the file's
-    text), id, text and snippet.
+    Each JSON line holds rank, path, headings, page, line, start and stop (characters in the document's text),
+    id, title, metadata, text, score (0 to 1), cosine, logit, words (of the query that the passage holds),
+    others (where else the same text stands) and snippet.
     """
     from ggrank import Index
 
@@ -109,43 +112,79 @@ def search(
         raise click.UsageError('The query is empty: say what to look for, as in ggrank search "a question".')
     with ExitStack() as stack:
         choice = ModelChoice(model, engine=engine, cache=cache)
-        embedder = stack.enter_context(load_embedder(folder, choice))
+        embedder = None if by == "words" else stack.enter_context(load_embedder(folder, choice))
         second = None
         if reranker != NO_RERANKER:
-            choice = replace(choice, model=reranker, pooling_type="rank")
-            second = stack.enter_context(choice.load())
+            second = stack.enter_context(replace(choice, model=reranker, pooling_type="rank").load())
         opened = stack.enter_context(Index.open(folder, embedder=embedder))
         started = time.perf_counter()
-        ranking = opened.search(
-            query, retrieve_k=retrieve_k, top_n=top_n, hybrid=FUSIONS[hybrid], reranker=second
+        hits = opened.search(
+            query, top_n=top_n, by=by, reranker=second, retrieve_k=retrieve_k, min_score=min_score
         )
         seconds = time.perf_counter() - started
-        if not len(ranking):
+        n_passages, n_files = len(opened), opened.n_files
+        if not n_passages:
             click.echo("Note: there is nothing in the index.", err=True)
-        if wants_table(as_table):
-            _echo_results(opened, query, ranking)
-            found_by = f"{embedder.model_path.name}: {_FIRST_STAGES[hybrid]}"
-            ordered_by = f"{second.model_path.name}: reranked, {ranking.scale}" if second else ""
-            from_cache = [cache_fact(llama) for llama in (embedder, second) if llama]
-            _echo_footer(opened, found_by, ordered_by, seconds, from_cache)
-        else:
-            _echo_json(opened, query, ranking)
+        if not wants_table(as_table):
+            for rank, hit in enumerate(hits, 1):
+                echo_json(_record(query, rank, hit, explain=explain))
+            return
+        for rank, hit in enumerate(hits, 1):
+            _echo_hit(query, rank, hit, explain=explain)
+        echo_facts(
+            " ".join(filter(None, [_name(embedder), _FOUND_BY[by]])),
+            f"{_name(second)} reranked" if second else "",
+            f"{count(n_passages, 'passage')} of {count(n_files, 'file')}",
+            f"{1000 * seconds:,.0f} ms",
+            *(cache_fact(llama) for llama in (embedder, second) if llama),
+        )
 
 
-def _echo_results(opened: Index, query: str, ranking: Ranking) -> None:
-    """For each passage its rank, score and place, and below them the part of it that matches."""
+def _name(llama: Llama | None) -> str:
+    return f"{llama.model_path.name}:" if llama else ""
+
+
+def _echo_hit(query: str, rank: int, hit: Hit, *, explain: bool) -> None:
+    """Rank, score and place, and below them the part of the passage that matches."""
     width = terminal_width() - len(INDENT)
-    for rank, found in enumerate(ranking, 1):
-        echo(f"{rank:>2}  {found.score:6.3f}  {shorten(_where(found), width)}", bold=True)
-        part = one_line(opened.snippet(query, found, n_words=SNIPPET_LINES * width // 6))
-        for line in textwrap.wrap(part, width, max_lines=SNIPPET_LINES, placeholder="..."):
-            echo(f"{INDENT}{shorten(line, width)}")
+    echo(f"{rank:>2}  {hit.score:6.3f}  {shorten(_where(hit), width)}", bold=True)
+    part = one_line(hit.snippet(query, n_characters=min(SNIPPET_LINES * width, 300)))
+    for line in textwrap.wrap(part, width, max_lines=SNIPPET_LINES, placeholder="..."):
+        echo(f"{INDENT}{shorten(line, width)}")
+    others = [_where(place) for place in hit.others]
+    if others:
+        echo(f"{INDENT}{shorten('also ' + ', '.join(others), width)}", dim=True)
+    if explain:
+        echo(f"{INDENT}{_explanation(hit)}", dim=True)
 
 
-def _where(found: RankedDocument) -> str:
-    """The file as it is named from here, and the place in it: a record's id, a heading, page or line."""
-    facts = found.metadata or {}
-    return one_line(f"{_from_here(facts['path'])}, {facts['place'] if found.id is None else found.id}")
+def _explanation(hit: Hit) -> str:
+    """Such as "cosine 0.512 (rank 1), BM25 3.20 (rank 2: pays, travel), fused 2.093, logit 1.7"."""
+    how = hit.explanation
+    facts = []
+    if hit.cosine is not None:
+        facts.append(f"cosine {hit.cosine:.3f} (rank {how.meaning_rank})")
+    if how.bm25 is not None:
+        facts.append(f"BM25 {how.bm25:.2f} (rank {how.words_rank}: {', '.join(hit.words)})")
+    if len(facts) == 2:
+        facts.append(f"fused {how.first_stage:.3f}")
+    if hit.logit is not None and how.reranked is not None:
+        facts.append(f"logit {hit.logit:.3f}")
+        if how.reranked != hit.logit:
+            facts.append(f"blended {how.reranked:.3f}")
+    return one_line(", ".join(facts))
+
+
+def _where(place: Place) -> str:
+    """The file as it is named from here, its line or page, and what stands over the passage."""
+    path = _from_here(place.path) if place.path else str(place.id or "")
+    at = (
+        f"{path}, {place.page}"
+        if place.page and not place.page.startswith("line")
+        else f"{path}:{place.line}"
+    )
+    name = str(place.id) if place.path and place.id not in (None, place.path) else ""
+    return one_line(", ".join(filter(None, [at, name, place.headings])))
 
 
 def _from_here(path: str) -> str:
@@ -156,31 +195,13 @@ def _from_here(path: str) -> str:
     return path if relative.startswith(os.pardir) else relative
 
 
-def _echo_footer(
-    opened: Index, found_by: str, ordered_by: str, seconds: float, from_cache: list[str]
-) -> None:
-    size = f"{count(len(opened), 'passage')} of {count(opened.n_files, 'file')}"
-    echo_facts(found_by, ordered_by, size, f"{1000 * seconds:,.0f} ms", *from_cache)
-
-
-def _echo_json(opened: Index, query: str, ranking: Ranking) -> None:
-    for rank, found in enumerate(ranking, 1):
-        facts = found.metadata or {}
-        echo_json(
-            {
-                "rank": rank,
-                "score": _short(found.score),
-                "logit": _short(found.logit),
-                "cosine": _short(found.cosine),
-                "path": facts["path"],
-                "place": facts["place"],
-                "start": facts["start"],
-                "stop": facts["stop"],
-                "id": found.id,
-                "text": found.document,
-                "snippet": opened.snippet(query, found),
-            }
-        )
+def _record(query: str, rank: int, hit: Hit, *, explain: bool) -> dict[str, Any]:
+    record = {"rank": rank, **asdict(hit), "snippet": hit.snippet(query)}
+    for name in ("score", "cosine", "logit"):
+        record[name] = _short(record[name])
+    if not explain:
+        del record["explanation"]
+    return record
 
 
 def _short(value: float | None) -> float | None:

@@ -9,6 +9,7 @@ against ``n_ubatch`` (``GGML_ASSERT`` in ``llama_context::encode``), token ids a
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -163,7 +164,7 @@ class LlamaCppEngine:
         params.load_mode = api.LLAMA_LOAD_MODE_MMAP if self._settings.use_mmap else api.LLAMA_LOAD_MODE_NONE
         params.use_extra_bufts = self._settings.use_extra_bufts
         recent_errors.clear()
-        model = api.llama_model_load_from_file(str(self._path).encode("utf-8"), params)
+        model = api.llama_model_load_from_file(os.fsencode(self._path), params)
         if not model:
             raise ModelFileError(refusal(self._path, "load the model"))
         return model

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,9 +34,9 @@ DEFAULT_N_SEQ_MAX = 128
 """Most sequences of a micro-batch; llama.cpp's own limit is 256."""
 
 DEFAULT_CACHE_LIMIT = 1_000_000_000
+"""Bytes: 13 million scores of pairs, or 600,000 vectors of 384."""
 
 ALL_LAYERS = -1
-"""Bytes: 13 million scores of pairs, or 600,000 vectors of 384."""
 
 _LIMITS = {
     "n_ctx": (16, 131_072),
@@ -129,10 +130,11 @@ class LlamaParams:
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int):
+            if isinstance(value, bool) or not isinstance(value, Integral):  # NumPy's integers count too
                 raise InputTypeError(f"{name} must be a whole number, found {type(value).__name__}")
-            if not least <= value <= most:
+            if not least <= int(value) <= most:
                 raise InputError(f"{name} must be from {least} to {most}, found {value}")
+            object.__setattr__(self, name, int(value))
         if self.pooling_type is not None and not isinstance(self.pooling_type, PoolingType):
             object.__setattr__(self, "pooling_type", _pooling_type(self.pooling_type))
 

@@ -1,1 +1,16 @@
-"""Search: `ggrank.search.index` over files on disk, `ggrank.search.pipeline` over documents in memory."""
+"""Search: files, folders and documents, by meaning and by words, on disk or in memory.
+
+    readers, sections, html   a file becomes documents: text, sections with their headings, metadata
+    chunking                  a document becomes passages, spans of its text
+    words, lexical            what a word is in every script, and BM25 over words
+    folder, store, vectors    an index's folder, its SQLite tables, and its vector file
+    documents, writing        documents become passages, vectors and words in the store
+    files, update             what changed on the disk, and one update of an index
+    stages, ranking, where    how passages are ordered, scored and filtered
+    models, settings          what an index asks of its models, and what it was made with
+    opening                   which store counts while indexes are rebuilt
+    index, pipeline, hits     the public faces: `Index`, `Pipeline`, and the `Hit`s that both give
+
+An update goes ``files -> documents -> passages -> vectors and words -> one transaction``; a search goes
+``query -> candidates of one committed state -> hits -> reranked hits``.
+"""

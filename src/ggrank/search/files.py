@@ -1,17 +1,17 @@
-"""Which files lie below the paths that are to be indexed.
-
-Knows folders and names; reads no file.
-"""
+"""Which files lie below the paths that are to be indexed."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ggrank.search.readers import kind_of
+from ggrank.errors import InputError, InputTypeError
+from ggrank.search.readers import is_document
+from ggrank.search.settings import DEFAULT_FOLDER, command
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,52 @@ class FoundFiles:
         files: absolute path -> its facts, in order.
         folders: those that were looked through.
         gone: those that are not there.
-        unknown: files and folders that could not be looked at, so that nobody knows what is there.
+        unknown: files and folders that could not be looked at, so that no one knows what is there.
+        unsupported: files in folders that no reader is for, by suffix.
     """
 
     files: dict[str, os.stat_result] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     unknown: list[Skipped] = field(default_factory=list)
+    unsupported: dict[str, list[str]] = field(default_factory=dict)
 
     def is_gone(self, path: str) -> bool:
         """Whether a file that was there should be in ``files``, and is not."""
         if path in self.files or any(is_below(path, skipped.path) for skipped in self.unknown):
             return False
         return path in self.gone or any(is_below(path, folder) for folder in self.folders)
+
+
+def absolute(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Absolute paths. Raises InputTypeError where it is one path instead of a list."""
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise InputTypeError("paths must be a list, found one path: put it in a list")
+    return [os.path.abspath(path) for path in paths]  # noqa: PTH100  (links stay as they are named)
+
+
+def check_paths(
+    paths: Iterable[str], roots: Collection[str], files: Collection[str], *, folder: Path | None
+) -> None:
+    """Raises InputError where there is no path, or one is neither there nor a file of the index.
+
+    Args:
+        roots: paths that the index was given before.
+        files: that are in the index.
+        folder: of the index, for the command that helps; None in memory.
+    """
+    where = folder or Path(DEFAULT_FOLDER)
+    if not paths:
+        hint = "" if folder is None else f"; name them: {command(where, 'PATH...')}"
+        raise InputError(f"{where}: nothing to index: no path is given, and none is known from before{hint}")
+    for path in paths:
+        if os.path.lexists(path) or path in files:
+            continue
+        hint = ""
+        if path in roots:
+            way_out = command(where, f"--forget {shlex.quote(path)}")
+            hint = f"; if it is gone for good, take it out of the index with: {way_out}"
+        raise InputError(f"{path}: there is no such file or folder{hint}")
 
 
 def find_files(roots: Iterable[str]) -> FoundFiles:
@@ -55,11 +88,16 @@ def find_files(roots: Iterable[str]) -> FoundFiles:
         roots: absolute paths.
     """
     found = FoundFiles()
-    for root in roots:
+    named = list(roots)
+    for root in named:
         if os.path.isdir(root):  # noqa: PTH112  (a path that is a string here and in the index)
             found.folders.append(root)
             for path in _walk(root, found.unknown):
-                _look(path, found)
+                suffix = Path(path).suffix.lower()
+                if is_document(Path(path)):
+                    _look(path, found)
+                elif path not in named:
+                    found.unsupported.setdefault(suffix, []).append(path)
         elif os.path.lexists(root):
             _look(root, found)
         else:
@@ -84,7 +122,7 @@ def _walk(folder: str, unknown: list[Skipped]) -> Iterator[str]:
     for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and kind_of(Path(name)):
+            if not name.startswith("."):
                 yield os.path.join(parent, name)  # noqa: PTH118  (a million of them)
 
 

@@ -1,95 +1,90 @@
-"""`Index`: files and folders on disk, searched by meaning, by words, or by both.
-
-    update: files -> passages -> vectors and words, on disk    search: query -> candidates -> ranking
-
-Knows how the parts of this package meet. `ggrank.search.store` says how what is on the disk stays whole.
-"""
+"""`Index`: files, folders and documents, on disk or in memory, searched by meaning, by words, or by both."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar
 
-from ggrank.errors import GgrankError
-from ggrank.llama import Llama
-from ggrank.remote import RemoteReranker
-from ggrank.search.candidates import Candidate, find_candidates
-from ggrank.search.files import Skipped as Skipped
-from ggrank.search.folder import exists, make, writer_lock
-from ggrank.search.lexical import snippet
-from ggrank.search.paths import absolute, check_paths, forget, remembered
-from ggrank.search.settings import IndexSettings as IndexSettings
-from ggrank.search.settings import Wanted, check_same, kept, settings_for
-from ggrank.search.stages import (
-    check_depth,
-    check_embedder,
-    check_hybrid,
-    check_reranker,
-    first_scale,
-    second_stage,
+from ggrank.errors import InputError, InputTypeError
+from ggrank.rows.documents import Document
+from ggrank.search.documents import check_documents
+from ggrank.search.files import absolute, check_paths
+from ggrank.search.hits import Hit
+from ggrank.search.models import Embedder, Reranker, check_reranker
+from ggrank.search.opening import Generations
+from ggrank.search.ranking import (
+    By,
+    Query,
+    check_by,
+    check_count,
+    check_fusion,
+    find,
+    rerank,
+    stored_document,
+    vector_of,
 )
-from ggrank.search.store import Store
+from ggrank.search.settings import IndexSettings as IndexSettings
+from ggrank.search.settings import Wanted
+from ggrank.search.store import Snapshot, Store
 from ggrank.search.update import Changes as Changes
 from ggrank.search.update import Progress as Progress
-from ggrank.search.update import Update
+from ggrank.search.update import Update, remove
 from ggrank.search.vectors import VectorType
-from ggrank.text.inputs import check_text
-from ggrank.types import Hybrid, RankedDocument, Ranking
+from ggrank.search.where import conditions
+from ggrank.search.writing import Writer, add_document, copy_added
+from ggrank.text.inputs import check_text, check_threshold
+from ggrank.types import Hybrid
+
+MEMORY = ":memory:"
+
+T = TypeVar("T")
 
 
 class Index:
-    """An index on disk. Safe to search from several threads and processes, also while one updates it.
+    """An index that is searched from several threads and processes, also while one of them updates it.
 
     Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from ggrank import Index, Llama
-        >>> with tempfile.TemporaryDirectory() as folder, Llama.load("all-minilm-l6-v2") as embedder:
-        ...     notes = Path(folder, "notes.md")
-        ...     _ = notes.write_text("# Animals\\n\\nLlamas live in Peru.\\n\\n# Cities\\n\\nParis.")
-        ...     with Index.open(Path(folder, "index"), embedder=embedder) as index:
-        ...         changes = index.update([notes])
-        ...         best = index.search("Where do llamas live?")[0]
-        >>> changes.added, best.metadata["place"]
-        (1, 'Animals')
+        >>> from ggrank import Document, Index
+        >>> documents = [Document("Llamas live in Peru.", id="llamas"), Document("Paris is a city.", id=7)]
+        >>> with Index.open(":memory:") as index:
+        ...     index.add(documents)
+        ...     best = index.search("Where do llamas live?")[0]
+        >>> best.id, best.words
+        ('llamas', ('llamas', 'live'))
     """
 
-    def __init__(self, folder: Path, embedder: Llama, wanted: Wanted, *, rebuild: bool) -> None:
+    def __init__(self, generations: Generations) -> None:
         """Not called by users: `Index.open` is the way in."""
-        self._folder = folder
-        self._embedder = check_embedder(embedder)
-        self._wanted = wanted
-        self._rebuild = rebuild
-        self._lock = threading.Lock()
-        self._opened: Store | None = None
-        if exists(folder) and not rebuild:
-            self._store()
+        self._generations = generations
+        generations.check()
 
     @classmethod
     def open(
         cls,
         folder: str | os.PathLike[str],
         *,
-        embedder: Llama,
+        embedder: Embedder | None = None,
         vectors: VectorType | None = None,
         chunk_tokens: int | None = None,
         overlap: int | None = None,
         rebuild: bool = False,
     ) -> Index:
-        """Opens the index in a folder. Where there is none, the first `update` makes it.
+        """Opens the index in a folder, or a new one in memory. The first writing makes what is not there.
 
         Args:
-            folder: of the index itself, not of the documents.
-            embedder: a loaded embedding model, the same for the index's whole life.
+            folder: of the index itself, not of the documents; ":memory:" for an index that is gone when it is
+                closed.
+            embedder: a loaded embedding model or a `RemoteEmbedder`, the same for the index's whole life.
+                None loads the index's own model when it is needed; of a new index "all-minilm-l6-v2".
             vectors: how they are stored, "float32" (the default) or "int8", a quarter of the size.
             chunk_tokens: of a passage at most, special tokens and the model's prefix included; 200.
             overlap: tokens at most that a passage repeats of the one before; 40.
-            rebuild: the first `update` makes the index anew, whatever it was made with. Its paths, and the
-                settings above that are not given, stay the same where they can be read and fit the model.
+            rebuild: the first `update` makes the index anew beside the one that is there, and replaces it
+                when it is done. Its paths, what was added, and the settings above that are not given stay the
+                same where they can be read and fit the model.
 
         Raises:
             SearchIndexError: it is damaged, something else, or made with another model or settings.
@@ -98,26 +93,90 @@ class Index:
             InputError: a number that cannot be used.
         """
         wanted = Wanted(vectors=vectors, chunk_tokens=chunk_tokens, overlap=overlap)
-        return cls(Path(folder), embedder, wanted, rebuild=rebuild)
+        path = None if os.fspath(folder) == MEMORY else Path(folder)
+        return cls(Generations(path, embedder, wanted, rebuild=rebuild))
+
+    # -- what is in it
 
     @property
     def settings(self) -> IndexSettings:
         """What it was made with. Raises SearchIndexError where it is not made yet."""
-        return self._store().settings
+        return self._generations.store().settings
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model that it is searched and updated with; loaded now where it was not yet."""
+        made = self._generations.is_made()
+        return self._generations.model(self._generations.store().settings if made else None)
 
     @property
     def n_files(self) -> int:
         """Files in it, those that are read only in part included."""
-        return self._store().n_files()
+        return self._read(lambda snapshot: int(snapshot.value("SELECT count(*) FROM file")))
+
+    @property
+    def n_documents(self) -> int:
+        """Documents in it: files, rows of files, and what was added."""
+        return self._read(lambda snapshot: int(snapshot.value("SELECT count(*) FROM document")))
 
     def __len__(self) -> int:
-        """Passages in it."""
-        return self._store().n_passages()
+        """Passages in it, equal ones counted once."""
+        return self._read(Snapshot.n_passages)
+
+    def get(self, id: str | float) -> Document:
+        """A document by its id, or a file by its path.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = self._read(lambda snapshot: stored_document(snapshot, id))
+        if found is None:
+            raise InputError(f"no document of the index has the id {id!r}")
+        return found[1]
+
+    def _read(self, function: Callable[[Snapshot], T]) -> T:
+        def read(store: Store) -> T:
+            with store.snapshot() as snapshot:
+                return function(snapshot)
+
+        return self._generations.read(read)
+
+    # -- writing
+
+    def add(
+        self,
+        documents: Iterable[str | Document],
+        *,
+        ids: Iterable[str | float | None] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+    ) -> None:
+        """Adds documents, each in place of the one with its id, if any. Every batch is committed.
+
+        Args:
+            documents: texts, or `Document`s with ids and metadata of their own.
+            ids: one for each text.
+            metadata: one mapping, or None, for each text.
+
+        Raises:
+            InputError: an id that stands twice, or ids or metadata of another number than documents; then
+                nothing is added.
+            InputTypeError: a document that is no string, an id that is neither string nor number, or metadata
+                that JSON cannot hold; then nothing is added.
+            SearchIndexError: another process updates the index, or it cannot be written.
+        """
+        new = check_documents(documents, ids, metadata)
+        with self._generations.writing() as (store, _):
+            writer = Writer(store, self._generations.model(store.settings))
+            for one in new:
+                add_document(writer, one)
+            writer.flush()
+            store.compact()
 
     def update(
         self,
         paths: Iterable[str | os.PathLike[str]] = (),
         *,
+        prune: bool = False,
         on_progress: Callable[[Progress], object] | None = None,
     ) -> Changes:
         """Brings the index up to date with files and folders; only what changed is embedded.
@@ -128,88 +187,135 @@ class Index:
 
         Args:
             paths: files and folders; none for all that were ever given.
+            prune: also where more than half of the files below a folder are gone.
             on_progress: called after each commit.
 
         Raises:
-            InputError: a path that is not there, or none was ever given; then all is as before.
+            InputError: a path that is not there, none was ever given, or too many files are gone; then all
+                is as before.
             SearchIndexError: another process updates it, or it cannot be written.
         """
         given = absolute(paths)
-        before = remembered(self._folder, given, rebuild=self._rebuild)
+        generations = self._generations
+        before = generations.remembered()
         roots = given or list(before.roots)
-        check_paths(roots, before, folder=self._folder)
-        wanted = kept(self._wanted, before.settings, n_ctx=self._embedder.n_ctx)
-        settings = settings_for(self._embedder, wanted)
-        # Only now, when nothing is wrong with what was asked for, is anything made or thrown away.
-        with writer_lock(self._folder):
-            if self._rebuild or not exists(self._folder):
-                self.close()
-                make(self._folder, settings)
-                self._rebuild = False
-            with closing(self._checked(Store(self._folder))) as store:
-                return Update(store, self._embedder, on_progress=on_progress).run(roots)
+        files = frozenset[str]() if given and generations.rebuild else before.files
+        check_paths(roots, before.roots, files, folder=generations.folder)
+        with generations.writing(anew=generations.rebuild) as (store, old):
+            model = generations.model(store.settings)
+            if old is not None:
+                copy_added(old, Writer(store, model))
+            changes = Update(store, model, on_progress=on_progress).run(roots, prune=prune)
+            store.compact()
+        return changes
 
-    def forget(self, paths: Iterable[str | os.PathLike[str]]) -> int:
-        """Takes files and folders, and all below them, out of the index; they need not be there any more.
+    def remove(
+        self,
+        *,
+        ids: Iterable[str | float] = (),
+        paths: Iterable[str | os.PathLike[str]] = (),
+    ) -> int:
+        """Takes documents, and files and folders with all below them, out of the index. Loads no model.
 
-        What is still there, below a folder that stays in the index, comes back with its next `update`.
-
-        Args:
-            paths: files and folders.
+        A file need not be there any more. What is still there, below a folder that stays in the index, comes
+        back with its next `update`.
 
         Returns:
-            How many files went.
+            How many documents and files went.
 
         Raises:
-            InputError: nothing in the index is at or below a path; then none is forgotten.
+            InputError: an id or a path that the index does not have; then nothing is removed.
             SearchIndexError: there is no index, or another process updates it.
         """
-        return forget(self._folder, paths)
+        if isinstance(ids, (str, bytes)):
+            raise InputTypeError("ids must be a list, found one string: put it in a list")
+        names, gone = list(dict.fromkeys(ids)), absolute(paths)
+        with self._generations.tables() as store:
+            n_removed = remove(store, names, gone)
+            store.compact()
+        return n_removed
 
-    def retrieve(self, query: str, k: int, *, hybrid: bool | Hybrid = False) -> Ranking:
-        """The ``k`` best passages by cosine, exactly; or by cosine and BM25 fused. A `Retriever`'s method.
-
-        ``document`` is a passage's text, ``id`` that of a JSONL record. ``metadata`` has ``path``, ``place``
-        (a heading, page or line), and ``start`` and ``stop``, the passage's characters in the file's text.
-        """
-        query, k, fusion = check_text(query, "the query"), check_depth(k, None), check_hybrid(hybrid)
-        prefix = self._embedder.query_prefix
-        vector = self._embedder.embed(query, prefix=prefix)
-        found = find_candidates(self._store(), vector, k=k, words=query, hybrid=fusion)
-        n_tokens = min(self._embedder.count_tokens(prefix + query), self._embedder.n_ctx)
-        return Ranking(tuple(map(_ranked, found)), first_scale(fusion), n_tokens)
+    # -- searching
 
     def search(
         self,
         query: str,
         *,
+        top_n: int = 10,
+        by: By = "both",
+        reranker: Reranker | None = None,
+        where: Mapping[str, Any] | None = None,
         retrieve_k: int = 20,
-        top_n: int | None = 5,
-        hybrid: bool | Hybrid = False,
-        reranker: Llama | RemoteReranker | None = None,
-    ) -> Ranking:
-        """The best passages for a query; arguments, scales and errors are those of `Pipeline.search`."""
-        k = check_depth(retrieve_k, top_n)
-        check_reranker(reranker)
-        candidates = self.retrieve(query, k, hybrid=hybrid)
-        return second_stage(query, candidates, reranker=reranker, top_n=top_n)
+        min_score: float | None = None,
+        fusion: Hybrid = "scores",
+    ) -> list[Hit]:
+        """The best passages for a query, equal texts once.
 
-    def snippet(self, query: str, found: RankedDocument, *, n_words: int = 30) -> str:
-        """The part of a passage that has most of the query's words; its beginning where it has none."""
-        store = self._store()
-        with store.lock:
-            part = snippet(store.db, query, row=found.index, n_words=n_words)
-        words = (part or found.document).split()
-        if part or len(words) <= n_words:
-            return " ".join(words)
-        return " ".join(words[:n_words]) + "..."
+        Args:
+            query: any string; the embedder's ``query_prefix`` is set before it.
+            top_n: how many.
+            by: "meaning" compares vectors; "words" is BM25, which finds names and numbers that vectors blur,
+                and needs no model; "both" fuses them.
+            reranker: a loaded reranker (or a `RemoteReranker`) that reads the best ``retrieve_k`` and orders
+                them, blended with the first stage where `Llama.blend` says so.
+            where: what documents must have in their metadata: ``{"tags": "staff", "year": {">=": 2020}}``. A
+                value means equal, or contained in a list; else one of ==, !=, <, <=, >, >=.
+            retrieve_k: how many the reranker reads; ``top_n`` where that is more.
+            min_score: leaves out hits whose ``score`` is below it.
+            fusion: how "both" becomes one order: "scores" by standardised scores
+                (`ggrank.scoring.score_fusion`), the best of what was measured; "rrf" by reciprocal rank.
+
+        Raises:
+            InputError: a number below 1, or ``where``, ``by`` or ``fusion`` that is none.
+            SearchIndexError: there is no index, or it cannot be read.
+        """
+        query, by, fusion = check_text(query, "the query"), check_by(by), check_fusion(fusion)
+        check_count(top_n, "top_n")
+        check_count(retrieve_k, "retrieve_k")
+        check_threshold(min_score)
+        check_reranker(reranker)
+        condition, values = conditions(where)
+        k = max(top_n, retrieve_k) if reranker or min_score is not None else top_n
+
+        def search(store: Store) -> list[Hit]:
+            vector = None
+            if by != "words":
+                model = self._generations.model(store.settings)
+                vector = model.embed(query, prefix=model.query_prefix)
+            with store.snapshot() as snapshot:
+                return find(snapshot, Query(query, vector, by, fusion, condition, values), k)
+
+        hits = self._generations.read(search)
+        if reranker is not None:
+            hits = rerank(query, hits, reranker)
+        return [hit for hit in hits if min_score is None or hit.score >= min_score][:top_n]
+
+    def similar(self, id_or_text: str | float, *, top_n: int = 10) -> list[Hit]:
+        """Passages of other documents that mean the same as a document's, or as a text.
+
+        Args:
+            id_or_text: a document's id, a file's path, or any text.
+        """
+        check_count(top_n, "top_n")
+
+        def search(store: Store) -> list[Hit]:
+            with store.snapshot() as snapshot:
+                found = stored_document(snapshot, id_or_text)
+                if found is None:
+                    model = self._generations.model(store.settings)
+                    text = check_text(id_or_text, "the text")
+                    vector, condition = model.embed(text, prefix=model.document_prefix), ""
+                else:
+                    vector, condition = vector_of(snapshot, found[0]), f"document.id != {found[0]}"
+                return find(snapshot, Query("", vector, "meaning", condition=condition), top_n)
+
+        return self._generations.read(search)
+
+    # -- opening and closing
 
     def close(self) -> None:
-        """Lets go of the files; the embedder stays. The next call opens them again."""
-        with self._lock:
-            if self._opened is not None:
-                self._opened.close()
-                self._opened = None
+        """Lets go of the files and of its own model; the next call opens them again. Memory is emptied."""
+        self._generations.close()
 
     def __enter__(self) -> Index:
         return self
@@ -220,39 +326,4 @@ class Index:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Index({str(self._folder)!r})"
-
-    def _store(self) -> Store:
-        """The files, opened to read."""
-        with self._lock:
-            if self._opened is None:
-                self._opened = self._checked(Store(self._folder))
-            return self._opened
-
-    def _checked(self, store: Store) -> Store:
-        try:
-            check_same(store.settings, self._embedder, self._wanted, folder=self._folder)
-            store.check_whole()
-        except GgrankError:
-            store.close()
-            raise
-        return store
-
-
-def _ranked(found: Candidate) -> RankedDocument:
-    passage = found.passage
-    return RankedDocument(
-        index=passage.id,
-        score=found.score,
-        logit=None,
-        document=passage.text,
-        truncated=False,
-        cosine=found.cosine,
-        id=passage.record,
-        metadata={
-            "path": passage.path,
-            "place": passage.place,
-            "start": passage.start,
-            "stop": passage.stop,
-        },
-    )
+        return f"Index({str(self._generations.folder or MEMORY)!r})"

@@ -1,35 +1,28 @@
-"""`Pipeline`: two stages. A retriever finds many passages fast, a reranker reads the few best closely.
-
-    query -> the retriever's candidates (cosine, or fused with BM25) -> the reranker's logits -> ranking
-
-Knows the order of the stages, and what may stand in the first one's place: by default
-`ggrank.search.memory`; `ggrank.search.index` for documents on disk; anything else that retrieves.
-"""
+"""`Pipeline`: two stages. A retriever finds many passages fast, a reranker reads the few best closely."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from ggrank.errors import InputError, InputTypeError
 from ggrank.llama import Llama
-from ggrank.remote import RemoteEmbedder, RemoteReranker
+from ggrank.remote import RemoteEmbedder
 from ggrank.rows.documents import Document
-from ggrank.scoring import Fused, reciprocal_rank_fusion
-from ggrank.search.memory import Memory
-from ggrank.search.stages import check_depth, check_hybrid, check_reranker, second_stage
+from ggrank.search.documents import check_document
+from ggrank.search.hits import Explanation, Hit
+from ggrank.search.index import MEMORY, Index
+from ggrank.search.models import Embedder, Reranker, check_reranker
+from ggrank.search.ranking import By, check_count, rerank
 from ggrank.text.inputs import check_text
-from ggrank.types import Hybrid, RankedDocument, Ranking
+from ggrank.types import RankedDocument
 
-Retrieved: TypeAlias = "Sequence[str | Document | RankedDocument]"
-"""What a retriever gives, best first. A `Ranking` is one too."""
-
-T = TypeVar("T")
+Retrieved: TypeAlias = "Sequence[str | Document | Hit | RankedDocument]"
+"""What a retriever gives, best first."""
 
 
 class Retriever(Protocol):
-    """Any first stage: a vector database, a search engine, an `Index`."""
+    """Any first stage: a vector database, a search engine."""
 
     def retrieve(self, query: str, k: int) -> Retrieved:
         """The ``k`` best documents for a query, best first."""
@@ -39,9 +32,9 @@ class Pipeline:
     """Retrieves documents, then reranks the best of them. Safe to use from several threads.
 
     Args:
-        embedder: a loaded embedding model (or a `RemoteEmbedder`), which ranks the documents that `add`
-            brings by cosine; or a first stage of any other kind: a `Retriever`, or a function of a query and
-            a number.
+        embedder: a loaded embedding model (or a `RemoteEmbedder`), with which the documents that `add` brings
+            are kept in memory; an `Index`; or a first stage of any other kind: a `Retriever`, or a function
+            of a query and a number.
         reranker: a loaded reranker (or a `RemoteReranker`). Without one, the first stage's order is the
             result.
 
@@ -55,7 +48,7 @@ class Pipeline:
         ...     pipeline = Pipeline(embedder)
         ...     pipeline.add(["Paris is a city.", "Llamas live in Peru."], ids=["city", "animal"])
         ...     best = pipeline.search("Where do llamas live?")[0]
-        >>> best.id, best.document
+        >>> best.id, best.text
         ('animal', 'Llamas live in Peru.')
 
         Any retriever can take the first stage's place, here one that speaks as LangChain's do:
@@ -68,109 +61,66 @@ class Pipeline:
 
     def __init__(
         self,
-        embedder: Llama | RemoteEmbedder | Retriever | Callable[[str, int], Retrieved],
-        reranker: Llama | RemoteReranker | None = None,
+        embedder: Embedder | Index | Retriever | Callable[[str, int], Retrieved],
+        reranker: Reranker | None = None,
     ) -> None:
-        self._memory = Memory(embedder) if isinstance(embedder, (Llama, RemoteEmbedder)) else None
-        self._retrieve = _retrieve_function(embedder if self._memory is None else self._memory)
+        self._index: Index | None = None
+        if isinstance(embedder, Index):
+            self._index = embedder
+        elif isinstance(embedder, (Llama, RemoteEmbedder)):
+            self._index = Index.open(MEMORY, embedder=embedder)
+        else:
+            self._retrieve = _retrieve_function(embedder)
         self._reranker = check_reranker(reranker)
 
     def __len__(self) -> int:
         """How many documents were added."""
-        return 0 if self._memory is None else len(self._memory)
+        return 0 if self._index is None else self._index.n_documents
 
     def add(
         self,
         documents: Iterable[str | Document],
         *,
-        ids: Iterable[str | int | None] | None = None,
+        ids: Iterable[str | float | None] | None = None,
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
     ) -> None:
-        """Embeds documents and adds them behind those that are there; all of them, or none on an error.
-
-        Args:
-            documents: texts, or `Document`s with ids and metadata of their own.
-            ids: one for each text.
-            metadata: one mapping, or None, for each text.
+        """Adds documents; arguments and errors are those of `Index.add`.
 
         Raises:
-            InputError: an id that is there already, ids or metadata of another number than documents,
-                or a pipeline whose first stage is another retriever.
-            InputTypeError: a document that is no string, or an id that is neither string nor number.
+            InputError: also for a pipeline whose first stage is another retriever.
         """
-        if self._memory is None:
+        if self._index is None:
             raise InputError(
                 "this pipeline's documents are its retriever's: add them there, or make the pipeline with "
                 "an embedding model"
             )
-        self._memory.add(_documents(documents, ids, metadata))
+        self._index.add(documents, ids=ids, metadata=metadata)
 
-    def search(
-        self, query: str, *, retrieve_k: int = 20, top_n: int | None = 5, hybrid: bool | Hybrid = False
-    ) -> Ranking:
-        """The best documents for a query.
+    def search(self, query: str, *, retrieve_k: int = 20, top_n: int = 5, by: By = "meaning") -> list[Hit]:
+        """The best passages for a query.
 
         Args:
-            query: any string; the embedder's ``query_prefix`` is set before it for the first stage.
-            retrieve_k: how many the first stage hands on; ``top_n`` where that is more.
-            top_n: how many of them are kept; None for all.
-            hybrid: fuse the ranking by cosine with one by BM25, which finds names and numbers that
-                vectors blur: "scores" by their standardised scores (`ggrank.scoring.score_fusion`), the
-                best of what was measured; "rrf", or True, by reciprocal rank.
+            query: any string.
+            retrieve_k: how many the first stage hands on to the reranker; ``top_n`` where that is more.
+            top_n: how many of them are kept.
+            by: "meaning", "words" or "both", as in `Index.search`.
 
         Returns:
-            With a reranker by its logit, blended with the first stage's score where `Llama.blend` says so
-            (the bundled one's does); without, by cosine, or by the fused score. Fused ranks, and those of
-            another retriever, score ``1 / (60 + rank)``, scale "rrf". ``cosine`` stands beside the score
-            wherever the first stage knows it.
+            Hits as `Index.search` gives them. Those of another retriever have the score of what it gave,
+            where that has one.
 
         Raises:
-            InputError: a number below 1, or ``hybrid`` with another retriever.
+            InputError: a number below 1, or ``by`` with another retriever.
         """
-        query = check_text(query, "the query")
-        k = check_depth(retrieve_k, top_n)
-        fusion = check_hybrid(hybrid)
-        if fusion is None:
-            candidates = _as_ranking(self._retrieve(query, k), k)
-        elif self._memory is not None:
-            candidates = self._memory.retrieve(query, k, hybrid=fusion)
-        else:
-            raise InputError("hybrid is for a pipeline that holds its documents; let the retriever fuse")
-        return second_stage(query, candidates, reranker=self._reranker, top_n=top_n)
-
-
-def _documents(
-    documents: Iterable[str | Document],
-    ids: Iterable[str | int | None] | None,
-    metadata: Iterable[Mapping[str, Any] | None] | None,
-) -> list[Document]:
-    """One `Document` for each text, with its id and metadata."""
-    if isinstance(documents, (str, bytes, Document)):
-        raise InputTypeError("documents must be a list, found one document: put it in a list")
-    found = [_document(one, f"document {i}") for i, one in enumerate(documents)]
-    if ids is not None:
-        found = [replace(one, id=id) for one, id in _aligned(found, ids, "ids")]
-    if metadata is not None:
-        found = [replace(one, metadata=facts) for one, facts in _aligned(found, metadata, "metadata")]
-    return found
-
-
-def _document(value: object, name: str) -> Document:
-    if isinstance(value, Document):
-        return replace(value, text=check_text(value.text, f"the text of {name}"))
-    if isinstance(value, str):
-        return Document(check_text(value, name))
-    raise InputTypeError(
-        f"{name} must be a string or ggrank.Document(text, id=..., metadata=...), found "
-        f"{type(value).__name__}"
-    )
-
-
-def _aligned(documents: list[Document], values: Iterable[T], name: str) -> list[tuple[Document, T]]:
-    found = list(values)
-    if len(found) != len(documents):
-        raise InputError(f"{name} must be as many as documents: {len(documents):,}, found {len(found):,}")
-    return list(zip(documents, found, strict=True))
+        if self._index is not None:
+            return self._index.search(
+                query, top_n=top_n, by=by, reranker=self._reranker, retrieve_k=retrieve_k
+            )
+        if by != "meaning":
+            raise InputError("by is for a pipeline that holds its documents; let the retriever fuse")
+        k = max(check_count(retrieve_k, "retrieve_k"), check_count(top_n, "top_n"))
+        hits = _hits(self._retrieve(check_text(query, "the query"), k), k)
+        return (hits if self._reranker is None else rerank(query, hits, self._reranker))[:top_n]
 
 
 def _retrieve_function(retriever: object) -> Callable[[str, int], object]:
@@ -183,29 +133,36 @@ def _retrieve_function(retriever: object) -> Callable[[str, int], object]:
     )
 
 
-def _as_ranking(found: object, k: int) -> Ranking:
-    """What another retriever gave, as candidates in its order."""
-    if isinstance(found, Ranking):
-        return replace(found, documents=found[:k])
+def _hits(found: object, k: int) -> list[Hit]:
+    """What another retriever gave, in its order."""
     if isinstance(found, (str, bytes)) or not isinstance(found, Sequence):
         raise InputTypeError(
             f"a retriever must give a list of strings or Documents, found {type(found).__name__}"
         )
-    ranks = reciprocal_rank_fusion([range(min(len(found), k))])
-    documents = tuple(_candidate(found[one.position], one) for one in ranks)
-    return Ranking(documents, "rrf", n_tokens=0)
+    return [_hit(value, rank) for rank, value in enumerate(found[:k], 1)]
 
 
-def _candidate(value: object, rank: Fused) -> RankedDocument:
+def _hit(value: object, rank: int) -> Hit:
+    if isinstance(value, Hit):
+        return value
+    score, cosine = (value.score, value.cosine) if isinstance(value, RankedDocument) else (0.0, None)
     if isinstance(value, RankedDocument):
-        return replace(value, score=rank.score)
-    document = _document(value, f"the retriever's document {rank.position}")
-    return RankedDocument(
-        index=rank.position,
-        score=rank.score,
-        logit=None,
-        document=document.text,
-        truncated=False,
+        value = Document(value.document, value.id, value.metadata)
+    document = check_document(value, f"the retriever's document {rank - 1}")
+    title = document.title or ""
+    # A rank is all that is known of other retrievers' values: 1 / (60 + rank), as in a fusion of ranks.
+    return Hit(
+        path="",
+        headings=title,
+        page="",
+        line=1,
+        start=0,
+        stop=len(document.text),
         id=document.id,
-        metadata=document.metadata,
+        title=title,
+        metadata=document.metadata or {},
+        text=document.text,
+        score=score,
+        cosine=cosine,
+        explanation=Explanation(None, None, None, 1 / (60 + rank)),
     )

@@ -1,7 +1,4 @@
-"""What an index is made with, and must stay the same as long as it lives.
-
-Knows names, numbers, how two sets of them differ, and the command that mends it; reads no index.
-"""
+"""What an index is made with, and must stay the same as long as it lives."""
 
 from __future__ import annotations
 
@@ -14,7 +11,8 @@ from typing import Any, get_args
 
 from ggrank.errors import InputError, SearchIndexError
 from ggrank.hub.checksums import Expected, check
-from ggrank.llama import Llama
+from ggrank.remote import RemoteEmbedder
+from ggrank.search.models import Embedder, token_counter
 from ggrank.search.vectors import VectorType
 
 DEFAULT_CHUNK_TOKENS = 200
@@ -31,11 +29,11 @@ class IndexSettings:
     """What decides an index's vectors and passages.
 
     Attributes:
-        model: the embedder's file, for loading it again.
-        model_sha256: of that file.
-        pooling_type: its name, such as "MEAN".
+        model: the embedder's file, for loading it again; or a server's name for its model.
+        model_sha256: of that file; "" for a server's model.
+        pooling_type: its name, such as "MEAN"; "" for a server's model.
         n_embd: width of a vector.
-        n_ctx: that the embedder was loaded with, for loading it again.
+        n_ctx: that the embedder was loaded with, for loading it again; 0 for a server's model.
         query_prefix, document_prefix: what the embedder sets before texts.
         vectors: "float32" or "int8".
         chunk_tokens: of a passage, the prefix and special tokens included.
@@ -88,36 +86,53 @@ class Wanted:
                 raise InputError(f"{name} must be a whole number of at least {least}; found {value!r}")
 
 
-def settings_for(embedder: Llama, wanted: Wanted) -> IndexSettings:
+def settings_for(embedder: Embedder, wanted: Wanted) -> IndexSettings:
     """The settings of a new index.
 
     Raises:
         InputError: ``chunk_tokens`` above the model's ``n_ctx``, or too little room beside the model's own
             tokens and the overlap.
     """
-    chunk_tokens = wanted.chunk_tokens or min(DEFAULT_CHUNK_TOKENS, embedder.n_ctx)
+    n_ctx = n_ctx_of(embedder)
+    chunk_tokens = wanted.chunk_tokens or min(DEFAULT_CHUNK_TOKENS, n_ctx)
     overlap = min(DEFAULT_OVERLAP, chunk_tokens // 5) if wanted.overlap is None else wanted.overlap
-    if chunk_tokens > embedder.n_ctx:
-        raise InputError(
-            f"chunk_tokens={chunk_tokens} is more than the model reads: n_ctx is {embedder.n_ctx}"
-        )
-    if chunk_tokens - embedder.count_tokens(embedder.document_prefix) <= 2 * overlap:
+    if chunk_tokens > n_ctx:
+        raise InputError(f"chunk_tokens={chunk_tokens} is more than the model reads: n_ctx is {n_ctx}")
+    if passage_tokens(embedder, chunk_tokens) <= 2 * overlap:
         raise InputError(
             f"chunk_tokens={chunk_tokens} leaves too little room beside the model's own tokens and "
             f"overlap={overlap}: the overlap must be less than half of what is left"
         )
     return IndexSettings(
-        model=str(embedder.model_path),
-        model_sha256=check(embedder.model_path, Expected()),
-        pooling_type=embedder.pooling_type.name,
+        *_identity(embedder),
         n_embd=embedder.n_embd,
-        n_ctx=embedder.n_ctx,
+        n_ctx=0 if isinstance(embedder, RemoteEmbedder) else n_ctx,
         query_prefix=embedder.query_prefix,
         document_prefix=embedder.document_prefix,
         vectors=wanted.vectors or "float32",
         chunk_tokens=chunk_tokens,
         overlap=overlap,
     )
+
+
+def _identity(embedder: Embedder) -> tuple[str, str, str]:
+    """Of a model: its file, that file's sha256, its pooling; of a server's model its name alone."""
+    if isinstance(embedder, RemoteEmbedder):
+        return embedder.model, "", ""
+    path = embedder.model_path
+    return str(path), check(path, Expected()), embedder.pooling_type.name
+
+
+def n_ctx_of(embedder: Embedder) -> int:
+    """The most tokens that the model reads; no server says it, so its models pass for long ones."""
+    return 2**31 if isinstance(embedder, RemoteEmbedder) else embedder.n_ctx
+
+
+def passage_tokens(embedder: Embedder, chunk_tokens: int) -> int:
+    """Tokens of a passage at most, without special ones and the prefix."""
+    if isinstance(embedder, RemoteEmbedder):
+        return chunk_tokens - token_counter(embedder)(embedder.document_prefix) - 2
+    return chunk_tokens - embedder.count_tokens(embedder.document_prefix)
 
 
 def kept(wanted: Wanted, made: IndexSettings | None, *, n_ctx: int) -> Wanted:
@@ -133,7 +148,7 @@ def kept(wanted: Wanted, made: IndexSettings | None, *, n_ctx: int) -> Wanted:
     return Wanted(vectors=wanted.vectors or made.vectors, chunk_tokens=chunk_tokens, overlap=overlap)
 
 
-def check_same(made: IndexSettings, embedder: Llama, wanted: Wanted, *, folder: Path) -> None:
+def check_same(made: IndexSettings, embedder: Embedder, wanted: Wanted, *, folder: Path) -> None:
     """Raises SearchIndexError where an index was made with something else than is used now."""
     asked = Wanted(
         vectors=wanted.vectors or made.vectors,
@@ -143,10 +158,14 @@ def check_same(made: IndexSettings, embedder: Llama, wanted: Wanted, *, folder: 
     now = settings_for(embedder, asked)
     for field in fields(IndexSettings):
         before, after = getattr(made, field.name), getattr(now, field.name)
-        if field.name not in ("model", "n_ctx") and before != after:
+        # A file may lie elsewhere today; a server's model has nothing but its name.
+        if field.name == "model" and made.model_sha256 and now.model_sha256:
+            continue
+        if field.name != "n_ctx" and before != after:
             if field.name == "model_sha256":
-                before = f"{Path(made.model).name}, sha256 {before[:12]}..."
-                after = f"{Path(now.model).name}, sha256 {after[:12]}..."
+                before, after = (
+                    f"{Path(one.model).name}, sha256 {one.model_sha256[:12]}..." for one in (made, now)
+                )
             raise SearchIndexError(
                 f"{folder} was made with {_WORDS.get(field.name, field.name)} {before!r}, now it is "
                 f"{after!r}: use the same again, or make the index anew with: {command(folder, '--rebuild')}"

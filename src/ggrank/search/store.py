@@ -1,18 +1,22 @@
-"""The index on disk: one SQLite file for files, passages and words, and beside it one file of vectors.
+"""One generation of an index: SQLite tables for what it holds, and the vectors that they name.
 
-    index.sqlite      what is there: settings, roots, files, passages, BM25's words, free rows
-    vectors.float32   a passage's vector, at the row of its id (or vectors.int8)
+    document -> blocks of its text           a document's text is stored once
+    place: a span of a document -> passage   equal texts are one passage with several places
+    passage: one vector, one row of words    its id is the row of its vector
 
-Knows tables and transactions; no models, and not how a file is read. A vector is on the disk before the
-transaction commits that makes its row count, and a row is used again only after the transaction that freed
-it. So whenever a process is killed, what was committed is whole, and the rest is as if it had never been.
+A vector is on the disk before the transaction commits that makes its row count, and no row is written twice.
+So whenever a process is killed, what was committed is whole, and a search reads one committed state to its
+end, whatever is written meanwhile. A row that nothing needs any more is free; when more than 30 % are, the
+last ones move into the free ones, in a new vector file that the same transaction names.
 """
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +24,67 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.search.folder import connect, damaged, read_settings, told
-from ggrank.search.vectors import VectorFile
+from ggrank.errors import SearchIndexError
+from ggrank.search.chunking import Passage, embedded_text
+from ggrank.search.folder import DATABASE, StaleError, connect, connect_to_read, damaged, translate_errors
+from ggrank.search.lexical import add_functions, create_words
+from ggrank.search.sections import FileDocument
+from ggrank.search.settings import IndexSettings, command
+from ggrank.search.vectors import Vectors
+from ggrank.search.words import WORDS_VERSION
 
-_FILE = "id, path, size, mtime_ns, sha256, version, is_complete"
+APPLICATION_ID = int.from_bytes(b"ggrk", "big")
+FORMAT = 2
+"""Of the tables below; an index with another number is another version's."""
+
+BLOCK = 8192
+"""Characters of a stored block of text: a passage is read without the rest of a long document."""
+
+MOST_FREE, LEAST_FREE = 0.3, 256
+"""The share of free rows above which the vectors are compacted, and the number below which they are not."""
+
+COPIED = 10_000
+"""Vectors that are copied at a time."""
+
+_DOCUMENT_BLOCKS = 1 << 24
+"""Block ids of a document: its own id times this number, and what follows."""
+
+TABLES = (
+    """CREATE TABLE meta (
+        settings TEXT, unrelated REAL, words TEXT, vectors TEXT, n_rows INTEGER, state INTEGER)""",
+    "CREATE TABLE root (path TEXT PRIMARY KEY)",
+    """CREATE TABLE file (
+        id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        sha256 TEXT NOT NULL, is_complete INTEGER NOT NULL, version INTEGER NOT NULL)""",
+    # An id keeps its type: BLOB stands for "no conversion" here. file is 0 where a document is no file's.
+    """CREATE TABLE document (
+        id INTEGER PRIMARY KEY, file INTEGER NOT NULL, version INTEGER NOT NULL, key BLOB, name BLOB,
+        title TEXT NOT NULL, metadata TEXT NOT NULL, place TEXT NOT NULL)""",
+    "CREATE INDEX document_file ON document (file, key)",
+    "CREATE INDEX document_name ON document (name) WHERE name IS NOT NULL",
+    "CREATE TABLE block (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
+    "CREATE TABLE passage (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE)",
+    """CREATE TABLE place (
+        document INTEGER NOT NULL, number INTEGER NOT NULL, passage INTEGER NOT NULL, start INTEGER NOT NULL,
+        stop INTEGER NOT NULL, line INTEGER NOT NULL, headings TEXT NOT NULL, page TEXT NOT NULL,
+        PRIMARY KEY (document, number)) WITHOUT ROWID""",
+    "CREATE INDEX place_passage ON place (passage)",
+    "CREATE TABLE free (row INTEGER PRIMARY KEY)",
+    f"""CREATE VIEW place_text AS SELECT *, substr(
+        (SELECT group_concat(text, '') FROM (SELECT text FROM block WHERE block.id BETWEEN
+            document * {_DOCUMENT_BLOCKS} + start / {BLOCK} AND
+            document * {_DOCUMENT_BLOCKS} + (stop - 1) / {BLOCK} ORDER BY block.id)),
+        start % {BLOCK} + 1, stop - start) AS text FROM place""",
+    """CREATE VIEW passage_text AS SELECT id, (SELECT embedded_text(headings, text) FROM place_text
+        WHERE passage = passage.id LIMIT 1) AS text FROM passage""",
+)
 
 
 @dataclass(frozen=True)
 class StoredFile:
     """A file as it was when it was last read to its end, and whether its newest version was.
 
-    Passages of a version below ``version`` are those of the one before.
+    Documents of a version below ``version`` are those of the one before.
     """
 
     id: int
@@ -42,195 +96,395 @@ class StoredFile:
     is_complete: bool
 
 
-@dataclass(frozen=True)
-class StoredPassage:
-    """A passage, the file that it is from, and where it stands there."""
+class Snapshot:
+    """One committed state of an index, as long as the ``with`` block of `Store.snapshot` lasts."""
 
-    id: int
-    path: str
-    text: str
-    start: int
-    stop: int
-    place: str
-    record: str | float | None
+    def __init__(self, store: Store, db: sqlite3.Connection) -> None:
+        self.db = db
+        self.store = store
+        meta = db.execute("SELECT unrelated, vectors, n_rows, state FROM meta").fetchone()
+        self.unrelated: float = meta[0]
+        self.n_rows: int = meta[2]
+        self.state: int = meta[3]
+        self.vectors = store.vectors_named(meta[1])
 
+    def value(self, statement: str, *values: object) -> Any:
+        """The first column of the first row; None where there is no row."""
+        row = self.row(statement, *values)
+        return row[0] if row else None
 
-@dataclass(frozen=True)
-class NewPassage:
-    """A passage to be stored; ``key`` is the same for the same text."""
+    def row(self, statement: str, *values: object) -> Any:
+        """The first row; None where there is none."""
+        return self.db.execute(statement, values).fetchone()
 
-    key: bytes
-    text: str
-    start: int
-    stop: int
-    place: str
-    record: str | float | None
+    def rows(self, statement: str, *values: object) -> list[Any]:
+        """All rows."""
+        return self.db.execute(statement, values).fetchall()
+
+    def text_of(self, document: int) -> str:
+        """A document's whole text."""
+        first = document * _DOCUMENT_BLOCKS
+        blocks = self.db.execute(
+            "SELECT text FROM block WHERE id BETWEEN ? AND ? ORDER BY id",
+            (first, first + _DOCUMENT_BLOCKS - 1),
+        )
+        return "".join(text for (text,) in blocks)
+
+    def free_rows(self) -> NDArray[np.int64]:
+        """Rows without a passage, read once for each state."""
+        known = self.store.free_rows
+        if known is None or known[0] != self.state:
+            rows = self.db.execute("SELECT row FROM free WHERE row < ?", (self.n_rows,))
+            known = (self.state, np.fromiter((row for (row,) in rows), np.int64))
+            self.store.free_rows = known
+        return known[1]
+
+    def n_passages(self) -> int:
+        """Passages, equal ones counted once."""
+        return self.n_rows - len(self.free_rows())
 
 
 class Store:
-    """An index's two files. Reading is for any number of processes and threads, writing for one.
+    """An index's tables and vectors. Reading is for any number of threads and processes, writing for one.
+
+    Args:
+        path: of the generation's folder, for messages ``folder``; None for one in memory.
 
     Raises:
-        SearchIndexError: there is no index, or something else, or a damaged one.
+        SearchIndexError: it is not there, damaged, or another version's.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.lock = threading.RLock()
-        self.db = connect(folder)
-        self.settings = read_settings(self.db, folder)
-        self.vectors = VectorFile(
-            folder / f"vectors.{self.settings.vectors}",
-            n_embd=self.settings.n_embd,
-            vector_type=self.settings.vectors,
-        )
+    def __init__(self, folder: Path, path: Path | None, *, make: IndexSettings | None = None) -> None:
+        self.folder = folder
+        self.path = path
+        self.free_rows: tuple[int, NDArray[np.int64]] | None = None
+        self._idle: list[sqlite3.Connection] = []
+        self._writer: sqlite3.Connection | None = None
+        self._lock = threading.RLock()  # of the one connection in memory, and of what is opened
+        self._is_closed = False
+        self._vectors: dict[str, Vectors] = {}
+        if make is not None:
+            self._make(make)
+        try:
+            self.settings = self._read_settings()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- connections
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """The last committed state, unchanged until the block ends; a connection for each thread at work."""
+        with translate_errors(self.folder), self._reader() as db:
+            db.execute("BEGIN")
+            try:
+                yield Snapshot(self, db)
+            finally:
+                db.rollback()
+
+    @contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        if self.path is None:
+            with self._lock:
+                yield self._write_connection()
+            return
+        path, stays = self.path / DATABASE, True
+        before = path.stat().st_mtime_ns
+        try:
+            db = self._idle.pop()
+        except IndexError:
+            db, stays = connect_to_read(path)
+        try:
+            yield db
+            if not stays and path.stat().st_mtime_ns != before:
+                raise StaleError(f"{self.folder}: the index changed while it was read; try again")
+        finally:
+            if stays and not self._is_closed:
+                self._idle.append(db)
+            else:
+                db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All that happens inside, or none of it. The writer's lock is held."""
+        with self._lock, translate_errors(self.folder):
+            db = self._write_connection()
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("UPDATE meta SET state = state + 1")
+                db.execute("COMMIT")
+                # A reader without the right to write needs this state's mark in the log, which a read sets.
+                db.execute("SELECT state FROM meta").fetchall()
+            finally:
+                if db.in_transaction:  # on an error; SQLite ends it by itself when the disk is full
+                    db.execute("ROLLBACK")
+
+    def _write_connection(self) -> sqlite3.Connection:
+        if self._writer is None:
+            if self.path is None:
+                self._writer = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            else:
+                self._writer = connect(self.path / DATABASE, "rwc")
+                # What was acknowledged survives a power cut.
+                self._writer.execute("PRAGMA synchronous = FULL")
+            add_functions(self._writer)
+            self._writer.create_function("embedded_text", 2, embedded_text, deterministic=True)
+        return self._writer
+
+    def close(self) -> None:
+        """Lets go of the files; searches that are under way end undisturbed."""
+        with self._lock:
+            self._is_closed = True
+            while self._idle:
+                self._idle.pop().close()
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+            self._vectors.clear()
+
+    # -- making and opening
+
+    def _make(self, settings: IndexSettings) -> None:
+        with translate_errors(self.folder), self._lock:
+            if self.path is not None:
+                self.path.mkdir()
+            db = self._write_connection()
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            db.execute("PRAGMA journal_mode = WAL")  # searches go on while something is written
+            db.execute("BEGIN IMMEDIATE")
+            for table in TABLES:
+                db.execute(table)
+            create_words(db)
+            name = f"vectors-0.{settings.vectors}"
+            values = (settings.to_json(), None, WORDS_VERSION, name)
+            db.execute("INSERT INTO meta VALUES (?, ?, ?, ?, 0, 0)", values)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+            db.execute("COMMIT")
+
+    def _read_settings(self) -> IndexSettings:
+        with translate_errors(self.folder), self._reader() as db:
+            mark = db.execute("PRAGMA application_id").fetchone()[0]
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            if mark != APPLICATION_ID:
+                raise damaged(self.folder, "its database is not ggrank's")
+            if found != FORMAT:
+                raise SearchIndexError(
+                    f"{self.folder}: the index has format {found}, this version of ggrank reads {FORMAT}: "
+                    "use the version that made it, or make it anew with: "
+                    + command(self.folder, "PATH... --rebuild")
+                )
+            text = db.execute("SELECT settings FROM meta").fetchone()[0]
+        try:
+            return IndexSettings.from_json(text)
+        except ValueError as error:
+            raise damaged(self.folder, error) from error
+
+    def vectors_named(self, name: str) -> Vectors:
+        """A vector file by the name that ``meta`` has for it."""
+        vectors = self._vectors.get(name)
+        if vectors is None:
+            vectors = self._new_vectors(name)
+            self._vectors = {name: vectors}
+        return vectors
+
+    def _new_vectors(self, name: str) -> Vectors:
+        path = None if self.path is None else self.path / name
+        return Vectors(path, n_embd=self.settings.n_embd, vector_type=self.settings.vectors)
 
     def check_whole(self) -> None:
         """Raises SearchIndexError where vectors are missing; the tables can be read all the same."""
-        if self.vectors.n_rows() < self.n_rows():
-            raise damaged(
-                self._folder, f"{self.n_rows():,} vectors belong in it, {self.vectors.n_rows():,} are there"
-            )
+        with self.snapshot() as snapshot:
+            n_there = snapshot.vectors.n_rows()
+            if n_there < snapshot.n_rows:
+                raise damaged(self.folder, f"{snapshot.n_rows:,} vectors belong in it, {n_there:,} are there")
 
-    def close(self) -> None:
-        """Lets go of both files."""
-        with self.lock:
-            self.vectors.close()
-            self.db.close()
-
-    @contextmanager
-    def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
-        """All that happens inside, or none of it; "DEFERRED" to read one state of everything."""
-        with self.lock, told(self._folder):
-            self.db.execute(f"BEGIN {kind}")
-            try:
-                yield
-                self.db.execute("COMMIT")
-            finally:
-                if self.db.in_transaction:  # on an error; SQLite ends it by itself when the disk is full
-                    self.db.execute("ROLLBACK")
-
-    # -- reading
-
-    def n_rows(self) -> int:
-        """Rows of the vector file that may count: up to the last passage's."""
-        return int(self._value("SELECT coalesce(max(id), -1) + 1 FROM passage"))
-
-    def n_files(self) -> int:
-        """Files in the index."""
-        return int(self._value("SELECT count(*) FROM file"))
-
-    def n_passages(self) -> int:
-        """Passages in the index."""
-        return int(self._value("SELECT count(*) FROM passage"))
-
-    def free_rows(self, n_rows: int) -> NDArray[np.int64]:
-        """Which of the first ``n_rows`` are no passage's."""
-        rows = self._rows("SELECT row FROM free WHERE row < ? ORDER BY row", n_rows)
-        return np.fromiter((row for (row,) in rows), np.int64)
-
-    def data_version(self) -> int:
-        """Changes when another connection has committed something."""
-        return int(self._value("PRAGMA data_version"))
-
-    def passage(self, id: int) -> StoredPassage:
-        """One passage."""
-        rows = self._rows(
-            "SELECT passage.id, path, text, start, stop, place, record FROM passage "
-            "JOIN file ON file.id = file WHERE passage.id = ?",
-            id,
-        )
-        return StoredPassage(*rows[0])
-
-    def roots(self) -> list[str]:
-        """The files and folders that were asked for, in order."""
-        return [path for (path,) in self._rows("SELECT path FROM root ORDER BY rowid")]
+    # -- what the writer reads
 
     def files(self) -> list[StoredFile]:
         """All files."""
-        return [StoredFile(*row) for row in self._rows(f"SELECT {_FILE} FROM file")]
+        with self.snapshot() as snapshot:
+            fields = "id, path, size, mtime_ns, sha256, version, is_complete"
+            return [StoredFile(*row) for row in snapshot.rows(f"SELECT {fields} FROM file")]
 
-    def has_file(self, path: str) -> bool:
-        """Whether a path is one of its files."""
-        return bool(self._rows("SELECT 1 FROM file WHERE path = ?", path))
+    def roots(self) -> list[str]:
+        """The files and folders that were asked for, in order."""
+        with self.snapshot() as snapshot:
+            return [path for (path,) in snapshot.rows("SELECT path FROM root ORDER BY rowid")]
 
-    def row_with(self, key: bytes) -> int | None:
-        """The row of any passage with this key."""
-        rows = self._rows("SELECT id FROM passage WHERE key = ? LIMIT 1", key)
-        return int(rows[0][0]) if rows else None
+    def rows_of(self, keys: Iterable[bytes]) -> dict[bytes, int]:
+        """The rows of passages that are there already."""
+        with self.snapshot() as snapshot:
+            found = ((key, snapshot.value("SELECT id FROM passage WHERE key = ?", key)) for key in keys)
+            return {key: row for key, row in found if row is not None}
 
-    # -- writing, inside a transaction
+    # -- writing
 
-    def add_roots(self, paths: Iterable[str]) -> None:
-        """Remembers paths that were asked for."""
-        self.db.executemany("INSERT OR IGNORE INTO root (path) VALUES (?)", ((path,) for path in paths))
+    def refill_words(self) -> None:
+        """Fills the words again where another version of Python or ggrank filled them."""
+        with self.snapshot() as snapshot:
+            if snapshot.value("SELECT words FROM meta") == WORDS_VERSION:
+                return
+        with self.transaction() as db:
+            db.execute("INSERT INTO words (words) VALUES ('delete-all')")
+            db.execute("INSERT INTO words (rowid, terms) SELECT id, terms(text) FROM passage_text")
+            db.execute("UPDATE meta SET words = ?", (WORDS_VERSION,))
 
-    def remove_roots(self, paths: Iterable[str]) -> None:
-        """Forgets paths that were asked for."""
-        self.db.executemany("DELETE FROM root WHERE path = ?", ((path,) for path in paths))
+    def compact(self) -> None:
+        """Moves the last passages into free rows where too many are free, and shrinks both files."""
+        with self.snapshot() as snapshot:
+            free, n_rows, old = np.sort(snapshot.free_rows()), snapshot.n_rows, snapshot.vectors
+            number = int(snapshot.value("SELECT vectors FROM meta").split(".")[0].split("-")[1])
+        if len(free) < LEAST_FREE or len(free) <= MOST_FREE * n_rows or old.n_rows() < n_rows:
+            return
+        n_left = n_rows - len(free)
+        holes = free[free < n_left]
+        moved = np.setdiff1d(np.arange(n_left, n_rows), free, assume_unique=True)
+        source = np.arange(n_left)
+        source[holes] = moved
+        name = f"vectors-{number + 1}.{self.settings.vectors}"
+        new = self._new_vectors(name)
+        for first in range(0, n_left, COPIED):
+            new.write(first, old.read(source[first : first + COPIED]))
+        with self.transaction() as db:
+            _move_passages(db, zip(moved.tolist(), holes.tolist(), strict=True))
+            db.execute("UPDATE meta SET n_rows = ?, vectors = ?", (n_left, name))
+            self._vectors = {name: new}
+        db.execute("PRAGMA incremental_vacuum").fetchall()
+        if self.path is not None:
+            for path in self.path.glob("vectors-*"):
+                if path.name != name:
+                    with suppress(OSError):  # on Windows a reader can keep it until the next time
+                        path.unlink()
 
-    def start_file(self, path: str) -> StoredFile:
-        """A file's next version, not complete."""
-        self.db.execute(
-            "INSERT INTO file (path, size, mtime_ns, sha256, version, is_complete) VALUES (?, 0, 0, '', 0, 0)"
-            " ON CONFLICT (path) DO UPDATE SET version = version + 1, is_complete = 0",
-            (path,),
+
+# What follows writes inside a transaction of `Store.transaction`.
+
+
+def _move_passages(db: sqlite3.Connection, pairs: Iterable[tuple[int, int]]) -> None:
+    """Gives passages other rows, all of them free; no row is free afterwards."""
+    db.execute("CREATE TEMP TABLE moved (old INTEGER PRIMARY KEY, new INTEGER)")
+    db.executemany("INSERT INTO moved VALUES (?, ?)", pairs)
+    db.execute(
+        "INSERT INTO words (words, rowid, terms) "
+        "SELECT 'delete', id, terms(text) FROM passage_text WHERE id IN (SELECT old FROM moved)"
+    )
+    db.execute(
+        "INSERT INTO words (rowid, terms) "
+        "SELECT new, terms(text) FROM moved JOIN passage_text ON passage_text.id = old"
+    )
+    for table, column in (("passage", "id"), ("place", "passage")):
+        db.execute(
+            f"UPDATE {table} SET {column} = (SELECT new FROM moved WHERE old = {column}) "
+            f"WHERE {column} IN (SELECT old FROM moved)"
         )
-        return StoredFile(*self._rows(f"SELECT {_FILE} FROM file WHERE path = ?", path)[0])
+    db.execute("DELETE FROM free")
+    db.execute("DROP TABLE moved")
 
-    def keep(self, file: StoredFile, passage: NewPassage) -> bool:
-        """Takes a passage of an earlier version over into this one; False where there is none like it."""
-        rows = self._rows(
-            "SELECT id FROM passage WHERE key = ? AND file = ? AND version < ? LIMIT 1",
-            *(passage.key, file.id, file.version),
-        )
-        if not rows:
-            return False
-        self.db.execute(
-            "UPDATE passage SET version = ?, start = ?, stop = ?, place = ?, record = ? WHERE id = ?",
-            (file.version, passage.start, passage.stop, passage.place, passage.record, rows[0][0]),
-        )
-        return True
 
-    def next_rows(self, n: int) -> NDArray[np.int64]:
-        """Where ``n`` more vectors go, rising: free rows, then new ones. To be asked before any is freed."""
-        free = [row for (row,) in self._rows("SELECT row FROM free ORDER BY row LIMIT ?", n)]
-        last_free = int(self._value("SELECT coalesce(max(row), -1) FROM free"))
-        behind = max(self.n_rows(), last_free + 1)
-        return np.array(free + list(range(behind, behind + n - len(free))), np.int64)
+def start_file(db: sqlite3.Connection, path: str) -> StoredFile:
+    """A file's next version, not complete."""
+    db.execute(
+        "INSERT INTO file (path, size, mtime_ns, sha256, version, is_complete) VALUES (?, 0, 0, '', 0, 0)"
+        " ON CONFLICT (path) DO UPDATE SET version = version + 1, is_complete = 0",
+        (path,),
+    )
+    row = db.execute(
+        "SELECT id, path, size, mtime_ns, sha256, version, is_complete FROM file WHERE path = ?", (path,)
+    ).fetchone()
+    return StoredFile(*row)
 
-    def insert(self, file: StoredFile, row: int, passage: NewPassage) -> None:
-        """A passage whose vector is at ``row``."""
-        self.db.execute(
-            "INSERT INTO passage (id, file, version, key, start, stop, place, record, text) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(row, file.id, file.version, passage.key, passage.start, passage.stop),
-                *(passage.place, passage.record, passage.text),
-            ),
-        )
 
-    def finish_file(self, file: StoredFile, *, size: int, mtime_ns: int, sha256: str) -> None:
-        """This version is complete: passages of earlier ones go."""
-        self.db.execute("DELETE FROM passage WHERE file = ? AND version < ?", (file.id, file.version))
-        self.db.execute(
-            "UPDATE file SET size = ?, mtime_ns = ?, sha256 = ?, is_complete = 1 WHERE id = ?",
-            (size, mtime_ns, sha256, file.id),
-        )
+def keep_document(db: sqlite3.Connection, file: int, version: int, key: bytes, *, place: str) -> None:
+    """Takes a document of an earlier version of a file over into this one."""
+    db.execute(
+        "UPDATE document SET version = ?, place = ? WHERE id = "
+        "(SELECT id FROM document WHERE file = ? AND key = ? AND version < ? LIMIT 1)",
+        (version, place, file, key, version),
+    )
 
-    def touch(self, file: StoredFile, *, size: int, mtime_ns: int) -> None:
-        """The same bytes under another time."""
-        self.db.execute("UPDATE file SET size = ?, mtime_ns = ? WHERE id = ?", (size, mtime_ns, file.id))
 
-    def remove_file(self, file: StoredFile) -> None:
-        """A file goes, with its passages, and as a root."""
-        self.db.execute("DELETE FROM root WHERE path = ?", (file.path,))
-        self.db.execute("DELETE FROM passage WHERE file = ?", (file.id,))
-        self.db.execute("DELETE FROM file WHERE id = ?", (file.id,))
+def insert_document(db: sqlite3.Connection, file: StoredFile | None, document: FileDocument) -> int:
+    """A document without its places; without its key it passes for unfinished. Returns its id."""
+    where = (0, 0) if file is None else (file.id, file.version)
+    facts = (document.id, document.title, json.dumps(document.metadata), document.place)
+    cursor = db.execute(
+        "INSERT INTO document (file, version, name, title, metadata, place) VALUES (?, ?, ?, ?, ?, ?)",
+        (*where, *facts),
+    )
+    id = int(cursor.lastrowid or 0)
+    starts = range(0, len(document.text), BLOCK)
+    blocks = ((id * _DOCUMENT_BLOCKS + i, document.text[at : at + BLOCK]) for i, at in enumerate(starts))
+    db.executemany("INSERT INTO block VALUES (?, ?)", blocks)
+    return id
 
-    def _rows(self, statement: str, *values: object) -> list[Any]:
-        with self.lock, told(self._folder):
-            return self.db.execute(statement, values).fetchall()
 
-    def _value(self, statement: str) -> Any:
-        return self._rows(statement)[0][0]
+def insert_place(
+    db: sqlite3.Connection, document: int, number: int, passage: Passage, *, row: int, key: bytes, text: str
+) -> None:
+    """A place of the passage whose vector is at ``row``, and the passage where it is not there yet.
+
+    Args:
+        document: its id.
+        number: of the place in the document, from 0.
+        passage: where it is.
+        key, text: of what is embedded and indexed.
+    """
+    span = (passage.start, passage.end, passage.line, passage.headings, passage.place)
+    db.execute("INSERT INTO place VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (document, number, row, *span))
+    if db.execute("INSERT OR IGNORE INTO passage VALUES (?, ?)", (row, key)).rowcount:
+        db.execute("INSERT INTO words (rowid, terms) VALUES (?, terms(?))", (row, text))
+        db.execute("DELETE FROM free WHERE row = ?", (row,))  # forgotten in this same transaction
+
+
+def finish_document(db: sqlite3.Connection, id: int, key: bytes) -> None:
+    """All its places are there."""
+    db.execute("UPDATE document SET key = ? WHERE id = ?", (key, id))
+
+
+def finish_file(db: sqlite3.Connection, file: StoredFile, *, size: int, mtime_ns: int, sha256: str) -> None:
+    """This version is complete: documents of earlier ones go."""
+    remove_documents(db, "file = ? AND version < ?", file.id, file.version)
+    db.execute(
+        "UPDATE file SET size = ?, mtime_ns = ?, sha256 = ?, is_complete = 1 WHERE id = ?",
+        (size, mtime_ns, sha256, file.id),
+    )
+
+
+def touch_file(db: sqlite3.Connection, file: StoredFile, *, size: int, mtime_ns: int) -> None:
+    """The same bytes under another time."""
+    db.execute("UPDATE file SET size = ?, mtime_ns = ? WHERE id = ?", (size, mtime_ns, file.id))
+
+
+def remove_file(db: sqlite3.Connection, file: StoredFile) -> None:
+    """A file goes, with its documents, and as a root."""
+    remove_documents(db, "file = ?", file.id)
+    db.execute("DELETE FROM root WHERE path = ?", (file.path,))
+    db.execute("DELETE FROM file WHERE id = ?", (file.id,))
+
+
+def remove_documents(db: sqlite3.Connection, condition: str, *values: object) -> int:
+    """Documents go, with their texts and places, and the passages that have no other place."""
+    db.execute("CREATE TEMP TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY)")
+    db.execute("CREATE TEMP TABLE IF NOT EXISTS orphan (id INTEGER PRIMARY KEY)")
+    n = db.execute(f"INSERT INTO gone SELECT id FROM document WHERE {condition}", values).rowcount
+    db.execute(
+        "INSERT OR IGNORE INTO orphan SELECT passage FROM place AS mine WHERE document IN gone AND NOT EXISTS"
+        " (SELECT 1 FROM place WHERE passage = mine.passage AND document NOT IN gone)"
+    )
+    db.execute(
+        "INSERT INTO words (words, rowid, terms) "
+        "SELECT 'delete', id, terms(text) FROM passage_text WHERE id IN orphan"
+    )
+    db.execute("INSERT INTO free SELECT id FROM orphan")
+    db.execute("DELETE FROM passage WHERE id IN orphan")
+    for (id,) in db.execute("SELECT id FROM gone").fetchall():
+        first = id * _DOCUMENT_BLOCKS
+        db.execute("DELETE FROM block WHERE id BETWEEN ? AND ?", (first, first + _DOCUMENT_BLOCKS - 1))
+    db.execute("DELETE FROM place WHERE document IN gone")
+    db.execute("DELETE FROM document WHERE id IN gone")
+    db.execute("DELETE FROM gone")
+    db.execute("DELETE FROM orphan")
+    return n

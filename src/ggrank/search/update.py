@@ -1,39 +1,39 @@
-"""One update of an index: what changed on the disk is read, cut, embedded and stored, batch by batch.
+"""One update of an index: what changed on the disk is read, embedded and stored, batch by batch.
 
-    files -> changed ones -> parts -> passages -> (stored before? keep : embed) -> vectors, then rows
-
-Knows the order of these steps. What was committed stays, however the update ends; the next one takes passages
-that are stored already as they are, so that nothing is embedded twice.
+What was committed stays, however the update ends; the next one keeps what is stored already, so that nothing
+is embedded twice.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from os import stat_result
 from pathlib import Path
+from sqlite3 import Connection
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ggrank.errors import InputError
 from ggrank.hub.checksums import sha256_of
-from ggrank.llama import Llama
 from ggrank.scoring import l2_normalize
-from ggrank.search.chunking import cut
-from ggrank.search.files import FoundFiles, Skipped, find_files
-from ggrank.search.readers import Part, read_parts
+from ggrank.search.documents import storable
+from ggrank.search.files import FoundFiles, Skipped, find_files, is_below
+from ggrank.search.models import Embedder
+from ggrank.search.readers import read_documents
+from ggrank.search.sections import FileDocument
 from ggrank.search.settings import foreign_vector
-from ggrank.search.store import NewPassage, Store, StoredFile
-from ggrank.text.inputs import check_text
-
-BATCH = 128
-"""Passages that are embedded and committed together: a few seconds' work on a slow machine."""
-
-PLACE_CHARACTERS = 200
-"""Of a heading that is kept as a passage's place."""
+from ggrank.search.store import (
+    Store,
+    StoredFile,
+    finish_file,
+    remove_documents,
+    remove_file,
+    start_file,
+    touch_file,
+)
+from ggrank.search.writing import Writer
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Changes:
         added, changed, removed, unchanged: how many files.
         skipped: files and folders that could not be read, and why; what was known of them stays. One with
             ``n_lines`` is in the index without so many of its lines.
+        unsupported: files in folders that no reader is for, by suffix.
         progress: how many passages and tokens.
     """
 
@@ -71,18 +72,20 @@ class Changes:
     removed: int
     unchanged: int
     skipped: tuple[Skipped, ...]
+    unsupported: dict[str, list[str]]
     progress: Progress
 
 
 @dataclass(eq=False)
-class _Run:
-    """A file on its way into the index; what it was before, and how far it is read."""
+class _File:
+    """A file that is looked at: how it is in the index and on the disk, and what became of it."""
 
     path: str
-    facts: os.stat_result
+    facts: stat_result
     before: StoredFile | None
     sha256: str = ""
     stored: StoredFile | None = None
+    is_started: bool = False
     n_bytes: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -102,200 +105,171 @@ class _Run:
         return self.before is not None and self.before.is_complete and self.before.sha256 == self.sha256
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """A passage that the next batch stores."""
-
-    run: _Run
-    passage: NewPassage
-    n_tokens: int
-    vector: NDArray[np.float32] | None = None
-
-
 class Update:
     """One update; the writer's lock is held, and `run` is called once."""
 
     def __init__(
-        self, store: Store, embedder: Llama, *, on_progress: Callable[[Progress], object] | None = None
+        self, store: Store, embedder: Embedder, *, on_progress: Callable[[Progress], object] | None = None
     ) -> None:
         self._store = store
-        self._embedder = embedder
         self._on_progress = on_progress
-        self._most = store.settings.chunk_tokens - embedder.count_tokens(embedder.document_prefix)
-        self._waiting: list[_Waiting] = []
-        self._finished: list[_Run] = []
+        self._writer = Writer(store, embedder, on_commit=self._committed)
+        self._finished: list[_File] = []
+        self._reading: _File | None = None
         self._skipped: list[Skipped] = []
         self._counts: Counter[str] = Counter()
-        self._progress = Progress()
         self._n_bytes = 0
+        self._n_bytes_total = 0
 
-    def run(self, roots: Iterable[str]) -> Changes:
+    def run(self, named: Sequence[str], *, prune: bool = False) -> Changes:
         """Brings the index up to date with the files at and below these absolute paths.
 
         Raises:
+            InputError: more than half of the files below a folder are gone, and ``prune`` is not set.
             SearchIndexError: the index cannot be written.
         """
-        roots = list(roots)
         stored = {file.path: file for file in self._store.files()}
-        found = find_files(roots)
-        runs = [_Run(path, facts, stored.get(path)) for path, facts in found.files.items()]
-        changed = [run for run in runs if not run.looks_unchanged]
-        self._counts["unchanged"] = len(runs) - len(changed)
+        # What was named once stays, whatever its kind: also below a folder that is named now.
+        before = [root for root in self._store.roots() if any(is_below(root, path) for path in named)]
+        found = find_files(dict.fromkeys([*named, *before]))
+        files = [_File(path, facts, stored.get(path)) for path, facts in found.files.items()]
+        gone = [file for file in stored.values() if found.is_gone(file.path)]
+        if not prune:
+            _check_gone(found, gone, files)
+        changed = [file for file in files if not file.looks_unchanged]
+        self._counts["unchanged"] = len(files) - len(changed)
         self._skipped += found.unknown
-        self._progress = Progress(n_bytes_total=sum(run.facts.st_size for run in changed))
-        with self._store.transaction():
-            self._store.add_roots(root for root in roots if root not in found.gone)
-        self._report()
-        for run in changed:
-            self._take(run)
-        self._flush()
-        self._remove(found, stored.values())
+        self._n_bytes_total = sum(file.facts.st_size for file in changed)
+        with self._store.transaction() as db:
+            roots = ((root,) for root in named if root not in found.gone)
+            db.executemany("INSERT OR IGNORE INTO root (path) VALUES (?)", roots)
+        self._committed()
+        for file in changed:
+            self._take(file)
+        self._writer.flush()
+        self._remove(gone)
         return Changes(
             added=self._counts["added"],
             changed=self._counts["changed"],
             removed=self._counts["removed"],
             unchanged=self._counts["unchanged"],
             skipped=tuple(self._skipped),
-            progress=self._progress,
+            unsupported=found.unsupported,
+            progress=self._progress(),
         )
 
-    def _take(self, run: _Run) -> None:
-        """Reads one file; its passages wait for their batch. A file that cannot be read is left out."""
+    def _take(self, file: _File) -> None:
+        """Reads one file. One that cannot be read is left out, and what was known of it stays."""
+        self._reading = file
         try:
-            run.sha256 = sha256_of(Path(run.path))
-            if not run.is_same:
-                for part in read_parts(Path(run.path)):
-                    self._take_part(run, part)
+            file.sha256 = sha256_of(Path(file.path))
+            if not file.is_same:
+                for read in read_documents(Path(file.path)):
+                    self._take_document(file, read)
         except (InputError, OSError) as error:
-            self._skipped.append(Skipped(run.path, getattr(error, "strerror", None) or str(error)))
-            self._n_bytes += run.facts.st_size
+            self._skipped.append(Skipped(file.path, getattr(error, "strerror", None) or str(error)))
+            self._n_bytes += file.facts.st_size
             return
-        if run.problems:
-            n_lines = len(run.problems)
+        finally:
+            self._reading = None
+        if file.problems:
+            n_lines = len(file.problems)
             left_out = f"{n_lines:,} lines left out, the first:" if n_lines > 1 else "1 line left out:"
-            self._skipped.append(Skipped(run.path, f"{left_out} {run.problems[0]}", n_lines))
-        self._finished.append(run)
+            self._skipped.append(Skipped(file.path, f"{left_out} {file.problems[0]}", n_lines))
+        self._start(file)
+        self._writer.then(lambda db: self._finish(db, file))
 
-    def _take_part(self, run: _Run, part: Part) -> None:
-        run.n_bytes = part.n_bytes
-        if part.problem:
-            run.problems.append(part.problem)
-        for waiting in self._passages(run, part):
-            self._waiting.append(waiting)
-            if len(self._waiting) >= BATCH:
-                self._flush()
+    def _take_document(self, file: _File, found: FileDocument) -> None:
+        file.n_bytes = found.n_bytes
+        if found.problem:
+            file.problems.append(found.problem)
+            return
+        document = storable(found)
+        self._start(file)
+        if file.before is not None and self._writer.keep(file.before, document):
+            return
+        vector = None
+        if found.vector is not None and found.origin is not None:
+            if problem := foreign_vector(self._store.settings, found.origin):
+                raise InputError(problem)
+            vector = l2_normalize(np.array(found.vector, np.float32))
+        self._writer.add(document, file=lambda: file.stored, vector=vector)
 
-    def _passages(self, run: _Run, part: Part) -> Iterator[_Waiting]:
-        text = check_text(part.text, run.path)
-        line, seen = 1, 0
-        overlap = self._store.settings.overlap
-        for passage in cut(text, count_tokens=self._count, most=self._most, overlap=overlap):
-            line, seen = line + text.count("\n", seen, passage.start), passage.start
-            new = NewPassage(
-                key=hashlib.sha256(passage.text.encode()).digest()[:16],
-                text=passage.text,
-                start=part.start + passage.start,
-                stop=part.start + passage.end,
-                place=check_text(part.place[:PLACE_CHARACTERS], run.path) or f"line {line}",
-                record=_storable(part.id),
-            )
-            # A vector that came along is that of the whole text.
-            known = self._known_vector(part) if passage.text == text else None
-            yield _Waiting(run, new, passage.n_tokens, known)
+    def _start(self, file: _File) -> None:
+        """The file's next version begins in the transaction of its first document, or of its end."""
+        if not file.is_started and not file.is_same:
+            file.is_started = True
+            self._writer.then(lambda db: setattr(file, "stored", start_file(db, file.path)))
 
-    def _known_vector(self, part: Part) -> NDArray[np.float32] | None:
-        """A part's vector of length 1, where one came along.
+    def _finish(self, db: Connection, file: _File) -> None:
+        facts = {"size": file.facts.st_size, "mtime_ns": file.facts.st_mtime_ns}
+        if file.is_same and file.before is not None:
+            touch_file(db, file.before, **facts)
+        elif file.stored is not None:
+            finish_file(db, file.stored, sha256=file.sha256, **facts)
+        self._finished.append(file)
 
-        Raises:
-            InputError: it was made with another model, or is not what an index keeps.
-        """
-        if part.vector is None or part.origin is None:
-            return None
-        problem = foreign_vector(self._store.settings, part.origin)
-        if problem:
-            raise InputError(problem)
-        return l2_normalize(np.array(part.vector, np.float32))
-
-    def _count(self, text: str) -> int:
-        return len(self._embedder.tokenize(text))
-
-    def _flush(self) -> None:
-        """Stores what waits and finishes what was read to its end, in one transaction."""
-        with self._store.transaction():
-            for run in [*(one.run for one in self._waiting), *self._finished]:
-                if run.stored is None and not run.is_same:
-                    run.stored = self._store.start_file(run.path)
-            new = [one for one in self._waiting if not self._store.keep(_stored(one.run), one.passage)]
-            n_embedded, n_tokens = self._insert(new)
-            for run in self._finished:
-                self._finish(run)
-        self._count_up(n_embedded, n_tokens)
-
-    def _insert(self, new: list[_Waiting]) -> tuple[int, int]:
-        """Stores passages with their vectors; how many had to be embedded, and their tokens."""
-        rows = self._store.next_rows(len(new))
-        packed = self._store.vectors.empty(len(new))
-        same = [self._store.row_with(one.passage.key) for one in new]
-        known = [i for i, row in enumerate(same) if row is not None]
-        brought = {i: one.vector for i, one in enumerate(new) if one.vector is not None and same[i] is None}
-        other = [i for i, row in enumerate(same) if row is None and i not in brought]
-        packed[known] = self._store.vectors.read(np.array([same[i] for i in known], np.int64))
-        if brought:
-            packed[list(brought)] = self._store.vectors.pack(np.stack(list(brought.values())))
-        vectors = self._embedder.embed_many(
-            [new[i].passage.text for i in other], prefix=self._embedder.document_prefix
-        )
-        packed[other] = self._store.vectors.pack(vectors)
-        self._store.vectors.write(rows, packed)
-        for row, one in zip(rows.tolist(), new, strict=True):
-            self._store.insert(_stored(one.run), row, one.passage)
-        return len(other), sum(new[i].n_tokens for i in other)
-
-    def _finish(self, run: _Run) -> None:
-        size, mtime_ns = run.facts.st_size, run.facts.st_mtime_ns
-        if run.is_same and run.before is not None:
-            self._store.touch(run.before, size=size, mtime_ns=mtime_ns)
-        else:
-            self._store.finish_file(_stored(run), size=size, mtime_ns=mtime_ns, sha256=run.sha256)
-
-    def _count_up(self, n_embedded: int, n_tokens: int) -> None:
-        """After the commit: what is done is counted, told, and no longer waits."""
-        for run in self._finished:
-            is_new = run.before is None or not run.before.sha256
-            self._counts["unchanged" if run.is_same else "added" if is_new else "changed"] += 1
-        self._n_bytes += sum(run.facts.st_size for run in self._finished)
-        reading = self._waiting[-1].run if self._waiting else None
-        n_bytes = reading.n_bytes if reading is not None and reading not in self._finished else 0
-        self._progress = replace(
-            self._progress,
-            n_bytes=self._n_bytes + n_bytes,
-            n_passages=self._progress.n_passages + len(self._waiting),
-            n_embedded=self._progress.n_embedded + n_embedded,
-            n_tokens=self._progress.n_tokens + n_tokens,
-        )
-        self._waiting, self._finished = [], []
-        self._report()
-
-    def _report(self) -> None:
+    def _committed(self) -> None:
+        """After each commit: what is done is counted and reported."""
+        for file in self._finished:
+            is_new = file.before is None or not file.before.sha256
+            self._counts["unchanged" if file.is_same else "added" if is_new else "changed"] += 1
+        self._n_bytes += sum(file.facts.st_size for file in self._finished)
+        self._finished = []
         if self._on_progress is not None:
-            self._on_progress(self._progress)
+            self._on_progress(self._progress())
 
-    def _remove(self, found: FoundFiles, stored: Iterable[StoredFile]) -> None:
-        gone = [file for file in stored if found.is_gone(file.path)]
-        with self._store.transaction():
+    def _progress(self) -> Progress:
+        reading = self._reading.n_bytes if self._reading is not None else 0
+        writer = self._writer
+        return Progress(
+            n_bytes=self._n_bytes + reading,
+            n_bytes_total=self._n_bytes_total,
+            n_passages=writer.n_passages,
+            n_embedded=writer.n_embedded,
+            n_tokens=writer.n_tokens,
+        )
+
+    def _remove(self, gone: Sequence[StoredFile]) -> None:
+        with self._store.transaction() as db:
             for file in gone:
-                self._store.remove_file(file)
+                remove_file(db, file)
         self._counts["removed"] = len(gone)
 
 
-def _stored(run: _Run) -> StoredFile:
-    if run.stored is None:
-        raise RuntimeError(f"{run.path} was not begun")
-    return run.stored
+def _check_gone(found: FoundFiles, gone: Iterable[StoredFile], files: Iterable[_File]) -> None:
+    """Raises InputError where more than half of what the index has of a folder is gone, moved files aside."""
+    moved = {(file.facts.st_size, file.facts.st_mtime_ns) for file in files if file.before is None}
+    lost = [file.path for file in gone if (file.size, file.mtime_ns) not in moved]
+    known = [file.path for file in files if file.before is not None]
+    for folder in found.folders:
+        n_lost = sum(is_below(path, folder) for path in lost)
+        n_known = sum(is_below(path, folder) for path in known)
+        if n_lost > n_known:
+            raise InputError(
+                f"{folder}: {n_lost:,} of the index's {n_lost + n_known:,} files are gone. If they are gone "
+                "for good, say so with --prune (prune=True); else mount or restore the folder"
+            )
 
 
-def _storable(id: str | float | None) -> str | float | None:
-    """An id as SQLite can keep it: no lone surrogates, and whole numbers of 64 bits."""
-    if isinstance(id, int) and not -(2**63) <= id < 2**63:
-        return str(id)
-    return check_text(id, "the id") if isinstance(id, str) else id
+def remove(store: Store, names: Sequence[str | float], paths: Sequence[str]) -> int:
+    """Takes added documents by their ids, and files by their paths, out of an index; all of them, or none.
+
+    Raises:
+        InputError: an id or a path that the index does not have.
+    """
+    files, roots = store.files(), store.roots()
+    for path in paths:
+        if not any(is_below(one, path) for one in [*roots, *(file.path for file in files)]):
+            raise InputError(f"{path} is not in the index, which is of: {', '.join(roots) or 'nothing'}")
+    files = [file for file in files if any(is_below(file.path, path) for path in paths)]
+    store.refill_words()
+    with store.transaction() as db:
+        for name in names:
+            if not remove_documents(db, "file = 0 AND name = ?", name):
+                raise InputError(f"no document that was added has the id {name!r}")
+        for file in files:
+            remove_file(db, file)
+        gone = [(root,) for root in roots if any(is_below(root, path) for path in paths)]
+        db.executemany("DELETE FROM root WHERE path = ?", gone)
+    return len(names) + len(files)

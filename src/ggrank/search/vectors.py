@@ -1,7 +1,7 @@
-"""Vectors on disk: one packed file, mapped into memory, each row compared with the query.
+"""Vectors by row number, in a packed file that is mapped into memory, or in memory alone.
 
-Knows rows and numbers; which rows count, and for what, is the business of `ggrank.search.store`. The file
-has nothing but rows, so that adding one is a write at its place:
+Rows are only ever added: a row that was written never changes, so a search that began before an update reads
+what it began with. The file has nothing but rows:
 
     float32   n_embd little-endian float32
     int8      one float32, the scale; then n_embd int8, the value divided by the scale and rounded
@@ -18,44 +18,46 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ggrank.rows.vectors import to_int8
 from ggrank.scoring import ONE_THREAD, cosine
 
 VectorType = Literal["float32", "int8"]
 """How a vector is stored. int8 takes a quarter of the space; a cosine moves by 0.003 at most."""
 
 Packed: TypeAlias = "NDArray[Any]"
-"""Vectors as the file has them, a row each."""
+"""Vectors as they are stored, a row each."""
 
 
-class VectorFile:
-    """L2-normalised vectors by row number. Rows are written by one process, and read by any.
+class Vectors:
+    """L2-normalised vectors. One writer adds rows; any number of threads and processes read them.
 
     Args:
-        path: need not exist.
+        path: of the file, which need not exist; None keeps the vectors in memory.
         n_embd: width of a vector.
         vector_type: "float32" or "int8".
 
     Example:
-        >>> import numpy as np, tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = VectorFile(Path(folder, "vectors"), n_embd=2, vector_type="int8")
-        ...     file.write(np.array([0, 1]), file.pack(np.float32([[1, 0], [0, 1]])))
-        ...     file.cosines(np.float32([0, 1]), n_rows=2).tolist()
+        >>> import numpy as np
+        >>> vectors = Vectors(None, n_embd=2, vector_type="int8")
+        >>> vectors.write(0, vectors.pack(np.float32([[1, 0], [0, 1]])))
+        >>> vectors.cosines(np.float32([0, 1]), n_rows=2).tolist()
         [0.0, 1.0]
     """
 
-    def __init__(self, path: Path, *, n_embd: int, vector_type: VectorType) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, *, n_embd: int, vector_type: VectorType) -> None:
+        self.path = path
         self._n_embd = n_embd
         self._is_int8 = vector_type == "int8"
         fields = [("scale", "<f4"), ("codes", "i1", (n_embd,))]
         self._row = np.dtype(fields) if self._is_int8 else np.dtype(("<f4", (n_embd,)))
-        self._mapped: Packed = self.empty(0)
+        self._rows: Packed = self.empty(0)
 
     def n_rows(self) -> int:
-        """Whole rows in the file; 0 where there is none."""
+        """Whole rows that are there; in memory also those that have room and no vector yet."""
+        if self.path is None:
+            return len(self._rows)
         try:
-            return self._path.stat().st_size // self._row.itemsize
+            return self.path.stat().st_size // self._row.itemsize
         except FileNotFoundError:
             return 0
 
@@ -64,53 +66,63 @@ class VectorFile:
         return np.empty(n, self._row) if self._is_int8 else np.empty((n, self._n_embd), np.float32)
 
     def pack(self, vectors: NDArray[np.float32]) -> Packed:
-        """Vectors, shape (n, n_embd), as the file has them."""
+        """Vectors, shape (n, n_embd), as they are stored."""
         if not self._is_int8:
             return np.ascontiguousarray(vectors, "<f4")
         packed = self.empty(len(vectors))
-        scales = np.abs(vectors).max(axis=1, initial=0.0) / 127
-        packed["scale"] = scales
-        packed["codes"] = np.rint(vectors / np.where(scales > 0, scales, 1.0)[:, None])
+        packed["codes"], packed["scale"] = to_int8(vectors)
         return packed
 
-    def write(self, rows: NDArray[np.int64], packed: Packed) -> None:
-        """Writes each row at its place, rows rising, and returns when the disk has them."""
-        mode = "r+b" if self._path.exists() else "w+b"
-        with self._path.open(mode) as file:
-            runs = np.flatnonzero(np.diff(rows) != 1) + 1
-            for run, part in zip(np.split(rows, runs), np.split(packed, runs), strict=True):
-                if len(run):
-                    file.seek(int(run[0]) * self._row.itemsize)
-                    file.write(part.tobytes())
+    def unpack(self, packed: Packed) -> NDArray[np.float32]:
+        """Stored vectors as numbers, shape (n, n_embd)."""
+        if not self._is_int8:
+            return np.array(packed, np.float32)
+        numbers: NDArray[np.float32] = packed["codes"] * packed["scale"][:, None]
+        return numbers
+
+    def write(self, start: int, packed: Packed) -> None:
+        """Writes rows from ``start`` on, and returns when the disk has them."""
+        if self.path is None:
+            self._grow(start + len(packed))
+            self._rows[start : start + len(packed)] = packed
+            return
+        with self.path.open("r+b" if self.path.exists() else "w+b") as file:
+            file.seek(start * self._row.itemsize)
+            file.write(packed.tobytes())
             file.flush()
             os.fsync(file.fileno())
 
     def read(self, rows: NDArray[np.int64]) -> Packed:
         """These rows, packed."""
-        found: Packed = self._map(int(rows.max(initial=-1)) + 1)[rows]
+        found: Packed = self._at_least(int(rows.max(initial=-1)) + 1)[rows]
         return found
 
     def cosines(self, query: NDArray[np.float32], n_rows: int) -> NDArray[np.float32]:
         """The query's product with each of the first ``n_rows``, shape (n_rows,), float32, within -1 to 1."""
-        vectors = self._map(n_rows)[:n_rows]
+        rows = self._at_least(n_rows)[:n_rows]
         if not self._is_int8:
-            return cosine(query, vectors)
+            return cosine(query, rows)
         products = np.empty(n_rows, np.float32)
         wide = np.empty((max(1, ONE_THREAD // self._n_embd), self._n_embd), np.float32)
         for first in range(0, n_rows, len(wide)):
-            block = vectors[first : first + len(wide)]
+            block = rows[first : first + len(wide)]
             wide[: len(block)] = block["codes"]
             np.matmul(wide[: len(block)], query, out=products[first : first + len(block)])
-        products *= vectors["scale"]
+        products *= rows["scale"]
         return np.clip(products, -1.0, 1.0, out=products)
 
-    def close(self) -> None:
-        """Lets go of the mapped file."""
-        self._mapped = self.empty(0)
+    def _grow(self, n_rows: int) -> None:
+        """Makes room by doubling, never in place: a search may be reading the old rows."""
+        if n_rows > len(self._rows):
+            grown = self.empty(max(n_rows, 2 * len(self._rows)))
+            grown[: len(self._rows)] = self._rows
+            self._rows = grown
 
-    def _map(self, n_rows: int) -> Packed:
+    def _at_least(self, n_rows: int) -> Packed:
         """At least so many rows; mapped again where the file has grown since."""
-        if len(self._mapped) < n_rows:
+        rows = self._rows
+        if len(rows) < n_rows and self.path is not None:
             # A plain array over the map: memmap's own class makes each slice of it slower.
-            self._mapped = np.asarray(np.memmap(self._path, self._row, "r", shape=(self.n_rows(),)))
-        return self._mapped
+            rows = np.asarray(np.memmap(self.path, self._row, "r", shape=(self.n_rows(),)))
+            self._rows = rows
+        return rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from numbers import Integral, Real
 from typing import TypeVar, get_args
 
 from ggrank.errors import InputError, InputTypeError
@@ -74,7 +75,7 @@ def check_truncate(value: str, *, allow_chunk: bool) -> None:
 
 def check_top_n(value: object) -> None:
     """Raises InputError unless ``top_n`` is None or a whole number of at least 1."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
         raise InputError(f"top_n must be a whole number of at least 1, or None; found {value!r}")
 
 
@@ -82,7 +83,7 @@ def check_threshold(value: object) -> None:
     """Raises InputError unless ``threshold`` is None or a number; NaN compares with nothing."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+    if isinstance(value, bool) or not isinstance(value, Real) or value != value:
         raise InputError(f"threshold must be a number or None; found {value!r}")
 
 

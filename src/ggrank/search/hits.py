@@ -1,0 +1,84 @@
+"""What a search gives: `Hit`, the places of its text, and how it got its rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ggrank.search.lexical import best_window, find_words
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a passage stands.
+
+    Attributes:
+        path: of its file; "" where the document was added by itself.
+        headings: the path of titles and headings above it, such as "Handbook > Travel".
+        page: a page, slide or row, such as "page 3"; "" where lines and headings say enough.
+        line: of the file, from 1; of a document without a file, of its text.
+        start, stop: its characters in the document's text.
+        id, title, metadata: of the document; the id of a whole file is its path.
+    """
+
+    path: str
+    headings: str
+    page: str
+    line: int
+    start: int
+    stop: int
+    id: str | float | None
+    title: str
+    metadata: Mapping[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How a hit got its rank.
+
+    Attributes:
+        meaning_rank, words_rank: from 1, by cosine and by BM25; None where that ranking did not find it.
+        bm25: above 0; comparable within one search only.
+        first_stage: the value that ordered the candidates: cosine, BM25, or both fused.
+        reranked: the value that the reranker's order goes by, None without one; see `ggrank.scoring.blend`.
+    """
+
+    meaning_rank: int | None
+    words_rank: int | None
+    bm25: float | None
+    first_stage: float
+    reranked: float | None = None
+
+
+NOT_RANKED = Explanation(None, None, None, 0.0)
+
+
+@dataclass(frozen=True)
+class Hit(Place):
+    """A passage that was found, at the first of its places.
+
+    Attributes:
+        text: as it stands in the document.
+        score: 0..1, with the same meaning in every query; see docs/search.md. Hits are ordered by another
+            value (``explanation``), so it need not fall from hit to hit.
+        cosine: of query and passage; None in a search by words.
+        logit: the reranker's; None without one.
+        words: those of the query that it holds.
+        others: where else the same text stands, 20 at most.
+        explanation: how it got its rank.
+    """
+
+    text: str = ""
+    score: float = 0.0
+    cosine: float | None = None
+    logit: float | None = None
+    words: tuple[str, ...] = ()
+    others: tuple[Place, ...] = ()
+    explanation: Explanation = NOT_RANKED
+
+    def snippet(self, query: str, *, n_characters: int = 200) -> str:
+        """The part of the text that has most of the query's words; its beginning where it has none."""
+        start, stop = best_window(self.text, find_words(query, self.text), n_characters=n_characters)
+        before, after = "..." if start else "", "..." if stop < len(self.text) else ""
+        return f"{before}{' '.join(self.text[start:stop].split())}{after}"

@@ -1,0 +1,194 @@
+"""`Writer`: documents become passages, vectors and words in the store, batch by batch.
+
+document -> passages -> (known text? its vector : embed) -> vectors on the disk -> one transaction
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggrank.search.chunking import Passage, embedded_text, passages
+from ggrank.search.documents import content_key, digest
+from ggrank.search.folder import translate_errors
+from ggrank.search.models import Embedder, token_counter, unrelated_cosine
+from ggrank.search.sections import FileDocument
+from ggrank.search.settings import passage_tokens
+from ggrank.search.store import (
+    Store,
+    StoredFile,
+    finish_document,
+    insert_document,
+    insert_place,
+    keep_document,
+    remove_documents,
+)
+
+BATCH = 128
+"""Passages that are embedded and committed together: a few seconds' work on a slow machine."""
+
+MOST_STEPS = 2_000
+"""Of a batch in which little is embedded."""
+
+Step = Callable[[sqlite3.Connection], object]
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What is embedded for a passage, and its tokens without prefix and special ones."""
+
+    text: str
+    n_tokens: int
+    vector: NDArray[np.float32] | None = None
+
+
+class Writer:
+    """Takes documents, and stores them when a batch is full and at `flush`. The writer's lock is held.
+
+    Args:
+        on_commit: called after each transaction.
+    """
+
+    def __init__(
+        self, store: Store, embedder: Embedder, *, on_commit: Callable[[], object] = lambda: None
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._on_commit = on_commit
+        self._count = token_counter(embedder)
+        self._most = passage_tokens(embedder, store.settings.chunk_tokens)
+        self._steps: list[Step] = []
+        self._texts: dict[bytes, _Text] = {}
+        self._rows: dict[bytes, int] = {}
+        self._kept: Counter[bytes] = Counter()
+        self.n_passages = 0
+        self.n_embedded = 0
+        self.n_tokens = 0
+        store.refill_words()
+
+    def then(self, step: Step) -> None:
+        """Does something more in the batch's transaction, after what was given before."""
+        self._steps.append(step)
+
+    def keep(self, file: StoredFile, document: FileDocument) -> bool:
+        """Keeps a document that the file's version before this one has as well; False where it has none."""
+        key, version = content_key(document), file.version + 1
+        with self._store.snapshot() as snapshot:
+            n_there = snapshot.value(
+                "SELECT count(*) FROM document WHERE file = ? AND key = ? AND version < ?",
+                *(file.id, key, version),
+            )
+        if n_there <= self._kept[key]:
+            return False
+        self._kept[key] += 1
+        self.then(lambda db: keep_document(db, file.id, version, key, place=document.place))
+        if len(self._steps) >= MOST_STEPS:
+            self.flush()
+        return True
+
+    def add(
+        self,
+        document: FileDocument,
+        *,
+        file: Callable[[], StoredFile | None] = lambda: None,
+        vector: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Stores a document.
+
+        Args:
+            file: whose it is, asked inside the transaction.
+            vector: of the whole text, L2-normalised, where one came along.
+        """
+        id: list[int] = []
+        self.then(lambda db: id.append(insert_document(db, file(), document)))
+        overlap = self._store.settings.overlap
+        found = passages(document, count_tokens=self._count, most=self._most, overlap=overlap)
+        for number, passage in enumerate(found):
+            if len(self._texts) >= BATCH:
+                self.flush()
+            span = document.text[passage.start : passage.end]
+            text = embedded_text(passage.headings, span)
+            is_whole = span == document.text.strip()
+            self._texts[digest(text)] = _Text(text, passage.n_tokens, vector if is_whole else None)
+            self.then(partial(self._insert_place, id, number, passage, text))
+        key = content_key(document)
+        self.then(lambda db: finish_document(db, id[0], key))
+        if len(self._texts) >= BATCH:
+            self.flush()
+
+    def _insert_place(
+        self, id: list[int], number: int, passage: Passage, text: str, db: sqlite3.Connection
+    ) -> None:
+        key = digest(text)
+        insert_place(db, id[0], number, passage, row=self._rows[key], key=key, text=text)
+        self.n_passages += 1
+
+    def flush(self) -> None:
+        """Embeds what is new in this batch, and commits it."""
+        if not self._steps:
+            return
+        unrelated = self._unrelated() if self._texts else None
+        self._rows = self._store.rows_of(self._texts)
+        new = [key for key in self._texts if key not in self._rows]
+        with self._store.snapshot() as snapshot:
+            n_rows, vectors = snapshot.n_rows, snapshot.vectors
+        if new:
+            packed = vectors.pack(self._embed([self._texts[key] for key in new]))
+            with translate_errors(self._store.folder):
+                vectors.write(n_rows, packed)
+        self._rows.update(zip(new, range(n_rows, n_rows + len(new)), strict=True))
+        with self._store.transaction() as db:
+            for step in self._steps:
+                step(db)
+            db.execute("UPDATE meta SET n_rows = ?", (n_rows + len(new),))
+            if unrelated is not None:
+                db.execute("UPDATE meta SET unrelated = ?", (unrelated,))
+        self._steps, self._texts = [], {}
+        self._kept.clear()
+        self._on_commit()
+
+    def _embed(self, texts: list[_Text]) -> NDArray[np.float32]:
+        """Vectors of a batch's new texts, shape (n, n_embd)."""
+        unknown = [i for i, one in enumerate(texts) if one.vector is None]
+        found = np.empty((len(texts), self._embedder.n_embd), np.float32)
+        for i, one in enumerate(texts):
+            if one.vector is not None:
+                found[i] = one.vector
+        if unknown:
+            asked = [texts[i].text for i in unknown]
+            found[unknown] = self._embedder.embed_many(asked, prefix=self._embedder.document_prefix)
+        self.n_embedded += len(unknown)
+        self.n_tokens += sum(texts[i].n_tokens for i in unknown)
+        return found
+
+    def _unrelated(self) -> float | None:
+        """The model's own measure, once in an index's life."""
+        with self._store.snapshot() as snapshot:
+            known = snapshot.unrelated is not None
+        return None if known else unrelated_cosine(self._embedder)
+
+
+def add_document(writer: Writer, document: FileDocument) -> None:
+    """Adds a document that is no file's, in place of the one with its id."""
+    if document.id is not None:
+        writer.then(lambda db: remove_documents(db, "file = 0 AND name = ?", document.id))
+    writer.add(document)
+
+
+def copy_added(old: Store, writer: Writer) -> None:
+    """Adds the documents of another store that are no file's, in place of all that are there."""
+    writer.then(lambda db: remove_documents(db, "file = 0"))
+    with old.snapshot() as snapshot:
+        for id, name, title, metadata in snapshot.db.execute(
+            "SELECT id, name, title, metadata FROM document WHERE file = 0 AND key IS NOT NULL"
+        ):
+            text = snapshot.text_of(id)
+            writer.add(FileDocument(text, title=title, metadata=json.loads(metadata), id=name))
+    writer.flush()
