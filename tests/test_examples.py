@@ -33,10 +33,10 @@ def test_there_is_a_test_for_every_example() -> None:
     assert NAMES == [
         "chroma_search",
         "compat",
-        "job_embed",
         "embedding_search",
         "embeddings",
         "haystack_reranker",
+        "job_embed",
         "langchain_reranker",
         "llama_index_reranker",
         "ray_embed",
