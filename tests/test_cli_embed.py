@@ -1,4 +1,4 @@
-"""``ggrank embed``: vectors as JSON lines and as one .npy file."""
+"""``ggrank embed``: vectors of a few texts as JSON lines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from command_line import (
     ggrank,
     json_lines,
 )
-from corpus_jobs import piped
 from ggrank import Llama
+from job_rows import piped
 
 
 @pytest.fixture(scope="module")
@@ -32,51 +32,29 @@ def test_embed_gives_the_api_s_vectors_as_json_lines() -> None:
     np.testing.assert_allclose([line["embedding"] for line in lines], vectors, atol=1e-6)
 
 
-def test_embed_writes_a_row_for_each_text(tmp_path: Path) -> None:
-    file = tmp_path / "vectors.npy"
-    result = ggrank("embed", *DOCUMENTS, "--output", file)
-    assert (result.exit_code, result.stdout) == (0, "")
-    vectors = np.load(file)
-    assert (vectors.shape, vectors.dtype) == ((3, 384), np.float32)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert [path.name for path in tmp_path.iterdir()] == ["vectors.npy"]
-
-
-@pytest.mark.parametrize("args", [[], ["--file", "-"], ["--output", "vectors.npy"]])
-def test_stdin_that_begins_with_a_brace_is_json_lines_even_where_that_line_is_broken(
-    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("args", [[], ["--file", "-"]])
+def test_stdin_that_begins_with_a_brace_is_json_lines_even_where_that_line_is_broken(args: list[str]) -> None:
     code, stdout, stderr = piped('{broken\n{"text": "a", "id": 7}\n', "embed", *args)
     assert (code, stdout) == (1, "")
     assert "stdin:1: not JSON" in stderr
-    assert not list(tmp_path.iterdir())
     assert piped('{broken\n{"text": "a"}\n', "embed", *args, "--format", "text")[0] == 0
     code, stdout, stderr = piped('{"text": "a", "id": 7}\n', "embed", "first", "-")
     assert [json.loads(line)["id"] for line in stdout.splitlines()] == [None, 7]
 
 
-def test_embed_leaves_an_old_file_alone_when_it_fails(tmp_path: Path) -> None:
-    file = tmp_path / "vectors.npy"
-    file.write_bytes(b"old")
-    result = ggrank("embed", "word " * 400, "--truncate", "error", "--output", file)
-    assert result.exit_code == 1
-    assert file.read_bytes() == b"old"
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_embed_into_a_folder_that_is_missing_is_one_line(tmp_path: Path) -> None:
-    result = ggrank("embed", "a", "--output", tmp_path / "none" / "vectors.npy")
-    assert result.exit_code == 1
-    assert "make it first" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-
-
-def test_embed_sets_a_prefix_and_keeps_lengths_when_asked() -> None:
-    line = json_lines(ggrank("embed", "cats", "--prefix", "about ", "--no-normalize"))[0]
+def test_embed_sets_a_prefix_and_keeps_int8_when_asked() -> None:
+    line = json_lines(ggrank("embed", "cats", "--prefix", "about "))[0]
     with Llama.load(BUNDLED) as llama:
-        expected = llama.embed("about cats", normalize=False)
+        expected = llama.embed("about cats")
     np.testing.assert_allclose(line["embedding"], expected, atol=1e-5)
+    codes = json_lines(ggrank("embed", "cats", "--prefix", "about ", "--dtype", "int8"))[0]["embedding"]
+    assert codes == np.rint(127 * expected / np.abs(expected).max()).astype(int).tolist()
+
+
+def test_embed_cuts_long_texts_or_refuses_them() -> None:
+    assert ggrank("embed", "word " * 400).exit_code == 0
+    result = ggrank("embed", "word " * 400, "--truncate", "error")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
 
 
 def test_embed_refuses_a_reranker(reranker: Path) -> None:

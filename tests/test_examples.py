@@ -33,10 +33,10 @@ def test_there_is_a_test_for_every_example() -> None:
     assert NAMES == [
         "chroma_search",
         "compat",
-        "corpus_embed",
         "embedding_search",
         "embeddings",
         "haystack_reranker",
+        "job_embed",
         "langchain_reranker",
         "llama_index_reranker",
         "ray_embed",
@@ -118,9 +118,9 @@ def test_server_clients_shows_one_ranking_in_two_dialects_and_vectors() -> None:
     assert lines[4][1:] == ["3", "vectors of 384 numbers"]
 
 
-def test_corpus_embed_goes_on_with_a_job_and_scores_the_answer_best() -> None:
-    job, table = example("corpus_embed").split("\n\n")
-    assert job.splitlines() == ["embedded 3 rows into 2 parts", "again: 3 rows were there already"]
+def test_job_embed_goes_on_with_a_job_and_scores_the_answer_best() -> None:
+    job, table = example("job_embed").split("\n\n")
+    assert job.splitlines() == ["embedded 3 rows into 2 shards", "again: 0 rows were computed"]
     scored = {line.split(maxsplit=1)[1]: float(line.split()[0]) for line in table.splitlines()[1:]}
     assert max(scored, key=lambda text: scored[text]).startswith("Bees dance")
 

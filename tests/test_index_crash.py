@@ -20,8 +20,8 @@ import pytest
 from numpy.typing import NDArray
 
 from command_line import ENVIRONMENT
-from corpus_jobs import go_on
 from ggrank import Index, Llama
+from job_rows import go_on
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 

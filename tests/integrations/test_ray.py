@@ -34,20 +34,16 @@ import ray.data
 
 import tiny_models
 from command_line import ENVIRONMENT, ggrank, process
-from corpus_jobs import contents, go_on, n_parts, start_stopping, text, wait_for_parts, write_jsonl
 from ggrank import EngineError, InputError, Llama, LlamaParams
 from ggrank.integrations import ray as ggrank_ray
-from ggrank.integrations.ray import StepActor, map_step, share_machines
-from ggrank.integrations.ray_jobs import AHEAD, on_ray
+from ggrank.integrations.ray import StepActor, map_step, run_on_ray, share_machines
 from ggrank.jobs import EmbedStep, Job, ScoreStep, find_sources, run
-from ggrank.jobs.blocks import BlockReader
-from ggrank.jobs.rows import RowReader
+from job_rows import contents, text, write_jsonl
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-N_ROWS = 400
-PART_ROWS = 50
+N_ROWS = 100
 STORE = 80_000_000
 """Bytes, the least that Ray takes."""
 
@@ -86,13 +82,20 @@ def step(tiny: Path) -> EmbedStep:
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """Rows of which one is bad; eight parts."""
-    lines = [b"bad" if i == 77 else {"id": i, "text": text(i)} for i in range(N_ROWS)]
-    return write_jsonl(tmp_path / "rows.jsonl", lines)
+    """Four files of rows, each a unit of its own; one row is bad."""
+    for n in range(4):
+        lines = [
+            b"bad" if (n, i) == (2, 7) else {"id": i, "text": text(100 * n + i), "padding": "x" * 12_000}
+            for i in range(N_ROWS)
+        ]
+        (tmp_path / "rows").mkdir(exist_ok=True)
+        write_jsonl(tmp_path / "rows" / f"{n}.jsonl", lines)
+    return tmp_path / "rows"
 
 
-def job(step: Any, rows: Path, output: Path, compute: Any = None) -> Job:
-    return Job(step, find_sources([str(rows)]), output, format="jsonl", part_rows=PART_ROWS, compute=compute)
+def job(step: Any, rows: Path, output: Path, workers: int = 2) -> Job:
+    sources = find_sources([str(rows)])
+    return Job(step, sources, output, format="jsonl", shard_rows=30, workers=workers)
 
 
 def deadly(step: EmbedStep, marker: Path, *, ids: Sequence[int], always: bool = False) -> EmbedStep:
@@ -115,128 +118,129 @@ def deadly(step: EmbedStep, marker: Path, *, ids: Sequence[int], always: bool = 
 # -- jobs
 
 
-def test_a_job_on_ray_gives_the_bytes_of_a_plain_one(tmp_path: Path, tiny: Path, rows: Path) -> None:
-    command = ["embed", "--file", rows, "--model", tiny, "--part-rows", "50"]
-    for name, more in (("plain", []), ("ray", ["--engine", "ray", "--workers", "2"])):
-        result = ggrank(*command, "--output", tmp_path / f"{name}.parquet", *more)
+def test_a_job_on_ray_gives_the_bytes_of_a_plain_one_and_a_rerun_computes_only_new_files(
+    tmp_path: Path, step: EmbedStep, rows: Path
+) -> None:
+    plain = run(job(step, rows, tmp_path / "plain", workers=1))
+    summary = run_on_ray(job(step, rows, tmp_path / "ray"))
+    assert (summary.rows, summary.bad_rows, summary.tokens) == (4 * N_ROWS - 1, 1, plain.tokens)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "plain")
+    write_jsonl(rows / "4.jsonl", [{"text": "new"}])
+    assert run_on_ray(job(step, rows, tmp_path / "ray")).new_rows == 1
+    assert run(job(step, rows, tmp_path / "plain", workers=1)).new_rows == 1
+    assert contents(tmp_path / "ray") == contents(tmp_path / "plain")
+    assert run(job(step, rows, tmp_path / "ray", workers=1)).new_rows == 0, "either goes on with the other's"
+
+
+def test_an_actor_that_is_killed_in_the_middle_changes_no_byte(
+    tmp_path: Path, step: EmbedStep, rows: Path
+) -> None:
+    run(job(step, rows, tmp_path / "plain", workers=1))
+    killing = deadly(step, tmp_path / "killed", ids=[50, 270])
+    run_on_ray(job(killing, rows, tmp_path / "out"))
+    assert len(list(tmp_path.glob("killed-*"))) == 2
+    assert contents(tmp_path / "out") == contents(tmp_path / "plain")
+
+
+def test_a_file_that_kills_every_actor_ends_the_job_and_what_is_done_is_kept(
+    tmp_path: Path, step: EmbedStep, rows: Path
+) -> None:
+    killing = deadly(step, tmp_path / "killed", ids=[50], always=True)
+    with pytest.raises(EngineError, match="a worker was lost 6 times with the same file"):
+        run_on_ray(job(killing, rows, tmp_path / "out"))
+    assert (tmp_path / "out" / "part-00000-00000.jsonl").exists()
+    run(job(step, rows, tmp_path / "plain", workers=1))
+    run(job(step, rows, tmp_path / "out", workers=1))
+    assert contents(tmp_path / "out") == contents(tmp_path / "plain")
+
+
+def test_the_command_gives_one_file_and_only_the_summary_on_stdout(
+    tmp_path: Path, tiny: Path, rows: Path
+) -> None:
+    command = ["job", "embed", rows, "--model", tiny, "--engine", "llama.cpp", "--output"]
+    for name, more in (("plain", []), ("ray", ["--ray", "local"])):
+        result = ggrank(*command, tmp_path / f"{name}.parquet", *more)
         assert result.exit_code == 0, result.stderr
         assert json.loads(result.stdout)["bad_rows"] == 1
     for ending in (".parquet", ".parquet.bad.jsonl"):
         assert (tmp_path / f"ray{ending}").read_bytes() == (tmp_path / f"plain{ending}").read_bytes()
 
 
-def test_scores_on_ray_stream_to_stdout_as_those_of_a_plain_run(tmp_path: Path) -> None:
-    pairs = ({"query": "who grazes?", "document": text(i), "i": i} for i in range(60))
-    path = write_jsonl(tmp_path / "pairs.jsonl", pairs)
-    plain = ggrank("score", path, "--engine", "llama.cpp")
-    on_two = ggrank("score", path, "--engine", "llama.cpp", "--address", "auto", "--workers", "2")
-    assert (on_two.exit_code, on_two.stdout) == (0, plain.stdout)
-    assert len(plain.stdout.splitlines()) == 60
-
-
-def test_a_worker_that_is_killed_in_the_middle_costs_a_retry_and_no_row(
-    tmp_path: Path, step: EmbedStep, rows: Path
-) -> None:
-    run(job(step, rows, tmp_path / "plain"))
-    marker = tmp_path / "killed"
-    with on_ray(workers=2) as compute:
-        summary = run(job(deadly(step, marker, ids=[130, 320]), rows, tmp_path / "ray", compute))
-    assert sorted(path.name for path in tmp_path.glob("killed-*")) == ["killed-130", "killed-320"]
-    assert (summary.rows, summary.bad_rows) == (N_ROWS - 1, 1)
-    for part in (tmp_path / "plain").glob("part-*"):
-        assert (tmp_path / "ray" / part.name).read_bytes() == part.read_bytes()
-
-
-def test_rows_that_kill_every_worker_end_the_job_and_what_is_done_is_kept(
-    tmp_path: Path, step: EmbedStep, rows: Path
-) -> None:
-    with on_ray(workers=1) as compute, pytest.raises(EngineError, match="worker was lost"):
-        run(job(deadly(step, tmp_path / "killed", ids=[120], always=True), rows, tmp_path / "out", compute))
-    assert n_parts(tmp_path / "out") == 2
-    run(job(step, rows, tmp_path / "plain"))
-    with on_ray(workers=2) as compute:
-        assert run(job(step, rows, tmp_path / "out", compute)).resumed_rows == 2 * PART_ROWS - 1
-    assert contents(tmp_path / "out").keys() == contents(tmp_path / "plain").keys()
-
-
-def test_the_rows_under_way_are_bounded_and_come_in_order(step: EmbedStep, rows: Path) -> None:
-    sources = find_sources([str(rows)])
-    n_read = n_done = most = 0
-
-    def counted() -> Iterator[Any]:
-        nonlocal n_read
-        for block in BlockReader(RowReader(sources, step.read), step, part=0, part_rows=10):
-            n_read += 1
-            yield block
-
-    parts = []
-    with on_ray(workers=2) as compute:
-        for done in compute(counted(), step):
-            n_done += 1
-            most = max(most, n_read - n_done)
-            parts.append(done.block.part)
-    assert parts == list(range(N_ROWS // 10))
-    assert most <= 2 * AHEAD
-
-
-def test_a_job_begun_here_goes_on_in_a_cluster_after_ctrl_c(
-    tmp_path: Path, tiny: Path, rows: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
-        monkeypatch.setitem(ENVIRONMENT, name, os.environ[name])  # of the child
-    command = ["embed", "--file", rows, "--model", tiny, "--engine", "llama.cpp", "--part-rows", "2"]
-    command += ["--output-format", "jsonl", "--output"]
-    assert ggrank(*command, tmp_path / "plain").exit_code == 0
-    there = ["--address", cluster, "--workers", "2"]
-    child = start_stopping(tmp_path / "out", 20, *command, tmp_path / "out", *there)
-    wait_for_parts(child, tmp_path / "out", 2)
-    child.send_signal(signal.SIGINT)
-    out, errors = go_on(child)
-    assert (child.returncode, out) == (130, b""), errors
-    assert errors.strip() == b"Stopped. What is done is kept; the same command goes on."
-    assert 2 <= n_parts(tmp_path / "out") < N_ROWS / 2
-    assert ggrank(*command, tmp_path / "out").exit_code == 0
-    mine, plain = contents(tmp_path / "out"), contents(tmp_path / "plain")
-    del mine["_job.json"], plain["_job.json"]
-    assert mine == plain
-
-
-def test_errors_of_a_worker_are_those_of_a_plain_run(tmp_path: Path, step: EmbedStep, rows: Path) -> None:
+def test_errors_of_an_actor_are_those_of_a_plain_run(tmp_path: Path, step: EmbedStep, rows: Path) -> None:
     class Failing(EmbedStep):
         def compute(self, items: Sequence[str]) -> Any:
             raise InputError("this cannot be computed")
 
-    class Broken(EmbedStep):
-        def compute(self, items: Sequence[str]) -> Any:
-            raise ZeroDivisionError
-
-    for kind, error, words in (
-        (Failing, InputError, "^this cannot be computed$"),
-        (Broken, EngineError, "could not compute"),
-    ):
-        with on_ray(workers=1) as compute, pytest.raises(error, match=words):
-            run(job(kind(step.params), rows, tmp_path / kind.__name__, compute))
+    with pytest.raises(InputError, match=r"^this cannot be computed$"):
+        run_on_ray(job(Failing(step.params), rows, tmp_path / "out"))
+    with pytest.raises(InputError, match="cannot read stdin"):
+        run_on_ray(Job(step, find_sources(["-"]), tmp_path / "out"))
+    with pytest.raises(InputError, match="3 workers of 1 cores do not fit"):
+        run_on_ray(job(step, rows, tmp_path / "out", workers=3))
 
 
-def test_a_gpu_that_the_build_cannot_use_is_an_error_and_not_a_slow_run(tmp_path: Path, rows: Path) -> None:
-    result = ggrank("embed", "--file", rows, "--engine", "ray", "--num-gpus", "1", "-o", tmp_path / "out")
-    assert result.exit_code == 1
-    assert "is built for the CPU" in result.stderr
+def test_a_cluster_without_free_cores_says_so(tmp_path: Path, step: EmbedStep, rows: Path) -> None:
+    @ray.remote(num_cpus=2)
+    class Busy:
+        def ready(self) -> bool:
+            return True
+
+    busy = Busy.remote()
+    ray.get(busy.ready.remote())
+    try:
+        with pytest.raises(InputError, match="cores are free"):
+            run_on_ray(job(step, rows, tmp_path / "out"))
+    finally:
+        ray.kill(busy)
 
 
-def test_what_does_not_fit_or_is_not_there_is_told_before_anything_is_done(
-    tmp_path: Path, rows: Path
+TWO_MACHINES = """
+    import sys, threading, time
+    from pathlib import Path
+    import ray
+    from ray.cluster_utils import Cluster
+    from ggrank import LlamaParams
+    from ggrank.integrations.ray import run_on_ray
+    from ggrank.jobs import EmbedStep, Job, find_sources
+
+    model, rows, output = sys.argv[1:]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+
+    def kill() -> None:
+        while not list(Path(output).glob("part-*")):
+            time.sleep(0.01)
+        cluster.remove_node(second, allow_graceful=False)
+        print("removed", flush=True)
+
+    threading.Thread(target=kill, daemon=True).start()
+    step = EmbedStep(LlamaParams(model, engine="llama.cpp"))
+    job = Job(step, find_sources([rows]), Path(output), format="jsonl", shard_rows=30, workers=2)
+    print(run_on_ray(job).rows)
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+def test_a_machine_that_is_lost_in_the_middle_changes_no_byte(
+    tmp_path: Path, tiny: Path, step: EmbedStep, rows: Path
 ) -> None:
-    command = ["embed", "--file", rows, "--output", tmp_path / "out", "--engine", "ray"]
-    result = ggrank(*command, "--workers", "3")
-    assert result.exit_code == 1
-    assert "3 workers of 1 cores do not fit" in result.stderr
-    assert not (tmp_path / "out").exists()
-    assert "for jobs on Ray" in ggrank("embed", "x", "--num-gpus", "1").stderr
+    run(job(step, rows, tmp_path / "plain", workers=1))
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(TWO_MACHINES), tiny, rows, tmp_path / "out"],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=900,
+        env={**ENVIRONMENT, "GGRANK_CACHE_DIR": os.environ["GGRANK_CACHE_DIR"]},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "removed" in done.stdout
+    assert contents(tmp_path / "out") == contents(tmp_path / "plain")
 
 
 def test_an_address_where_nothing_is_is_one_clear_error(tmp_path: Path, rows: Path) -> None:
-    command = ("embed", "--file", rows, "--output", tmp_path / "out", "--address")
+    command = ("job", "embed", rows, "--output", tmp_path / "out", "--ray")
     cache = os.environ["GGRANK_CACHE_DIR"]
     for address, set_outside in (("127.0.0.1:9", ""), ("auto", "127.0.0.1:9")):
         done = process(*command, address, RAY_ADDRESS=set_outside, GGRANK_CACHE_DIR=cache)
@@ -308,8 +312,8 @@ def test_an_actor_tells_of_rows_without_a_text_and_of_a_column_that_is_taken(ste
 
     rows = ({"text": ["x", None]}, {"text": ["x"], "embedding": [1]}, {"id": [1]})
     no_text, taken, no_column = ray.get([told.remote(columns) for columns in rows])
-    assert "column 'text' holds no string: null" in no_text
-    assert "has a column 'embedding' already" in taken
+    assert "column 'text' has no string, but null" in no_text
+    assert "there is a column 'embedding' already" in taken
     assert "no column 'text'" in no_column
 
 
@@ -381,10 +385,10 @@ def test_the_code_in_the_docs_runs_and_its_parquet_feeds_an_index(
 def test_the_example_runs_and_no_ray_that_ggrank_starts_tells_anybody(tmp_path: Path) -> None:
     """In a process each, with a home of its own, where Ray keeps its token."""
     starts = """
-        from ggrank.integrations.ray_jobs import on_ray
+        from ggrank.integrations.ray import _connect
         from ray._common.usage.usage_lib import usage_stats_enabled
-        with on_ray("local", workers=1):
-            print("reports its use:", usage_stats_enabled())
+        _connect(None)
+        print("reports its use:", usage_stats_enabled())
     """
     variables = {key: value for key, value in ENVIRONMENT.items() if not key.startswith("RAY_")}
     output = ""

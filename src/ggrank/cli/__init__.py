@@ -27,7 +27,7 @@ COMMANDS = {
     "Start": ("demo", "rank", "embed"),
     "Your files": ("index", "search", "similar", "get", "status"),
     "Other programs": ("serve", "mcp"),
-    "Many rows": ("score",),
+    "Many rows": ("job",),
     "Models and this machine": ("models", "doctor", "tune", "eval", "convert"),
 }
 """By what they are for, in the order in which people meet them."""

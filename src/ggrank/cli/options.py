@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from functools import partial, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,14 +65,14 @@ output_option = click.option(
 )
 
 
-def engine_options(command: Command, *, on_ray: bool = False) -> Command:
-    """--engine and --cache, as the keywords ``engine`` and ``cache``; ``on_ray`` adds the engine "ray"."""
+def engine_options(command: Command) -> Command:
+    """--engine and --cache, as the keywords ``engine`` and ``cache``."""
     engine = click.option(
         "--engine",
-        type=click.Choice((*ENGINES, "ray") if on_ray else ENGINES),
+        type=click.Choice(ENGINES),
         default="auto",
         show_default=True,
-        help="Which library computes; auto: the faster one" + ("; ray: workers on Ray." if on_ray else "."),
+        help="Which library computes; auto: the faster one.",
     )
     cache = click.option(
         "--cache",
@@ -83,8 +83,8 @@ def engine_options(command: Command, *, on_ray: bool = False) -> Command:
     return engine(cache(command))
 
 
-def model_options(command: Command, *, on_ray: bool = False) -> Command:
-    """The options of `ModelChoice`, as the keyword ``choice``; ``on_ray`` as in `engine_options`."""
+def model_options(command: Command) -> Command:
+    """The options of `ModelChoice`, as the keyword ``choice``."""
 
     @click.option(
         "--model",
@@ -110,7 +110,7 @@ def model_options(command: Command, *, on_ray: bool = False) -> Command:
         metavar="N",
         help="Put N layers on the GPU; 0: none, -1: all.",
     )
-    @partial(engine_options, on_ray=on_ray)
+    @engine_options
     @wraps(command)
     def collected(**given: Any) -> None:
         chosen = {field.name: given.pop(field.name) for field in fields(ModelChoice) if field.name in given}

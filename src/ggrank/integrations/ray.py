@@ -1,21 +1,33 @@
-"""Ray Data: a step of `ggrank.jobs` over a dataset, by a pool of actors that each load the model once.
+"""Ray: a job's files shared out among the actors of a cluster, and steps for Ray Data pipelines of your own.
 
-Knows Ray's datasets, and what the machines of a cluster have; not what a step computes. A whole job with its
-files is spread by `ggrank.integrations.ray_jobs`. See docs/ray.md.
+    run_on_ray   a job whose files are read, computed and written by actors
+    map_step     a dataset with the new columns of a step
+    StepActor    the same, for your own call of ``map_batches``
+
+Needs the extra ``ray``.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+import platform
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ggrank.errors import InputError
-from ggrank.jobs.blocks import BLOCK_ROWS
+import ggrank
+from ggrank.errors import EngineError, GgrankError, InputError
+from ggrank.jobs.job import Job, Progress, Summary, Tally, Units, compute_units, run_with
+from ggrank.jobs.shards import BLOCK_ROWS
+from ggrank.jobs.sources import STDIN
 from ggrank.jobs.steps import Step
+from ggrank.rows.writing import UNFINISHED
 
 try:
     import ray as ray
@@ -27,6 +39,170 @@ if TYPE_CHECKING:
 
 CORES = 2
 """Of an actor, unless something else is asked for: small models are slower by far with many threads."""
+
+PATIENCE = 45
+"""Seconds to wait for free cores."""
+
+RETRIES = 5
+"""How often a file is begun again whose actor was lost; one that ends every actor ends the job."""
+
+
+def run_on_ray(
+    job: Job,
+    *,
+    address: str | None = None,
+    on_progress: Callable[[Progress], object] = lambda progress: None,
+) -> Summary:
+    """Does a job on a cluster: each actor takes a file, or a group of small ones, at a time.
+
+    All machines must see the input and the output under the same paths. The output is that of
+    `ggrank.jobs.run`, and either can go on with what the other began. ``job.workers`` above 1 says how many
+    actors there are.
+
+    Args:
+        address: of a cluster, as ``ray.init`` takes it; None for a Ray that is started here and ends with the
+            job. A program that is connected stays so.
+
+    Raises:
+        InputError: there is no cluster, it has no free cores, or the rows come from stdin.
+        EngineError: an actor was lost again and again, or machines differ.
+    """
+    if any(source.name == STDIN for source in job.sources):
+        raise InputError("a cluster cannot read stdin; name files that all of its machines see")
+    connects = not ray.is_initialized()
+    if connects:
+        _connect(address)
+    try:
+        return run_with(job, partial(_compute_on_ray, job), on_progress=on_progress)
+    finally:
+        if connects:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    # A Ray that is started here would report its use to its makers, unless the user said otherwise.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == "auto":  # as `ray.init` reads it; known here, so that the port can be tried
+        address = os.environ.get("RAY_ADDRESS") or address
+    local: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+    try:
+        _try_port(address or "")
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"no Ray at {address or 'this machine'} ({_first_line(error)}); start one with "
+            "'ray start --head', or ask for --ray local"
+        ) from error
+
+
+def _try_port(address: str) -> None:
+    """Raises OSError where nothing listens; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=30).close()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _compute_on_ray(job: Job, units: Units, tally: Tally) -> None:
+    """Lets actors compute and write the units, and adds up what they count."""
+    if not units:
+        return
+    from ray.data import ActorPoolStrategy, DataContext, from_items
+
+    facts = _facts(job.step)
+    num_gpus = 0 if job.step.model.device == "CPU" else 1
+    job.step.close()  # from here on the actors compute
+    # The engine that was found here, so that another machine does not choose another one.
+    params = replace(job.step.params, engine=facts["engine"])
+    there = replace(job, step=portable(replace(job.step, params=params)), workers=1)  # type: ignore[type-var]
+    share = wait_for_room(workers=job.workers if job.workers > 1 else None, num_gpus=num_gpus)
+    DataContext.get_current().enable_progress_bars = False
+    left, lost = dict(units), 0
+
+    def attempt(share: Share) -> str:
+        """Computes what is left; "" when all is done, else why Ray gave up."""
+        done = from_items([{"number": n} for n in left], override_num_blocks=len(left)).map_batches(
+            _UnitActor,
+            fn_constructor_args=(there, dict(left), facts, str(Path.cwd())),
+            compute=ActorPoolStrategy(size=min(share.workers, len(left))),
+            batch_size=1,
+            num_cpus=share.but_one_core(),
+            num_gpus=share.num_gpus,
+        )
+        try:
+            for row in done.iter_rows():
+                _take(row, tally)
+                del left[row["number"]]
+                tally.bytes_read, tally.bytes_total = len(units) - len(left), len(units)
+        except ray.exceptions.RayError as error:
+            return _first_line(error)
+        return ""
+
+    while reason := attempt(share):  # Ray Data gives up when a whole machine is lost
+        lost += 1
+        if lost > RETRIES:
+            raise EngineError(f"Ray could not go on: {reason}; what is done is kept")
+        share = wait_for_room(num_gpus=num_gpus)
+
+
+def _take(row: Mapping[str, Any], tally: Tally) -> None:
+    """Adds up what an actor counted. Raises the error that it had."""
+    if row["error"]:
+        raise (InputError if row["is_input"] else EngineError)(row["error"])
+    tally.add(rows=row["rows"], truncated=row["truncated"], tokens=row["tokens"])
+
+
+def _facts(step: Step) -> dict[str, Any]:
+    """What two machines must have in common."""
+    found = step.model.identity()
+    return {"ggrank": ggrank.__version__, "sha256": found["sha256"], "engine": found["engine"][0]}
+
+
+class _UnitActor:
+    """Computes and writes a unit at a time; ggrank's own errors come back as values, and end the job."""
+
+    def __init__(self, job: Job, units: dict[int, Any], facts: Mapping[str, Any], folder: str) -> None:
+        os.chdir(folder)  # names of files are relative to it
+        self._job = replace(job, step=with_assigned(job.step))
+        self._units, self._facts = units, facts
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+        tally, error = Tally(), None
+        number = int(batch["number"][0])
+        # Ray would try a file that kills its actors for ever. The next start of the job sweeps this away.
+        attempts = self._job.folder.path / f".attempts-{number:05}{UNFINISHED}"
+        try:
+            self._check(attempts)
+            list(compute_units(self._job, [(number, self._units[number])], tally))
+            attempts.unlink()
+        except GgrankError as raised:
+            error = raised
+        return {
+            "number": [number],
+            "error": [str(error or "")],
+            "is_input": [isinstance(error, InputError)],
+            "rows": [tally.rows],
+            "truncated": [tally.truncated],
+            "tokens": [tally.tokens],
+        }
+
+    def _check(self, attempts: Path) -> None:
+        """Counts an attempt, a byte each. Raises EngineError at the last one, and where machines differ."""
+        if attempts.exists() and attempts.stat().st_size > RETRIES:
+            raise EngineError(
+                f"a worker was lost {RETRIES + 1} times with the same file, perhaps for lack of memory; what "
+                "is done is kept"
+            )
+        with attempts.open("a") as file:
+            file.write("x")
+        if (found := _facts(self._job.step)) != self._facts:
+            raise EngineError(
+                f"machines differ: {platform.node()} has {found}, and the job began with {self._facts}; "
+                "install the same ggrank and the same model file everywhere"
+            )
 
 
 class StepActor:
@@ -47,16 +223,16 @@ class StepActor:
     """
 
     def __init__(self, step: Step) -> None:
-        self._step: Any = with_assigned(step)
+        self._step = with_assigned(step)
         self._step.model  # noqa: B018  (loads it)
 
     def __call__(self, batch: Any) -> Any:
         """Raises InputError where a row has no text, or a column has the new one's name."""
-        if isinstance(batch, Mapping):
-            return self._step(batch)
-        from ggrank.jobs.parquet import with_columns
-
         step = self._step
+        if isinstance(batch, Mapping):
+            return step(batch)
+        from ggrank.rows.parquet import with_columns
+
         table = {
             name: batch[name].to_pylist() if name in step.read else batch[name] for name in batch.column_names
         }
@@ -75,7 +251,7 @@ def map_step(
 ) -> Dataset:
     """A dataset with the new columns of a step, computed by a pool of actors while it is read.
 
-    By Ray Data's own rule an actor that dies is started again, and what it had is computed again.
+    Ray Data starts an actor that dies again, and computes what it had again.
 
     Args:
         step: `EmbedStep` or `ScoreStep`; a model given by its path must be there on every machine.
@@ -88,7 +264,7 @@ def map_step(
     """
     from ray.data import ActorPoolStrategy
 
-    share = share_machines(machines(), workers=workers, num_cpus=num_cpus, num_gpus=num_gpus)
+    share = wait_for_room(workers=workers, num_cpus=num_cpus, num_gpus=num_gpus)
     return dataset.map_batches(
         StepActor,
         fn_constructor_args=(portable(step),),
@@ -110,16 +286,32 @@ class Share:
     most_cores: int
 
     def but_one_core(self) -> float:
-        """``num_cpus`` where the actors of the largest machine together give one up.
+        """``num_cpus`` where the actors of the largest machine together leave one.
 
         Ray Data reads and writes in tasks of one core each, and waits for ever where actors have them all.
         """
         return math.floor(10_000 * (self.num_cpus - self.num_cpus / self.most_cores)) / 10_000
 
 
-def machines() -> list[Mapping[str, float]]:
-    """What each machine has of the cluster that Ray is connected to, such as {"CPU": 16.0, "GPU": 1.0}."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def wait_for_room(*, workers: int | None = None, num_cpus: int | None = None, num_gpus: float = 0) -> Share:
+    """`share_machines` of the cluster that Ray is connected to, no more than its free cores.
+
+    Raises:
+        InputError: the cluster has no room, or no actor's cores are free within `PATIENCE` seconds.
+    """
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    share = share_machines(machines, workers=workers, num_cpus=num_cpus, num_gpus=num_gpus)
+    deadline = time.monotonic() + PATIENCE
+    while (n_free := int(ray.available_resources().get("CPU", 0))) < (num_cpus or 1):
+        if time.monotonic() > deadline:
+            n_cores = sum(int(machine.get("CPU", 0)) for machine in machines)
+            raise InputError(
+                f"{n_free} of the cluster's {n_cores} cores are free, and an actor takes {num_cpus or 1}; "
+                "wait until its other work is done, or add machines"
+            )
+        time.sleep(1)
+    each = min(share.num_cpus, n_free)
+    return replace(share, num_cpus=each, workers=min(share.workers, n_free // each))
 
 
 def share_machines(
@@ -132,7 +324,7 @@ def share_machines(
     """How many actors of which size a cluster takes.
 
     Args:
-        machines: as `machines` gives them.
+        machines: what each has, such as {"CPU": 16.0, "GPU": 1.0}.
         workers: actors; None for as many as fit.
         num_cpus: cores of each; None for 1 beside a GPU, else for the share of each of ``workers``, else for
             `CORES`.
@@ -171,22 +363,21 @@ def _room(machine: Mapping[str, float], num_cpus: int, num_gpus: float) -> int:
     return min(n, int(machine.get("GPU", 0) / num_gpus)) if num_gpus else n
 
 
-def portable(step: Any) -> Step:
+def portable(step: Any) -> Any:
     """The step, with its model's path as it holds in whatever folder an actor works."""
     path = Path(os.fspath(step.params.model))
     if not path.is_file():  # a preset or a repo
-        return step  # type: ignore[no-any-return]
-    return replace(step, params=replace(step.params, model=str(path.resolve())))  # type: ignore[no-any-return]
+        return step
+    return replace(step, params=replace(step.params, model=str(path.resolve())))
 
 
-def with_assigned(step: Any) -> Step:
+def with_assigned(step: Any) -> Any:
     """The step, whose model takes the cores and the GPU that Ray assigned to this actor."""
     assigned = ray.get_runtime_context().get_assigned_resources()
-    params = step.params
     params = replace(
-        params,
-        n_threads=params.n_threads or max(1, math.ceil(assigned.get("CPU", 1))),
+        step.params,
+        n_threads=step.params.n_threads or max(1, math.ceil(assigned.get("CPU", 1))),
         # Ray does not hide a machine's GPUs from those to whom it assigned none.
-        n_gpu_layers=params.n_gpu_layers if assigned.get("GPU") else 0,
+        n_gpu_layers=step.params.n_gpu_layers if assigned.get("GPU") else 0,
     )
-    return replace(step, params=params)  # type: ignore[no-any-return]
+    return replace(step, params=params)

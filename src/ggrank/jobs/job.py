@@ -1,50 +1,34 @@
-"""A job from its first row to its last: read, compute, write, in parts that are each done or not begun.
+"""A job from its first row to its last: read, compute, write; stopped at any moment, the same job goes on.
 
-    sources -> rows -> blocks -> computed -> parts -> one file, where one was asked for
-
-Knows the order of these steps, and what makes two jobs the same one.
+sources -> units -> shards -> computed -> written beside and renamed -> one file, where one was asked for
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-import sys
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
-import ggrank
 from ggrank.errors import InputError
-from ggrank.jobs.blocks import DEFAULT_PART_ROWS, BadRow, BlockReader
-from ggrank.jobs.forms import Form, Format, JsonLines, check_sources, form_of, joined
-from ggrank.jobs.outcome import Progress, Summary, counted, summed_up
-from ggrank.jobs.parts import (
-    JOB,
-    SPOOL,
-    PartRecord,
-    Parts,
-    check_same,
-    job_folder,
-    open_parts,
-    read_json,
-    remove,
-)
-from ggrank.jobs.rows import Place, RowReader
-from ggrank.jobs.sources import Source, check_unchanged, stamp, with_facts, with_sums
-from ggrank.jobs.steps import Step
-from ggrank.jobs.workers import Compute, Done, compute_here, compute_in_workers, with_threads
-from ggrank.jobs.writing import check_place, told, whole, write_json
+from ggrank.jobs import single
+from ggrank.jobs.output import JOB, LOCK, Folder, is_same
+from ggrank.jobs.shards import SHARD_ROWS, BadRow, Shard, shards_of
+from ggrank.jobs.sources import STDIN, Source
+from ggrank.jobs.steps import Computed, Item, Step
+from ggrank.jobs.tables import Format, joined, json_lines
+from ggrank.jobs.workers import compute_here, compute_in_workers, with_threads
 from ggrank.loading.tuning import default_threads
+from ggrank.rows.parquet import check_pyarrow
+from ggrank.rows.writing import locked, write_errors
 
-_SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".jsonl": "jsonl", ".npy": "npy"}
+T = TypeVar("T")
 
-_NEEDS_ALL = (
-    "; in a .npy only a row's number tells whose vector it is, so a bad row ends the job: .jsonl and "
-    ".parquet can leave it out"
-)
+_FORMATS: dict[str, Format] = {".parquet": "parquet", ".jsonl": "jsonl"}
 
 
 @dataclass(frozen=True)
@@ -54,292 +38,347 @@ class Job:
     Attributes:
         step: what is computed, by which model.
         sources: the rows, in order.
-        output: a file that ends in .parquet, .jsonl or .npy; or a folder of parts.
-        is_folder: the output is a folder, whatever its name ends in.
-        format: of a folder's parts.
-        part_rows: rows of a part at most.
+        output: a folder of shards, which can grow; or one file that ends in .parquet or .jsonl.
+        format: of a folder's shards.
+        shard_rows: rows of a shard at most.
         workers: processes that compute; 1 is this one alone.
-        is_strict: the first bad row is an error.
-        compute: who computes, instead of ``workers``: `ggrank.integrations.ray_jobs.on_ray` gives one.
+        is_folder: the output is a folder, whatever its name ends in.
     """
 
     step: Step
     sources: tuple[Source, ...]
     output: Path
     format: Format = "parquet"
-    part_rows: int = DEFAULT_PART_ROWS
+    shard_rows: int = SHARD_ROWS
     workers: int = 1
-    is_strict: bool = False
-    compute: Compute | None = None
     is_folder: bool = False
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise InputError("a job needs rows: name a file, a folder, a pattern, or - for stdin")
-        for name in ("part_rows", "workers"):
+        for name in ("shard_rows", "workers"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; found {getattr(self, name)}")
-        if self.written == "npy" and not self.is_strict:
-            # A row's number is all that tells whose vector it is.
-            object.__setattr__(self, "is_strict", True)
 
     @property
     def is_file(self) -> bool:
-        """Whether the parts become one file."""
-        return not self.is_folder and self.output.suffix.lower() in _SUFFIXES
+        """Whether the shards become one file."""
+        return not self.is_folder and self.output.suffix.lower() in _FORMATS
 
     @property
     def written(self) -> Format:
         """The format of what is written."""
-        return _SUFFIXES[self.output.suffix.lower()] if self.is_file else self.format
+        return _FORMATS[self.output.suffix.lower()] if self.is_file else self.format
 
     @property
-    def folder(self) -> Path:
-        """Where the parts are, at least until the job is done."""
-        return self.beside(".parts") if self.is_file else self.output
+    def folder(self) -> Folder:
+        """Where the shards are, at least until the job is done."""
+        path = single.beside(self.output, ".shards") if self.is_file else self.output
+        return Folder(path, self.written, self.step)
 
-    def beside(self, ending: str) -> Path:
-        """A file beside the output."""
-        output = self.output if self.output.name.strip(".") else self.output.resolve()  # "." has no name
-        return output.with_name(output.name + ending)
+    def facts(self) -> dict[str, Any]:
+        """What makes two jobs the same one; loads the model."""
+        return {**self.step.facts(), "format": self.written, "shard_rows": self.shard_rows}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far this run is.
+
+    Attributes:
+        rows, tokens: that it computed and read.
+        fraction: of its input, about, 0 to 1.
+        seconds: since it began.
+    """
+
+    rows: int
+    tokens: int
+    fraction: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came out.
+
+    Attributes:
+        output: as it was asked for.
+        rows, bad_rows, shards: of the whole output, left out of it, and how many shards it has or had.
+        new_rows, truncated, tokens: computed by this run, cut by it, and read by it.
+        removed: files that earlier runs had and that are gone; their rows stay.
+        engine: that computed, "llama.cpp" or "openvino".
+        seconds: of this run.
+        tokens_per_second: of this run; None where it computed nothing.
+    """
+
+    output: str
+    rows: int
+    bad_rows: int
+    shards: int
+    new_rows: int
+    truncated: int
+    tokens: int
+    removed: tuple[str, ...]
+    engine: str
+    seconds: float
+    tokens_per_second: float | None
+
+
+class Tally:
+    """Counts what one run computes, and reports its progress."""
+
+    def __init__(self, on_progress: Callable[[Progress], object] = lambda progress: None) -> None:
+        self._on_progress, self._started = on_progress, perf_counter()
+        self.rows = self.tokens = self.truncated = 0
+        self.bytes_read, self.bytes_total = 0, 1
+
+    def __call__(self, computed: Computed) -> None:
+        """Takes a block that was computed."""
+        _, truncated = computed.columns.values()
+        self.add(rows=len(truncated), truncated=int(truncated.sum()), tokens=computed.n_tokens)
+
+    def add(self, *, rows: int, truncated: int, tokens: int) -> None:
+        """Counts what was computed, here or elsewhere."""
+        self.rows += rows
+        self.truncated += truncated
+        self.tokens += tokens
+        fraction = min(1.0, self.bytes_read / self.bytes_total)
+        self._on_progress(Progress(self.rows, self.tokens, fraction, perf_counter() - self._started))
+
+    def summary(self, output: str, counts: Mapping[str, int], engine: str, removed: Sequence[str]) -> Summary:
+        """What came out of the run."""
+        seconds = perf_counter() - self._started
+        return Summary(
+            output,
+            **{name: counts[name] for name in ("rows", "bad_rows", "shards")},
+            new_rows=self.rows,
+            truncated=self.truncated,
+            tokens=self.tokens,
+            removed=tuple(removed),
+            engine=engine,
+            seconds=round(seconds, 3),
+            tokens_per_second=round(self.tokens / seconds, 1) if self.tokens else None,
+        )
+
+
+Units = list[tuple[int, list[Source]]]
+"""Units with their numbers."""
 
 
 def run(job: Job, *, on_progress: Callable[[Progress], object] = lambda progress: None) -> Summary:
     """Does a job, or what is left of it.
 
     Args:
-        on_progress: called after each block.
+        on_progress: called after each block of rows.
 
     Returns:
-        What came out. Where no row could be used nothing was written but the file of bad rows.
+        What came out. Where no row could be used, only bad rows were written.
 
     Raises:
         InputError: what was asked for cannot be done, or a file cannot be read or written.
         GgrankError: whatever loading a model and computing raise.
     """
-    started = perf_counter()
+
+    def compute(todo: Units, tally: Tally) -> None:
+        tally.bytes_total = max(1, sum(_size(source) for _, sources in todo for source in sources))
+        for _ in compute_units(job, todo, tally):
+            pass
+
+    return run_with(job, compute, on_progress=on_progress)
+
+
+def _size(source: Source) -> int:
+    return 0 if source.name == STDIN else Path(source.name).stat().st_size
+
+
+def run_with(
+    job: Job,
+    compute: Callable[[Units, Tally], None],
+    *,
+    on_progress: Callable[[Progress], object] = lambda progress: None,
+) -> Summary:
+    """As `run`; ``compute`` does `compute_units` of the units that it is given, wherever it likes."""
+    tally = Tally(on_progress)
     if job.is_file:
-        check_place(job.output)
-        if job.output.exists() and not job.beside(".job.json").exists():
-            raise InputError(
-                f"{job.output} is there already, and no job made it; remove it, or name another --output"
-            )
+        single.check_place(job.output)
+    if job.written == "parquet":
+        check_pyarrow()
     try:
-        job.step.settings()  # loads the model: what is wrong with it is told before anything is written
-        with job_folder(job.folder):
-            try:
-                summary = _Run(job, on_progress, started).to_end()
-            finally:
-                (job.folder / SPOOL).unlink(missing_ok=True)
+        facts = job.facts()  # what is wrong with the model is told before anything is written
+        engine = facts["model"]["engine"][0]
+        folder = job.folder
+        if job.is_file and (mark := single.finished(job.output, job.sources, facts)):
+            _check_stream_again(job, mark)
+            return tally.summary(str(job.output), mark["counts"], engine, ())
+        with _held(folder.path):
+            if job.is_file:
+                single.check_input(job.output, job.sources, folder)
+            units, removed = folder.plan(job.sources, facts)
+            compute([(n, unit) for n, unit in enumerate(units) if not _is_done(folder, n, unit)], tally)
+            found = [folder.counts(number) or {} for number in range(len(units))]
+            counts = {name: sum(one.get(name, 0) for one in found) for name in ("rows", "bad_rows")}
+            counts["shards"] = len(folder.shard_paths())
+            if job.is_file:
+                single.assemble(job.output, folder, counts)
     finally:
         job.step.close()
     if job.is_file:
-        remove(job.folder)
-    return summary
+        shutil.rmtree(folder.path, ignore_errors=True)
+    return tally.summary(str(job.output), counts, engine, removed)
 
 
-def stream(job: Job, *, on_bad: Callable[[BadRow], object]) -> Generator[str, None, Summary]:
-    """The rows with their new columns as JSON lines, as soon as they are computed; nothing is kept.
+def _is_done(folder: Folder, number: int, sources: Sequence[Source]) -> bool:
+    is_stream = any(source.name == STDIN for source in sources)  # it is compared again
+    return folder.counts(number) is not None and not is_stream
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Makes a folder and holds its lock; on an error before the first shard, a new folder goes again."""
+    with write_errors(path):
+        if path.exists() and not path.is_dir():
+            raise InputError(
+                f"{path} is a file, and a folder of shards should go there; name another --output"
+            )
+        is_new = not (path / JOB).exists()
+        if is_new and path.exists() and any(entry.name[0] not in "._" for entry in path.iterdir()):
+            raise InputError(f"{path} has other files in it, and no job's; name another folder for --output")
+        above = [parent for parent in path.absolute().parents if not parent.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+    with locked(path / LOCK, taken=f"{path}: another process works on this job; wait until it is done"):
+        try:
+            yield
+        except BaseException:
+            if is_new and not any(path.glob("part-*")):
+                shutil.rmtree(path, ignore_errors=True)
+                with suppress(OSError):  # folders that others use by now stay
+                    for parent in above:
+                        parent.rmdir()
+            raise
+
+
+@dataclass
+class _Unit:
+    """A unit at work: its files, what is recorded of it, and what it has so far."""
+
+    number: int
+    sources: Sequence[Source]
+    record: dict[str, Any]
+    shards: list[int] = field(default_factory=list)
+    rows: int = 0
+    bad_rows: int = 0
+    size: int = 0
+
+
+_Piece = tuple[_Unit, "Shard | None"]
+
+
+def compute_units(job: Job, units: Units, tally: Tally) -> Iterator[int]:
+    """Computes and writes the shards of units that are missing; yields each unit's number when it is done."""
+    folder = job.folder
+    _ = folder.origins  # as long as the model is loaded here
+    for (unit, shard), computed in _compute(_pieces(job, folder, units), job, tally):
+        if shard is None:
+            counts = {"rows": unit.rows, "bad_rows": unit.bad_rows}
+            folder.record(unit.number, {**unit.record, "shards": unit.shards, "counts": counts})
+            yield unit.number
+            continue
+        tally.bytes_read += shard.size
+        _check_unchanged(unit)
+        n_rows = len(shard.rows) + len(shard.bad)
+        if not shard.is_done:
+            folder.write(unit.number, shard, computed)
+        if shard.checksum:
+            unit.record["checked"] = [shard.number, shard.checksum]
+            folder.record(unit.number, unit.record)
+        n_bad = folder.n_bad(unit.number, shard)
+        unit.bad_rows += n_bad
+        unit.rows += n_rows - n_bad
+        if shard.rows:
+            unit.shards.append(shard.number)
+
+
+def _pieces(job: Job, folder: Folder, units: Units) -> Iterator[tuple[_Piece, list[list[Item]]]]:
+    """Each shard of each unit with the blocks that are to be computed, and after them the unit's end."""
+    for number, sources in units:
+        unit = _Unit(number, sources, folder.begin(number, sources))
+        shards = shards_of(sources, job.step, shard_rows=job.shard_rows, all_columns=job.written == "jsonl")
+        if any(source.name == STDIN for source in sources):
+            shards = _checked(shards, unit.record, f"the one that {job.output} was begun with")
+        for shard in shards:
+            shard.is_done = shard.is_done and folder.shard_path(number, shard.number).exists()
+            yield (unit, shard), ([] if shard.is_done else shard.blocks())
+        yield (unit, None), []
+
+
+def _checked(shards: Iterable[Shard], record: Mapping[str, Any], known: str) -> Iterator[Shard]:
+    """The shards of a stream, compared with the checksum that an earlier run recorded. Those after it are not
+    done; they get the checksum of all rows so far.
+    """
+    last, expected = record.get("checked") or (-1, "")
+    checksum, number = hashlib.sha256(), -1
+    other = InputError(f"stdin is another stream than {known}; give the same again, or name another --output")
+    for number, shard in enumerate(shards):
+        for one in (*(row.values for row in shard.rows), *shard.bad):
+            checksum.update(repr(one).encode())
+        if number == last and checksum.hexdigest() != expected:
+            raise other
+        if number > last:
+            if "counts" in record:
+                raise other
+            shard.is_done, shard.checksum = False, checksum.hexdigest()
+        yield shard
+    if number < last:
+        raise other
+
+
+def _check_stream_again(job: Job, mark: Mapping[str, Any]) -> None:
+    """Raises InputError where stdin is another stream than the one of a job that is done."""
+    if job.sources[0].name == STDIN:
+        is_parquet = job.written == "parquet"
+        shards = shards_of(job.sources, job.step, shard_rows=job.shard_rows, all_columns=not is_parquet)
+        for _ in _checked(shards, mark, f"the one of {job.output}"):
+            pass
+
+
+def _check_unchanged(unit: _Unit) -> None:
+    for source in unit.sources:
+        facts = unit.record["files"].get(source.name)
+        if facts and not is_same(source, facts):
+            raise InputError(f"{source.shown} was changed while it was read; start the same command again")
+
+
+def _compute(
+    pieces: Iterable[tuple[T, list[list[Item]]]], job: Job, tally: Tally
+) -> Iterator[tuple[T, list[Computed]]]:
+    """Pieces with their new columns, computed by as many processes as were asked for."""
+    if job.workers == 1:
+        return compute_here(pieces, job.step, tally)
+    job.step.close()  # from here on the workers compute
+    each = max(1, (job.step.params.n_threads or default_threads()) // job.workers)
+    return compute_in_workers(pieces, with_threads(job.step, each), tally, workers=job.workers)
+
+
+def stream(job: Job, write: Callable[[bytes], object], *, on_bad: Callable[[BadRow], object]) -> Summary:
+    """Computes the rows and writes them as JSON lines, shard by shard; nothing is kept.
 
     Args:
         job: whose output is not looked at.
+        write: called with each line.
         on_bad: called with each row that is left out.
-
-    Returns:
-        What came out.
     """
-    started, counts = perf_counter(), Counter[str]()
-    check_sources(job.sources, job.step)
+    tally, n_bad = Tally(), 0
     engine = job.step.model.engine
-    reader = RowReader(job.sources, job.step.read)
-    blocks = BlockReader(reader, job.step, part=0, part_rows=job.part_rows, is_strict=job.is_strict)
+    shards = shards_of(job.sources, job.step, shard_rows=job.shard_rows, all_columns=True)
+    pieces = ((shard, shard.blocks()) for shard in shards)
     try:
-        for done in _computed(blocks, job):
-            for bad in done.block.bad:
+        for shard, computed in _compute(pieces, job, tally):
+            n_bad += len(shard.bad)
+            for bad in shard.bad:
                 on_bad(bad)
-            yield from JsonLines().lines(done.block.rows, done.computed.columns)
-            cut = done.computed.columns[f"{job.step.column}_truncated"]
-            counts.update(rows=len(cut), bad_rows=len(done.block.bad), truncated=int(cut.sum()))
-            counts.update(tokens=done.computed.n_tokens)
+            if computed:
+                for line in json_lines(shard.rows, joined([one.columns for one in computed])):
+                    write(line)
     finally:
         job.step.close()
-    found = {name: counts[name] for name in ("rows", "bad_rows", "truncated", "tokens", "parts")}
-    return summed_up(found, output="-", engine=engine, started=started, n_tokens=counts["tokens"])
-
-
-class _Run:
-    """One run of a job; the folder's lock is held."""
-
-    def __init__(self, job: Job, on_progress: Callable[[Progress], object], started: float) -> None:
-        self._job, self._on_progress, self._started = job, on_progress, started
-        self._n_tokens = 0
-
-    def to_end(self) -> Summary:
-        """Everything that is left to do."""
-        job = self._job
-        facts = {**job.step.settings(), "model": job.step.model.identity()}
-        job = self._job = replace(job, sources=self._summed())
-        facts = _facts(job, facts)
-        mark = read_json(job.beside(".job.json")) if job.is_file else read_json(job.folder / JOB)
-        if self._is_done(mark, facts):
-            return self._told(mark["summary"], facts, resumed_rows=mark["summary"]["rows"])
-        form = form_of(job.written, job.sources, job.step)
-        parts = self._parts(facts)
-        resumed_rows = sum(record.rows for record in parts.records)
-        self._compute(parts, form)
-        counts = counted(parts.records)
-        if counts["rows"]:
-            self._finish(parts, form, facts, counts)
-        else:  # nothing that should keep the command that is right from this output
-            parts.discard()
-            counts["parts"] = 0
-        return self._told(counts, facts, resumed_rows=resumed_rows)
-
-    def _is_done(self, mark: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-        """Whether nothing is left to do. Raises InputError where what is there is not what the job made."""
-        job = self._job
-        if not job.is_file:
-            is_marked = "summary" in mark and mark.get("job") == facts
-            return is_marked and len(self._parts(facts).records) == mark["summary"]["parts"]
-        if not job.output.exists():
-            return False  # a mark that is there may be of a job whose output was removed
-        check_same(mark.get("job"), facts, f"{job.output} is of another job", "remove it and begin anew")
-        size = job.output.stat().st_size
-        if size != mark.get("size", size):
-            raise InputError(
-                f"{job.output} has {size:,} bytes instead of {mark['size']:,}; put it back, or remove it and "
-                "begin anew"
-            )
-        return True
-
-    def _parts(self, facts: Mapping[str, Any]) -> Parts:
-        job = self._job
-        return open_parts(
-            job.folder,
-            facts,
-            suffix=f".{job.written}",
-            bad=job.beside(".bad.jsonl"),
-            sums={stamp(source): source.sha256 for source in job.sources},
-        )
-
-    def _summed(self) -> tuple[Source, ...]:
-        """The sources with their sums; stdin is kept first."""
-        sources = self._job.sources
-        if sources[0].path is None:
-            spool = self._job.folder / SPOOL
-            with told(spool), spool.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
-            sources = (with_facts(replace(sources[0], spool=str(spool))),)
-        return with_sums(sources, read_json(self._job.folder / JOB).get("sums", {}))
-
-    def _compute(self, parts: Parts, form: Form) -> None:
-        job = self._job
-        last = parts.records[-1] if parts.records else None
-        start = last.after if last else Place()
-        reader = RowReader(job.sources, job.step.read, start)
-        blocks = BlockReader(
-            reader,
-            job.step,
-            part=len(parts.records),
-            part_rows=job.part_rows,
-            is_strict=job.is_strict,
-            hint=_NEEDS_ALL if job.written == "npy" else "",
-        )
-        rows_before = sum(record.rows + record.bad_rows for record in parts.records)
-        waiting: list[Done] = []
-        begun = start
-        n_rows = rows_before
-        for done in _computed(blocks, job):
-            waiting.append(done)
-            n_rows += done.block.n_rows
-            self._n_tokens += done.computed.n_tokens
-            if done.block.ends_part:
-                for source in job.sources[begun.source : done.block.after.source + 1]:
-                    check_unchanged(source)
-                _commit(parts, form, waiting, column=job.step.column)
-                waiting, begun = [], done.block.after
-            self._report(n_rows, done.block.after, start)
-
-    def _report(self, rows: int, after: Place, start: Place) -> None:
-        total = sum(source.size for source in self._job.sources)
-        self._on_progress(
-            Progress(
-                rows=rows,
-                n_bytes=self._n_bytes(after),
-                n_bytes_total=total,
-                n_bytes_before=self._n_bytes(start),
-                n_tokens=self._n_tokens,
-                seconds=perf_counter() - self._started,
-            )
-        )
-
-    def _n_bytes(self, place: Place) -> int:
-        """Of the sources, before a place; of compressed ones in whole files."""
-        sources = self._job.sources
-        before = sum(source.size for source in sources[: place.source])
-        here = sources[place.source]
-        return before + (0 if here.is_compressed else min(place.offset, here.size))
-
-    def _finish(self, parts: Parts, form: Form, facts: Mapping[str, Any], counts: Mapping[str, Any]) -> None:
-        job = self._job
-        if not job.is_file:
-            parts.complete(counts)
-            return
-        with whole(job.output) as temporary:
-            form.assemble(temporary, parts.paths())
-            # Before the file has its name: a kill leaves no file that nobody knows.
-            mark = {"job": facts, "summary": counts, "size": temporary.stat().st_size}
-            write_json(job.beside(".job.json"), mark)
-
-    def _told(self, counts: Mapping[str, Any], facts: Mapping[str, Any], *, resumed_rows: int) -> Summary:
-        return summed_up(
-            counts,
-            output=str(self._job.output),
-            engine=facts["model"]["engine"][0],
-            started=self._started,
-            n_tokens=self._n_tokens,
-            resumed_rows=resumed_rows,
-        )
-
-
-def _facts(job: Job, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two jobs the same one."""
-    return {
-        **facts,
-        "ggrank": ggrank.__version__,
-        "format": job.written,
-        "part_rows": job.part_rows,
-        "strict": job.is_strict,
-        "files": [source.shown for source in job.sources],
-        "input": {
-            source.shown: {"kind": source.kind, "bytes": source.size, "sha256": source.sha256}
-            for source in job.sources
-        },
-    }
-
-
-def _computed(blocks: BlockReader, job: Job) -> Iterator[Done]:
-    """Blocks with their new columns, in order, by as many processes as were asked for."""
-    if job.compute is not None:
-        return job.compute(blocks, job.step)
-    if job.workers == 1:
-        return compute_here(blocks, job.step)
-    job.step.close()  # it said what had to be known; here nothing is computed any more
-    each = max(1, (job.step.params.n_threads or default_threads()) // job.workers)
-    step = with_threads(job.step, each)
-    return compute_in_workers(blocks, step, workers=job.workers)
-
-
-def _commit(parts: Parts, form: Form, done: list[Done], *, column: str) -> None:
-    rows = [row for one in done for row in one.block.rows]
-    columns = joined([one.computed.columns for one in done])
-    bad = [bad for one in done for bad in one.block.bad]
-    record = PartRecord(
-        part=done[0].block.part,
-        rows=len(rows),
-        bad_rows=len(bad),
-        truncated=int(columns[f"{column}_truncated"].sum()),
-        n_tokens=sum(one.computed.n_tokens for one in done),
-        after=done[-1].block.after,
-    )
-    parts.commit(record, write=lambda path: form.write(path, rows, columns), bad=bad)
+    return tally.summary("-", {"rows": tally.rows, "bad_rows": n_bad, "shards": 0}, engine, ())

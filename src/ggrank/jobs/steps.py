@@ -1,25 +1,32 @@
-"""What a job does to its rows: `EmbedStep` and `ScoreStep`, from a table to the same with new columns.
+"""What a job computes: `EmbedStep` and `ScoreStep`, from a table of columns to the same with new ones.
 
 A step is a plain value that can be pickled; it loads its model when it first computes, once in a process.
-Knows columns and models; no files, parts or processes.
 """
 
 from __future__ import annotations
 
+import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import InputError
-from ggrank.jobs.model import CorpusModel
+from ggrank.errors import InputError, ModelModeError
+from ggrank.hub.checksums import Expected, check
 from ggrank.jobs.vectors import AS_IT_IS, VectorForm
+from ggrank.llama import Llama
+from ggrank.loading.model import identity, load_model
 from ggrank.loading.params import LlamaParams
+from ggrank.rows.documents import string_in, text_of
 from ggrank.scoring import choose_scale, sigmoid
-from ggrank.text.inputs import check_text
-from ggrank.types import Mode, Scale, ScoreScale, Truncate
+from ggrank.types import Mode, PoolingType, Scale, ScoreScale, Truncate
+
+TEXT_RULE = 1
+"""Goes up when ggrank reads other text from a row, or other tokens from a text: no job goes on then."""
 
 Item = Any
 """What a step computes from one row: a text, or a (query, document) pair."""
@@ -33,68 +40,79 @@ class Computed:
     n_tokens: int
 
 
-class Step(Protocol):
-    """What a job does to its rows; see `EmbedStep`."""
+class _Model(Llama):
+    """A `Llama` that also says how many tokens it read and which texts it cut."""
+
+    @classmethod
+    def open(cls, params: LlamaParams, mode: Mode) -> _Model:
+        """Loads a model of this mode. Raises what `Llama.load` raises, and ModelModeError."""
+        model = cls(load_model(params))
+        try:
+            model._require(mode)
+            if model.pooling_type is PoolingType.NONE:
+                raise ModelModeError(
+                    f"{model.model_path.name} is loaded without pooling, so a text has a vector for each "
+                    "token; load it with another pooling_type"
+                )
+        except ModelModeError:
+            model.close()
+            raise
+        return model
+
+    def vectors(
+        self, texts: Sequence[str], *, prefix: str
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
+        """Vectors, shape (n, n_embd), which texts were cut, and the tokens of all."""
+        found = self._vectors(texts, prefix=prefix, truncate="end")
+        return found.values, np.array(found.truncated, bool), found.n_tokens
+
+    def logits(
+        self, pairs: Sequence[tuple[str, str]], *, truncate: Truncate
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
+        """Logits, shape (n,), which pairs were cut, and the tokens of all."""
+        found = self._logits(pairs, truncate=truncate)
+        return found.values, np.array(found.truncated, bool), found.n_tokens
+
+    def identity(self) -> dict[str, Any]:
+        """What its numbers depend on, except the processor, which moves no more than their last digits."""
+        facts: dict[str, Any] = json.loads(identity(self._model))
+        return {
+            "sha256": facts["model"],
+            "engine": facts["engine"],
+            "device": facts["device"][0],
+            "n_ctx": self.n_ctx,
+            "settings": facts["settings"],
+        }
+
+
+class Step(ABC):
+    """What a job computes from its rows; the fields come from the dataclasses below."""
+
+    params: LlamaParams
+    column: str
+    mode: ClassVar[Mode]
+    column_options: ClassVar[str]
+    """The options that name ``needed``, for messages."""
 
     @property
-    def params(self) -> LlamaParams:
-        """Which model, and how it is loaded."""
-
-    @property
-    def column(self) -> str:
-        """The new column."""
-
-    @property
+    @abstractmethod
     def needed(self) -> tuple[str, ...]:
         """Columns that every row must have."""
 
     @property
     def read(self) -> tuple[str, ...]:
         """Columns that are looked at: ``needed``, and those that a row may lack."""
+        return self.needed
 
     @property
-    def column_options(self) -> str:
-        """The options that name ``needed``, for messages."""
-
-    @property
-    def model(self) -> CorpusModel:
-        """The model, loaded now where it was not."""
-
-    def item(self, values: Mapping[str, Any]) -> Item:
-        """What is computed from a row. Raises InputError with the reason where it has no text."""
-
-    def compute(self, items: Sequence[Item]) -> Computed:
-        """The new columns of many rows."""
-
-    def empty(self) -> Computed:
-        """The new columns of no row."""
-
-    def settings(self) -> dict[str, Any]:
-        """All that the new columns depend on beside the rows and the model, as JSON has it."""
-
-    def origin(self) -> dict[str, Any]:
-        """What a reader of the new column should know, as JSON has it."""
-
-    def close(self) -> None:
-        """Frees the model, if it was loaded."""
-
-
-class _Stepping:
-    """What both steps have in common; their fields come from dataclasses."""
-
-    params: LlamaParams
-    column: str
+    def names(self) -> tuple[str, str]:
+        """The new columns."""
+        return (self.column, f"{self.column}_truncated")
 
     @cached_property
-    def model(self) -> CorpusModel:
+    def model(self) -> _Model:
         """The model, loaded now where it was not."""
-        model = CorpusModel.open(self.params)
-        try:
-            self._check(model)
-        except Exception:
-            model.close()
-            raise
-        return model
+        return _Model.open(self.params, self.mode)
 
     def close(self) -> None:
         """Frees the model, if it was loaded; the next call loads it again."""
@@ -102,56 +120,65 @@ class _Stepping:
         if model is not None:
             model.close()
 
-    def empty(self) -> Computed:
-        """The new columns of no row."""
-        return self.compute([])
+    @abstractmethod
+    def item(self, values: Mapping[str, Any]) -> Item:
+        """What is computed from a row. Raises InputError with the reason where it has no text."""
+
+    @abstractmethod
+    def compute(self, items: Sequence[Item]) -> Computed:
+        """The new columns of many rows."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """All that the new columns depend on beside the rows and the model, as JSON has it."""
+
+    def origin(self) -> dict[str, Any]:
+        """The settings and the model, for readers of the new column."""
+        model = self.model
+        return {
+            **self.settings(),
+            "model": model.model_path.name,
+            "model_sha256": check(model.model_path, Expected()),
+            "pooling_type": model.pooling_type.name,
+            "n_embd": model.n_embd,
+            "n_ctx": model.n_ctx,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """What makes two jobs the same one, as JSON has it."""
+        return {**self.settings(), "text_rule": TEXT_RULE, "model": self.model.identity()}
+
+    def wrong_columns(self, there: Sequence[str]) -> str:
+        """What to say of a table that lacks a column, or has a new one already; else ""."""
+        for name in self.needed:
+            if name not in there:
+                found = ", ".join(there) or "none"
+                remedy = f"Name the right one with {self.column_options}"
+                return f"no column {name!r}; the columns are: {found}. {remedy}"
+        for name in self.names:
+            if name in there:
+                return f"there is a column {name!r} already; give the new one another name with --column"
+        return ""
 
     def __call__(self, table: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """A table of columns, with the new ones behind the others.
+        """A table of columns, with the new ones after its own.
 
         Raises:
-            InputError: a row has no text, or a column of that name is there already.
+            InputError: a row has no text, a column is missing, or a new one is there already.
         """
-        taken = next((name for name in self.names if name in table), None)
-        if taken is not None:
-            raise InputError(f"the table has a column {taken!r} already; give the new one another name")
+        if wrong := self.wrong_columns(list(table)):
+            raise InputError(wrong)
         read = {name: table[name] for name in self.read if name in table}
-        check_columns(self.needed, table)
         n_rows = len(table[self.needed[0]])
-        items = [self.item({name: read[name][i] for name in read}) for i in range(n_rows)]
+        items = [self.item({name: column[i] for name, column in read.items()}) for i in range(n_rows)]
         return {**table, **self.compute(items).columns}
-
-    @property
-    def names(self) -> tuple[str, str]:
-        """The new columns."""
-        return (self.column, f"{self.column}_truncated")
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "model"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
-    def _check(self, model: CorpusModel) -> None:
-        raise NotImplementedError
-
-    def item(self, values: Mapping[str, Any]) -> Item:
-        raise NotImplementedError
-
-    def compute(self, items: Sequence[Item]) -> Computed:
-        raise NotImplementedError
-
-    @property
-    def needed(self) -> tuple[str, ...]:
-        raise NotImplementedError
-
-    @property
-    def read(self) -> tuple[str, ...]:
-        return self.needed
-
 
 @dataclass(frozen=True)
-class EmbedStep(_Stepping):
+class EmbedStep(Step):
     """Texts to vectors: the new columns are ``column`` (n, width) and ``column_truncated`` (n,), bool.
 
     Attributes:
@@ -175,7 +202,19 @@ class EmbedStep(_Stepping):
     form: VectorForm = AS_IT_IS
     column: str = "embedding"
 
-    column_options = "--text-column"
+    mode: ClassVar[Mode] = Mode.EMBEDDING
+    column_options: ClassVar[str] = "--text-column"
+
+    @cached_property
+    def model(self) -> _Model:
+        """The model, loaded now where it was not; its vectors can be cut as asked."""
+        model = _Model.open(self.params, self.mode)
+        try:
+            self.form.check(model)
+        except InputError:
+            model.close()
+            raise
+        return model
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -193,9 +232,9 @@ class EmbedStep(_Stepping):
 
     def compute(self, items: Sequence[str]) -> Computed:
         """Vectors, and whether a text was cut."""
-        raw = self.model.vectors(items, prefix=self._prefix)
-        vectors = self.form.apply(raw.values, self.model.matryoshka)
-        return Computed(dict(zip(self.names, (vectors, raw.truncated), strict=True)), raw.n_tokens)
+        vectors, truncated, n_tokens = self.model.vectors(items, prefix=self._prefix)
+        kept = self.form.apply(vectors, self.model.matryoshka)
+        return Computed(dict(zip(self.names, (kept, truncated), strict=True)), n_tokens)
 
     def settings(self) -> dict[str, Any]:
         """All that vectors depend on beside rows and model."""
@@ -205,25 +244,17 @@ class EmbedStep(_Stepping):
             "prefix": self._prefix,
             "dtype": self.form.dtype,
             "dimensions": self.form.dimensions,
-            "normalize": self.form.normalize,
+            "normalize": True,
             "column": self.column,
         }
-
-    def origin(self) -> dict[str, Any]:
-        """The settings and the model."""
-        return {**self.settings(), **self.model.origin()}
 
     @property
     def _prefix(self) -> str:
         return self.model.document_prefix if self.prefix is None else self.prefix
 
-    def _check(self, model: CorpusModel) -> None:
-        model.check_mode(Mode.EMBEDDING)
-        self.form.check(model)
-
 
 @dataclass(frozen=True)
-class ScoreStep(_Stepping):
+class ScoreStep(Step):
     """Pairs to scores: the new columns are ``column`` (n,), float32, and ``column_truncated`` (n,), bool.
 
     Attributes:
@@ -247,7 +278,8 @@ class ScoreStep(_Stepping):
     truncate: Truncate = "end"
     column: str = "score"
 
-    column_options = "--query-column and --document-column"
+    mode: ClassVar[Mode] = Mode.RERANK
+    column_options: ClassVar[str] = "--query-column and --document-column"
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -260,9 +292,9 @@ class ScoreStep(_Stepping):
 
     def compute(self, items: Sequence[tuple[str, str]]) -> Computed:
         """Scores, and whether a pair was cut."""
-        raw = self.model.logits(items, truncate=self.truncate)
-        scores = sigmoid(raw.values) if self._scale(self.model) == "sigmoid" else raw.values
-        return Computed(dict(zip(self.names, (scores, raw.truncated), strict=True)), raw.n_tokens)
+        logits, truncated, n_tokens = self.model.logits(items, truncate=self.truncate)
+        scores = sigmoid(logits) if self._scale() == "sigmoid" else logits
+        return Computed(dict(zip(self.names, (scores, truncated), strict=True)), n_tokens)
 
     def settings(self) -> dict[str, Any]:
         """All that scores depend on beside rows and model."""
@@ -270,65 +302,11 @@ class ScoreStep(_Stepping):
             "step": "score",
             "query_column": self.query_column,
             "document_column": self.document_column,
-            "score": self._scale(self.model),
+            "score": self._scale(),
             "truncate": self.truncate,
             "column": self.column,
         }
 
-    def origin(self) -> dict[str, Any]:
-        """The settings and the model."""
-        return {**self.settings(), **self.model.origin()}
-
-    def _scale(self, model: CorpusModel) -> Scale:
+    def _scale(self) -> Scale:
+        model = self.model
         return choose_scale(self.score, own=model.score_scale, model=model.model_path.name)
-
-    def _check(self, model: CorpusModel) -> None:
-        model.check_mode(Mode.RERANK)
-        self._scale(model)
-
-
-def text_of(values: Mapping[str, Any], columns: Sequence[str] = ()) -> str:
-    """A row's text: those of ``columns``, joined by a space; of none, ``text`` with a title before it.
-
-    Raises:
-        InputError: a column is missing, or holds no string.
-
-    Example:
-        >>> text_of({"title": "Cats", "text": "They purr."}), text_of({"a": "x", "b": "y"}, ["b"])
-        ('Cats They purr.', 'y')
-    """
-    if columns:
-        return " ".join(string_in(values, column) for column in columns)
-    title = values.get("title")
-    text = string_in(values, "text")
-    return f"{string_in(values, 'title')} {text}" if title else text
-
-
-def string_in(values: Mapping[str, Any], column: str) -> str:
-    """The string in a column; bytes that are UTF-8 count. Raises InputError where there is none."""
-    if column not in values:
-        raise InputError(f"no column {column!r}")
-    value = values[column]
-    if isinstance(value, bytes):  # as older writers of Parquet leave a column of strings: binary, unmarked
-        value = _decoded(value)
-    if not isinstance(value, str):
-        found = {"NoneType": "null", "bytes": "not UTF-8"}.get(type(value).__name__, type(value).__name__)
-        raise InputError(f"column {column!r} holds no string: {found}")
-    return check_text(value, column)
-
-
-def _decoded(value: bytes) -> str | bytes:
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value
-
-
-def check_columns(needed: Sequence[str], there: Mapping[str, Any] | Sequence[str]) -> None:
-    """Raises InputError where a column is missing; the message lists those that are there."""
-    missing = [name for name in needed if name not in there]
-    if missing:
-        found = ", ".join(there) or "none"
-        raise InputError(
-            f"no column {missing[0]!r}; the columns are: {found}. Name the right one with an option"
-        )

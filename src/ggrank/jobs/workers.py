@@ -1,126 +1,101 @@
-"""Blocks to computed blocks, in order: in this process, or in several that each load the model.
-
-Knows processes and pipes; not what is computed. The processes map the same file, so its weights are in memory
-once. One that loses its parent ends by itself.
-"""
+"""Shards to computed shards, in order: in this process, or in several that each load the model."""
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
-from typing import Any
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing import connection, get_context, parent_process
+from typing import Any, TypeVar
 
-from ggrank.errors import EngineError, GgrankError
-from ggrank.jobs.blocks import Block
+from ggrank.errors import EngineError
 from ggrank.jobs.steps import Computed, Item, Step
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
-class Done:
-    """A block, and what was computed of it."""
-
-    block: Block
-    computed: Computed
+_step: Step  # of this worker process
 
 
-Compute = Callable[[Iterable[Block], Step], Iterator[Done]]
-"""From blocks to computed blocks, in order."""
+Work = Iterable[tuple[T, list[list[Item]]]]
+"""Something, and the blocks of items that are computed for it."""
+
+Tick = Callable[[Computed], object]
+"""Is called with each block that is computed."""
 
 
-def compute_here(blocks: Iterable[Block], step: Step) -> Iterator[Done]:
-    """One after the other, in this process."""
-    for block in blocks:
-        yield Done(block, step.compute(block.items))
+def compute_here(work: Work[T], step: Step, tick: Tick) -> Iterator[tuple[T, list[Computed]]]:
+    """All of ``work``, one after the other."""
+    for one, blocks in work:
+        done = []
+        for block in blocks:
+            done.append(step.compute(block))
+            tick(done[-1])
+        yield one, done
 
 
-def compute_in_workers(blocks: Iterable[Block], step: Step, *, workers: int) -> Iterator[Done]:
+def compute_in_workers(
+    work: Work[T], step: Step, tick: Tick, *, workers: int
+) -> Iterator[tuple[T, list[Computed]]]:
     """As `compute_here`, with as many blocks at a time as there are workers.
 
     Raises:
         EngineError: a worker was killed.
         GgrankError: whatever the step raises.
     """
-    idle = deque(_Worker(step) for _ in range(workers))
-    busy: deque[tuple[_Worker, Block]] = deque()
+    # A fork would take the locks of the engine's threads along.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(step,))
+    waiting: deque[tuple[T, list[Future[Computed]]]] = deque()
     try:
-        for block in blocks:
-            done = _next(busy, idle) if not idle else None
-            idle[0].send(block.items)  # before the one that is done is written, so that nobody waits
-            busy.append((idle.popleft(), block))
-            if done is not None:
-                yield done
-        while busy:
-            yield _next(busy, idle)
+        for one, blocks in work:
+            waiting.append((one, [pool.submit(_compute, block) for block in blocks]))
+            while sum(len(futures) for _, futures in waiting) > 2 * workers:
+                yield _first(waiting, tick)
+        while waiting:
+            yield _first(waiting, tick)
+    except BrokenProcessPool as error:
+        raise EngineError(
+            "a worker process ended by itself, perhaps for lack of memory; what is done is kept: start again "
+            "with fewer --workers"
+        ) from error
     finally:
-        for worker in (*idle, *(worker for worker, _ in busy)):
-            worker.stop()
+        # Until Python 3.14 has terminate_workers(): Ctrl-C is not to wait for blocks that nobody wants.
+        processes = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
 
 
-def _next(busy: deque[tuple[_Worker, Block]], idle: deque[_Worker]) -> Done:
-    worker, block = busy[0]
-    done = Done(block, worker.receive())
-    busy.popleft()
-    idle.append(worker)
-    return done
+def _first(waiting: deque[tuple[T, list[Future[Computed]]]], tick: Tick) -> tuple[T, list[Computed]]:
+    one, futures = waiting.popleft()
+    done = []
+    for future in futures:
+        done.append(future.result())
+        tick(done[-1])
+    return one, done
 
 
-class _Worker:
-    """A process with a model. What is sent to it comes back computed, in order."""
-
-    def __init__(self, step: Step) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would take the engine's threads' locks along
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, step), daemon=True)
-        self._process.start()
-        theirs.close()  # so that each side reads an end when the other one dies
-
-    def send(self, items: Sequence[Item]) -> None:
-        try:
-            self._pipe.send(items)
-        except OSError as error:
-            raise self._lost() from error
-
-    def receive(self) -> Computed:
-        try:
-            result: Any = self._pipe.recv()
-        except (EOFError, OSError) as error:
-            raise self._lost() from error
-        if isinstance(result, Exception):
-            raise result
-        return result  # type: ignore[no-any-return]
-
-    def stop(self) -> None:
-        self._pipe.close()
-        self._process.terminate()
-        self._process.join()
-
-    def _lost(self) -> EngineError:
-        self._process.join(10)
-        return EngineError(
-            f"a worker process ended by itself (exit code {self._process.exitcode}), perhaps for lack of "
-            "memory; what is done is kept: start again, with fewer --workers"
-        )
-
-
-def _work(pipe: Connection, step: Step) -> None:
-    """The life of a worker process."""
+def _begin(step: Step) -> None:
+    """The start of a worker process."""
+    global _step  # the one way from a pool's initializer to its calls
+    _step = step
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    try:
-        while True:
-            items = pipe.recv()
-            try:
-                result: Any = step.compute(items)
-            except GgrankError as error:
-                result = error
-            pipe.send(result)
-    except (EOFError, OSError):  # the parent is gone, or wants no more
-        pass
-    finally:
-        step.close()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent: Any = parent_process()
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _compute(items: Sequence[Item]) -> Computed:
+    return _step.compute(items)
 
 
 def with_threads(step: Step, n_threads: int) -> Step:

@@ -110,7 +110,7 @@ def _read_notebook(path: Path) -> Iterator[FileDocument]:
 
 
 def _read_rows(path: Path) -> Iterator[FileDocument]:
-    """A document for each row, with its vector where ``ggrank embed`` made one; see docs/corpus.md."""
+    """A document for each row, with its vector where ``ggrank job embed`` made one; see docs/jobs.md."""
     file_format = format_of(path.name)
     unit = "row" if file_format in ("parquet", "json") else "line"
     origin = _origin(path) if file_format == "parquet" else None

@@ -51,7 +51,7 @@ class FileDocument:
         id: of a row.
         n_bytes: of the file, read up to the end of a row; 0 where it was read as a whole.
         problem: why a row could not be read.
-        vector: of the whole text, where the file has one (Parquet of ``ggrank embed``).
+        vector: of the whole text, where the file has one (Parquet of ``ggrank job embed``).
         origin: what the vector was made with.
     """
 

@@ -176,7 +176,7 @@ def foreign_vector(made: IndexSettings, origin: Mapping[str, Any]) -> str:
     """Why an index cannot take the vectors of a file, "" where it can.
 
     Args:
-        origin: what they were made with, as ``ggrank embed`` wrote it.
+        origin: what they were made with, as ``ggrank job embed`` wrote it.
     """
     model = Path(made.model).name
     if origin.get("model_sha256") != made.model_sha256:
@@ -188,8 +188,6 @@ def foreign_vector(made: IndexSettings, origin: Mapping[str, Any]) -> str:
     for name, value in wanted.items():
         if origin.get(name) != value:
             return f"its vectors were made with {name} {origin.get(name)!r}, an index has {value!r}"
-    if origin.get("dtype") not in ("float32", "float16"):
-        return f"its vectors are {origin.get('dtype')}; an index takes float32 and float16"
     return ""
 
 

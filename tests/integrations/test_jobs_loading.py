@@ -1,4 +1,4 @@
-"""The Parquet of a job loads into DuckDB and LanceDB by the lines that docs/corpus.md shows."""
+"""The Parquet of a job loads into DuckDB and LanceDB by the lines that docs/jobs.md shows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corpus_jobs import text, write_jsonl
 from ggrank import Llama, LlamaParams
 from ggrank.jobs import EmbedStep, Job, VectorForm, find_sources, run
+from job_rows import text, write_jsonl
 
 pytestmark = pytest.mark.integration
 pytest.importorskip("pyarrow")
 
-DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "corpus.md"
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "jobs.md"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def embedder() -> Iterator[Llama]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with ``vectors/`` in it, of 300 texts in three parts."""
+    """A working directory with ``vectors/`` in it, of 300 texts in three shards."""
     embed(tmp_path, "float32")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def embed(folder: Path, dtype: Any) -> None:
     rows = write_jsonl(folder / "rows.jsonl", ({"id": i, "text": text(i)} for i in range(300)))
     step = EmbedStep(LlamaParams("all-minilm-l6-v2"), form=VectorForm(dtype=dtype))
-    run(Job(step, find_sources([str(rows)]), folder / "vectors", part_rows=100))
+    run(Job(step, find_sources([str(rows)]), folder / "vectors", shard_rows=100))
 
 
 def shown(name: str) -> str:
@@ -60,15 +60,14 @@ def test_the_shown_lines_find_what_the_api_finds(name: str, folder: Path, embedd
     assert [int(row["id"]) for row in names["found"]] == nearest(embedder, names["QUERY"], 5)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8", "binary"])
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
 def test_every_dtype_is_read_by_both(dtype: str, tmp_path: Path) -> None:
     duckdb, lancedb = pytest.importorskip("duckdb"), pytest.importorskip("lancedb")
     embed(tmp_path, dtype)
     where = f"{tmp_path}/vectors/*.parquet"
-    width = 48 if dtype == "binary" else 384
     lengths = duckdb.sql(f"SELECT DISTINCT len(embedding) FROM read_parquet('{where}')").fetchall()
-    assert lengths == [(width,)]
+    assert lengths == [(384,)]
     import pyarrow.parquet as pq
 
     table = lancedb.connect(tmp_path / "lance").create_table("t", pq.read_table(tmp_path / "vectors"))
-    assert len(table.head(1).to_pylist()[0]["embedding"]) == width
+    assert len(table.head(1).to_pylist()[0]["embedding"]) == 384

@@ -79,12 +79,11 @@ STOPPING = """
     import os, signal, sys
     from pathlib import Path
     from ggrank.cli import main
-    log, most = Path(sys.argv.pop(1)), int(sys.argv.pop(1))
+    folder, most = Path(sys.argv.pop(1)), int(sys.argv.pop(1))
     fsync = os.fsync
     def stopping_fsync(number):
         fsync(number)
-        n_done = log.read_bytes().count(b"\\n") if log.exists() else 0
-        if log.parent.exists() and n_done >= most:
+        if folder.exists() and len(list(folder.glob("part-*"))) >= most:
             os.fsync = fsync
             os.kill(os.getpid(), signal.SIGSTOP)
     os.fsync = stopping_fsync
@@ -92,38 +91,33 @@ STOPPING = """
 """
 
 
-def start_stopping(folder: Path, most: int, *args: str | Path) -> subprocess.Popen[bytes]:
-    """As `start`; once so many parts are done it stops, as SIGSTOP does: however fast it is, and however slow
-    who looks on, it is never done before it is killed or told to `go_on`. With 0 it stops at its first file.
+def start_stopping(folder: Path, most: int, *args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+    """As `start`; once so many shards are there it stops, as SIGSTOP does. So it is never done, however fast
+    it is, before it is killed or told to `go_on`. With 0 it stops at its first file.
     """
-    return _popen("-c", textwrap.dedent(STOPPING), log_of(folder), str(most), *args)
+    return _popen("-c", textwrap.dedent(STOPPING), folder, str(most), *args, **options)
 
 
 def go_on(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """Lets it run to its end, wherever it stops meanwhile; what it wrote to stdout and stderr."""
+    """Lets it run to its end, wherever it stops meanwhile. Returns what it wrote to stdout and stderr."""
     while child.poll() is None:
         child.send_signal(signal.SIGCONT)
         time.sleep(0.01)
     return child.communicate()
 
 
-def log_of(folder: Path) -> Path:
-    return folder / "_parts.log"
+def n_shards(folder: Path) -> int:
+    """Shards that are done."""
+    return len(list(folder.glob("part-*")))
 
 
-def n_parts(folder: Path) -> int:
-    """Parts that are done."""
-    log = log_of(folder)
-    return log.read_bytes().count(b"\n") if log.exists() else 0
-
-
-def wait_for_parts(child: subprocess.Popen[bytes], folder: Path, n: int) -> None:
-    """Returns when so many parts are done, or when nothing more comes."""
+def wait_for_shards(child: subprocess.Popen[bytes], folder: Path, n: int) -> None:
+    """Returns when so many shards are done, or when nothing more comes."""
     deadline = time.monotonic() + 1200
-    while n_parts(folder) < n and child.poll() is None and time.monotonic() < deadline:
+    while n_shards(folder) < n and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder but its lock (and what SQLite keeps beside it), by name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith("_lock")}
+    """All files of a job's folder but its lock, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "_lock"}

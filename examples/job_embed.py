@@ -1,8 +1,8 @@
 """Embed a file of rows as a job that can be stopped, then score pairs of them.
 
-    examples/run.sh corpus_embed
+    examples/run.sh job_embed
 
-What `ggrank embed --file passages.jsonl --output vectors/` and `ggrank score pairs.jsonl` do, from Python.
+What `ggrank job embed passages.jsonl --output vectors/` and `ggrank job score pairs.jsonl` do, from Python.
 Needs no extra; for Parquet `pip install 'ggrank[corpus]'`, and leave `format` out.
 """
 
@@ -34,9 +34,10 @@ def main() -> None:
         source = write(folder / "passages.jsonl", [{"id": i, "text": t} for i, t in enumerate(PASSAGES)])
 
         step = EmbedStep(LlamaParams("all-minilm-l6-v2"), form=VectorForm(dtype="int8"))
-        job = Job(step, find_sources([str(source)]), folder / "vectors", format="jsonl", part_rows=2)
-        print(f"embedded {run(job).rows} rows into {len(list((folder / 'vectors').glob('part-*')))} parts")
-        print(f"again: {run(job).resumed_rows} rows were there already")
+        job = Job(step, find_sources([str(source)]), folder / "vectors", format="jsonl", shard_rows=2)
+        summary = run(job)
+        print(f"embedded {summary.rows} rows into {summary.shards} shards")
+        print(f"again: {run(job).new_rows} rows were computed")
 
         pairs = write(folder / "pairs.jsonl", [{"query": QUERY, "document": text} for text in PASSAGES])
         scoring = ScoreStep(LlamaParams("ggrank-reranker-mini"), score="sigmoid")
