@@ -11,19 +11,17 @@ import json
 import logging
 import re
 import socket
-import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,7 +41,6 @@ from ggrank import (
     RemoteInputError,
     RemoteReranker,
 )
-from ggrank.remote.connection import Connection
 from ggrank.remote.dialects import EMBED, RERANK
 from ggrank.server import ServerSettings
 from ggrank.server.service import Service
@@ -114,6 +111,10 @@ OPENAI = {
     "model": "text-embedding-ada-002",
     "usage": {"prompt_tokens": 8, "total_tokens": 8},
 }
+PACKED = {
+    "data": [{"index": 0, "embedding": "AABAQAAAAAAAAIBA"}, {"index": 1, "embedding": "AAAAAAAAAEAAAAAA"}]
+}
+"""The same two vectors in base64."""
 
 
 @pytest.fixture
@@ -123,19 +124,120 @@ def server() -> Iterator[Told]:
 
 
 def tei_scores(body: dict[str, Any]) -> Answer:
-    """Each text's own number, worst first: whoever takes the answer's order gets it wrong."""
+    """Each text's own number, worst first: a client that takes the answer's order gets it wrong."""
     ranks = [{"index": i, "score": float(text)} for i, text in enumerate(body["texts"])]
     return Answer(sorted(ranks, key=lambda rank: float(str(rank["score"]))))
 
 
 def reranker(server: Told, dialect: str = "tei", **options: Any) -> RemoteReranker:
-    return RemoteReranker(server.url, api_key=SECRET, dialect=dialect, **options)  # type: ignore[arg-type]
+    return RemoteReranker(server.url, **{"api_key": SECRET, "dialect": dialect, "model": "m", **options})
 
 
 # What each API documents
 
+NAMED = {"model": "me/my model", "query": QUERY, "documents": DOCUMENTS}
+ALONE = {**NAMED, "return_documents": False}
+UNNAMED = {"inputs": {"query": QUERY, "texts": DOCUMENTS}}
+COHERE_SCORES = [0.32713068, 0.999071, 0.1867867]
+LOGITS = [-1.10701847, 6.5, -10.25]
 
-def test_tei_is_asked_for_raw_scores_in_requests_of_the_size_that_it_allows(server: Told) -> None:
+
+@pytest.mark.parametrize(
+    ("dialect", "path", "answer", "scores", "scale", "body"),
+    [
+        ("cohere", "/v2/rerank", COHERE, COHERE_SCORES, "probability", NAMED),
+        ("cohere-v1", "/v1/rerank", COHERE, COHERE_SCORES, "probability", ALONE),
+        ("jina", "/v1/rerank", JINA, [0.8783142567, 0.1, 0.762467587], "probability", ALONE),
+        ("jina-logits", "/v1/rerank", LLAMA_SERVER, LOGITS, "logit", ALONE),
+        ("llama-server", "/v1/reranking", LLAMA_SERVER, LOGITS, "logit", NAMED),
+        (
+            "huggingface",
+            "/models/me/my%20model/pipeline/text-ranking",
+            HUGGING_FACE,
+            [0.00027905524, 0.83948773, 0.5],
+            "probability",
+            UNNAMED,
+        ),
+    ],
+)
+def test_scores_come_in_input_order_and_the_model_is_never_renamed(
+    server: Told, dialect: str, path: str, answer: Any, scores: list[float], scale: str, body: dict[str, Any]
+) -> None:
+    server.on(path, Answer(answer))
+    remote = reranker(server, dialect, model="me/my model")
+    found = remote.rerank(QUERY, DOCUMENTS)
+    np.testing.assert_allclose(found, scores, rtol=1e-6)
+    assert (found.dtype, remote.score_scale, remote.model) == (np.float32, scale, "me/my model")
+    assert (server.seen[0].body, server.seen[0].key) == (body, f"Bearer {SECRET}")
+
+
+INPUT = {"model": "m", "input": ["a", "b"]}
+INPUTS = {"inputs": ["a", "b"], "normalize": False, "truncate": True}
+VECTORS = [[3, 0, 4], [0, 2.0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path", "answer", "body"),
+    [
+        ("openai", "/v1/embeddings", OPENAI, {**INPUT, "encoding_format": "base64"}),
+        ("openai", "/v1/embeddings", PACKED, {**INPUT, "encoding_format": "base64"}),
+        ("llama-server", "/v1/embeddings", OPENAI, {**INPUT, "embd_normalize": -1}),
+        ("tei", "/embed", VECTORS, INPUTS),
+        ("huggingface", "/models/m/pipeline/feature-extraction", VECTORS, INPUTS),
+    ],
+)
+def test_vectors_come_in_input_order_and_of_length_1_unless_asked_otherwise(
+    server: Told, dialect: str, path: str, answer: Any, body: dict[str, Any]
+) -> None:
+    server.on(path, Answer(answer))
+    remote = RemoteEmbedder(server.url, model="m", dialect=dialect)
+    np.testing.assert_allclose(remote.embed_many(["a", "b"], normalize=False), [[3, 0, 4], [0, 2, 0]])
+    assert server.seen[0].body == body
+    np.testing.assert_allclose(remote.embed_many(["a", "b"]), [[0.6, 0, 0.8], [0, 1, 0]], rtol=1e-6)
+    assert remote.n_embd == 3
+
+
+def test_tei_is_sent_prefixes_and_told_to_refuse_what_is_too_long(server: Told) -> None:
+    server.on("/embed", Answer([[1.0, 0.0]]))
+    RemoteEmbedder(server.url, dialect="tei").embed("a", prefix="query: ", truncate="error")
+    assert server.seen[0].body == {"inputs": ["query: a"], "normalize": True, "truncate": False}
+
+
+@pytest.mark.parametrize(
+    ("url", "dialect"),
+    [
+        ("https://api.cohere.com", "cohere"),
+        ("https://api.cohere.ai/v1", "cohere"),
+        ("https://api.jina.ai/v1", "jina"),
+        ("https://router.huggingface.co", "huggingface"),
+    ],
+)
+def test_a_hosted_service_is_known_by_its_address_without_asking(url: str, dialect: str) -> None:
+    with RemoteReranker(url, model="m", connect_timeout=0.001, retries=0) as remote:
+        assert (remote.dialect, remote.model) == (dialect, "m")
+    with RemoteEmbedder(url, model="m", connect_timeout=0.001, retries=0) as embedder:
+        assert embedder.dialect == ("huggingface" if dialect == "huggingface" else "openai")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (RemoteReranker, {"base_url": "https://api.cohere.com"}),
+        (RemoteReranker, {"base_url": "http://localhost", "dialect": "jina-logits"}),
+        (RemoteEmbedder, {"base_url": "https://api.openai.com/v1"}),
+        (RemoteEmbedder, {"base_url": "http://localhost", "dialect": "huggingface"}),
+    ],
+)
+def test_a_dialect_that_needs_a_model_says_so(kind: Any, options: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="must be told which model: pass model="):
+        kind(**options).rank("q", ["a"])
+    assert RemoteReranker().model == "BAAI/bge-reranker-v2-m3"  # Hugging Face's, unless another is named
+
+
+# Finding the dialect
+
+
+def test_tei_is_known_by_its_info_and_asked_for_raw_scores_of_as_many_texts_as_it_takes(server: Told) -> None:
     server.on("/info", Answer(TEI_INFO))
     server.on("/rerank", tei_scores)
     with RemoteReranker(server.url) as remote:
@@ -145,49 +247,6 @@ def test_tei_is_asked_for_raw_scores_in_requests_of_the_size_that_it_allows(serv
         {"query": "q", "texts": texts, "raw_scores": True, "truncate": True}
         for texts in (["3", "-1"], ["2", "7.5"], ["0"])
     ]
-
-
-@pytest.mark.parametrize(
-    ("dialect", "path", "answer", "scores", "body"),
-    [
-        ("cohere", "/v2/rerank", COHERE, [0.32713068, 0.999071, 0.1867867], {}),
-        ("cohere-v1", "/v1/rerank", COHERE, [0.32713068, 0.999071, 0.1867867], {"return_documents": False}),
-        ("jina", "/v1/rerank", JINA, [0.8783142567, 0.1, 0.762467587], {"return_documents": False}),
-    ],
-)
-def test_cohere_and_jina_give_scores_of_0_to_1_in_input_order(
-    server: Told, dialect: str, path: str, answer: Any, scores: list[float], body: dict[str, Any]
-) -> None:
-    server.on(path, Answer(answer))
-    remote = reranker(server, dialect, model="rerank-v3.5")
-    found = remote.rerank(QUERY, DOCUMENTS)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, scores, rtol=1e-6)
-    assert remote.score_scale == "probability"
-    assert [seen.body for seen in server.seen] == [
-        {"model": "rerank-v3.5", "query": QUERY, "documents": DOCUMENTS, **body}
-    ]
-    assert server.seen[0].key == f"Bearer {SECRET}"
-
-
-def test_hugging_face_is_asked_for_the_default_bge_reranker(server: Told) -> None:
-    server.on("/models/BAAI/bge-reranker-v2-m3/pipeline/text-ranking", Answer(HUGGING_FACE))
-    found = reranker(server, "huggingface").rerank("what is panda?", DOCUMENTS)
-    np.testing.assert_allclose(found, [0.00027905524, 0.83948773, 0.5], rtol=1e-6)
-    assert server.seen[0].body == {"inputs": {"query": "what is panda?", "texts": DOCUMENTS}}
-
-
-@pytest.mark.parametrize(
-    ("model", "asked"),
-    [
-        ("bge-reranker-large", "BAAI/bge-reranker-large"),
-        ("BAAI/bge-reranker-base", "BAAI/bge-reranker-base"),
-        ("me/my reranker", "me/my%20reranker"),
-    ],
-)
-def test_a_bge_reranker_goes_by_its_short_name_too(server: Told, model: str, asked: str) -> None:
-    server.on(f"/models/{asked}/pipeline/text-ranking", Answer(HUGGING_FACE))
-    assert len(reranker(server, "huggingface", model=model).rank("q", DOCUMENTS)) == 3
 
 
 def test_llama_server_is_known_by_its_list_of_models(server: Told) -> None:
@@ -201,59 +260,6 @@ def test_llama_server_is_known_by_its_list_of_models(server: Told) -> None:
     assert ranking[0].score == pytest.approx(1 / (1 + np.exp(-6.5)))
 
 
-def test_openai_s_vectors_come_in_input_order_and_of_length_1(server: Told) -> None:
-    server.on("/v1/embeddings", Answer(OPENAI))
-    remote = RemoteEmbedder(server.url, model="text-embedding-ada-002", dialect="openai")
-    np.testing.assert_allclose(remote.embed_many(["a", "b"]), [[0.6, 0, 0.8], [0, 1, 0]], rtol=1e-6)
-    np.testing.assert_allclose(remote.embed_many(["a", "b"], normalize=False), [[3, 0, 4], [0, 2, 0]])
-    assert server.seen[0].body == {"model": "text-embedding-ada-002", "input": ["a", "b"]}
-    assert remote.n_embd == 3
-
-
-def test_openai_s_base64_is_read_too(server: Told) -> None:
-    packed = base64.b64encode(np.float32([3, 0, 4]).tobytes()).decode()
-    server.on("/v1/embeddings", Answer({"data": [{"index": 0, "embedding": packed}]}))
-    remote = RemoteEmbedder(server.url, model="m", dialect="openai")
-    np.testing.assert_allclose(remote.embed("a"), [0.6, 0, 0.8], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("dialect", "path"),
-    [("tei", "/embed"), ("huggingface", "/models/BAAI/bge-m3/pipeline/feature-extraction")],
-)
-def test_tei_and_hugging_face_give_a_list_of_vectors(server: Told, dialect: Any, path: str) -> None:
-    server.on(path, Answer([[1.0, 0.0], [0.0, 1.0]]))
-    remote = RemoteEmbedder(server.url, model="BAAI/bge-m3", dialect=dialect)
-    assert remote.embed_many(["a", "b"], prefix="query: ", truncate="error").shape == (2, 2)
-    assert server.seen[0].body == {"inputs": ["query: a", "query: b"], "normalize": True, "truncate": False}
-
-
-def test_llama_server_is_told_whether_to_normalise(server: Told) -> None:
-    server.on("/v1/embeddings", Answer(OPENAI))
-    remote = RemoteEmbedder(server.url, dialect="llama-server")
-    np.testing.assert_allclose(remote.embed_many(["a", "b"], normalize=False), [[3, 0, 4], [0, 2, 0]])
-    assert server.seen[0].body == {"input": ["a", "b"], "embd_normalize": -1}
-
-
-@pytest.mark.parametrize(
-    ("url", "dialect"),
-    [
-        ("https://api.cohere.com", "cohere"),
-        ("https://api.cohere.ai/v1", "cohere"),
-        ("https://api.jina.ai/v1", "jina"),
-        ("https://router.huggingface.co", "huggingface"),
-    ],
-)
-def test_a_hosted_service_is_known_by_its_address_without_asking(url: str, dialect: str) -> None:
-    remote = RemoteReranker(url, connect_timeout=0.001, retries=0)
-    assert (remote.dialect, remote.model) == (dialect, "BAAI/bge-reranker-v2-m3")
-    with RemoteEmbedder(url, model="m", connect_timeout=0.001, retries=0) as embedder:
-        assert embedder.dialect == ("huggingface" if dialect == "huggingface" else "openai")
-
-
-# Finding the dialect
-
-
 def test_the_dialect_is_asked_for_once_however_many_threads_begin(server: Told) -> None:
     server.on("/info", Answer(TEI_INFO))
     server.on("/rerank", tei_scores)
@@ -264,7 +270,7 @@ def test_the_dialect_is_asked_for_once_however_many_threads_begin(server: Told) 
     assert len(server.asked("/info")) == len(server.asked("/v1/models")) == 1
 
 
-@pytest.mark.parametrize("info", [{}, {"model_id": "x"}, ["a list"], "text", None])
+@pytest.mark.parametrize("info", [{}, {"model_id": "x"}, ["a list"], None])
 def test_a_server_that_says_nothing_of_itself_is_a_clear_error(server: Told, info: Any) -> None:
     server.on("/v1/models", Answer(info))
     server.on("/info", Answer(info))
@@ -290,7 +296,7 @@ def test_a_server_that_says_nothing_of_itself_is_a_clear_error(server: Told, inf
         (Answer("", status=304), "answered 304: no reason given"),
         (
             Answer("<html><style>p{}</style><h1>Sign\nin.</h1></html>"),
-            "which dialect.*a text: Sign in. Check",
+            "something else than JSON: Sign in. Check base_url",
         ),
     ],
 )
@@ -324,8 +330,6 @@ def test_an_openai_server_is_enough_to_embed_and_not_to_rerank(server: Told) -> 
     with pytest.raises(RemoteError, match="dialect='jina'"):
         RemoteReranker(server.url).rerank("q", ["a"])
     assert RemoteEmbedder(server.url, model="m").dialect == "openai"
-    with pytest.raises(InputError, match="pass model="):
-        RemoteEmbedder(server.url).embed("a")
 
 
 def test_a_server_that_was_down_is_asked_again_by_the_next_call(server: Told) -> None:
@@ -380,7 +384,7 @@ GOOD = [{"index": 0, "score": 1.0}, {"index": 1, "score": 2.0}]
         (b"[" * 100_000, "something else than JSON"),
         (b"\xff\xfe\x00", "something else than JSON"),
         (b"<html><body>It works!</body></html>", "something else than JSON"),
-        (b"", "something else than JSON: nothing"),
+        (b"", "something else than JSON: no reason given"),
     ],
 )
 def test_scores_that_are_missing_extra_or_no_numbers_raise(server: Told, answer: Any, says: str) -> None:
@@ -394,12 +398,15 @@ def test_scores_that_are_missing_extra_or_no_numbers_raise(server: Told, answer:
     [
         ([[1.0, 2.0]], "1 vectors for the 2 texts"),
         ([[1.0, 2.0]] * 3, "3 vectors for the 2 texts"),
-        ([[1.0, 2.0], [1.0]], "different widths"),
+        ([[1.0, 2.0], [1.0]], "vectors of 1 and 2 numbers"),
         ([[1.0, 2.0], []], "should be a list of numbers"),
         ([[1.0, 2.0], None], "should be a list of numbers"),
-        ([[1.0, 2.0], [1.0, None]], "finite number"),
+        ([[1.0, 2.0], [1.0, None]], "should be a list of numbers"),
+        ([[1.0, 2.0], [1.0, "2"]], "should be a list of numbers"),
         ([[1.0, 2.0], [1.0, float("nan")]], "finite number"),
-        ([[1.0, 2.0], [[1.0], [2.0]]], "finite number"),
+        ([[1.0, 2.0], [1.0, 1e39]], "finite number"),
+        ([[1.0, 2.0], [[1.0], [2.0]]], "should be a list of numbers"),
+        ([[1.0, 2.0], [[1.0], [2.0, 3.0]]], "should be a list of numbers"),
         ([[1.0, 2.0], "AAAA"], "base64"),
         ([[1.0, 2.0], "%%%"], "base64"),
         ([[1.0, 2.0], base64.b64encode(np.float32([1, np.nan]).tobytes()).decode()], "finite numbers"),
@@ -413,7 +420,7 @@ def test_vectors_that_are_missing_extra_or_no_numbers_raise(server: Told, answer
 
 def test_vectors_of_another_width_in_a_later_request_raise(server: Told) -> None:
     server.on("/embed", Answer([[1.0, 2.0]]), Answer([[1.0]]))
-    with pytest.raises(RemoteError, match="2 numbers, then of 1"):
+    with pytest.raises(RemoteError, match="vectors of 1 and 2 numbers"):
         RemoteEmbedder(server.url, dialect="tei", batch_size=1).embed_many(["a", "b"])
 
 
@@ -523,9 +530,11 @@ def test_a_server_that_stays_busy_is_asked_a_bounded_number_of_times(server: Tol
     assert len(server.seen) == 3
 
 
-def test_a_pause_may_be_a_date(server: Told) -> None:
-    past = format_datetime(datetime.now(timezone.utc) - timedelta(hours=1), usegmt=True)
-    server.on("/rerank", Answer({}, status=503, headers={"Retry-After": past}), tei_scores)
+@pytest.mark.parametrize(
+    "value", ["0.05", "-3", "soon", "nan", "1e400", "Mon, 99 Foo", "", "Mon, 01 Jan 2024 00:00:00 GMT"]
+)
+def test_any_value_of_retry_after_leads_to_another_attempt(server: Told, value: str) -> None:
+    server.on("/rerank", Answer({}, status=503, headers={"Retry-After": value}), tei_scores)
     assert reranker(server).rerank("q", ["1"]).tolist() == [1]
 
 
@@ -534,11 +543,6 @@ def test_a_pause_that_is_too_long_is_not_waited_for(server: Told) -> None:
     with pytest.raises(RemoteError, match=r"quota.*a pause of 3600 s"):
         reranker(server).rerank("q", ["1"])
     assert len(server.seen) == 1
-
-
-def test_a_busy_server_without_a_pause_is_asked_again_too(server: Told) -> None:
-    server.on("/rerank", Answer("busy", status=503, headers={"Retry-After": "soon"}), tei_scores)
-    assert reranker(server).rerank("q", ["1"]).tolist() == [1]
 
 
 def test_an_answer_that_is_cut_off_is_asked_for_again(server: Told) -> None:
@@ -655,13 +659,10 @@ def test_a_model_s_name_that_is_the_key_is_hidden_too(server: Told, named: str) 
     server.on("/v1/models", Answer({"data": [{"id": named, "owned_by": "ggrank", "meta": meta}]}))
     calls: list[Any] = [
         lambda: RemoteReranker(server.url, api_key=SECRET, model="other").model,
-        lambda: RemoteReranker(server.url, api_key=SECRET).rank("q", ["a"], score="cosine"),  # type: ignore[arg-type]
-        lambda: RemoteReranker(server.url, api_key=SECRET, model=named, dialect="huggingface").rerank(
-            "q", ["a"]
+        lambda: RemoteReranker(f"{server.url}/{named}", api_key=SECRET, dialect="tei").rank(
+            "q", [], score="cosine"
         ),
-        lambda: RemoteEmbedder(server.url, api_key=SECRET, model=named, dialect="tei").rank(
-            "q", [], score="logit"
-        ),
+        lambda: reranker(server, "huggingface", model=named).rerank("q", ["a"]),
     ]
     for call in calls:
         with pytest.raises(GgrankError, match=r"\*\*\*") as error:
@@ -699,6 +700,7 @@ def test_a_key_from_a_file_may_end_with_a_line_end(server: Told) -> None:
         ({"dialect": "esperanto"}, "dialect must be one of 'auto', 'ggrank'"),
         ({"model": ""}, "model must be"),
         ({"model": 3}, "model must be"),
+        ({"path": ""}, "path must be"),
         ({"batch_size": 0}, "batch_size"),
         ({"batch_size": True}, "batch_size"),
         ({"retries": -1}, "retries"),
@@ -769,24 +771,6 @@ def test_nothing_is_asked_before_the_first_call(server: Told) -> None:
     assert server.seen == []
 
 
-def test_without_httpx_the_error_names_the_extra() -> None:
-    code = (
-        "import sys; sys.modules['httpx'] = None\n"
-        "from ggrank import GgrankError, RemoteReranker\n"
-        "try: RemoteReranker('http://localhost')\n"
-        "except GgrankError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'ggrank[remote]'" in done.stdout
-
-
-def test_every_dialect_can_be_named() -> None:
-    for dialect in RERANK:
-        assert dialect in repr(RemoteReranker("http://localhost", dialect=dialect))  # type: ignore[arg-type]
-    for dialect in EMBED:
-        assert dialect in repr(RemoteEmbedder("http://localhost", dialect=dialect))  # type: ignore[arg-type]
-
-
 # Our own server, and the same models here
 
 TEXTS = [
@@ -848,7 +832,7 @@ def test_our_server_gives_its_sigmoid_in_the_dialects_that_have_no_logits(
     ours: str, local_reranker: Llama, dialect: Any
 ) -> None:
     expected = local_reranker.rank("llamas", TEXTS, score="sigmoid")
-    with RemoteReranker(ours, api_key=SECRET, dialect=dialect) as remote:
+    with RemoteReranker(ours, api_key=SECRET, model=RERANKER, dialect=dialect) as remote:
         found = remote.rank("llamas", TEXTS)
     assert found.scale == "probability"
     np.testing.assert_allclose([one.score for one in found], [one.score for one in expected], atol=EXACT)
@@ -966,68 +950,86 @@ def test_the_page_in_docs_names_every_dialect_and_how_many_texts_it_takes() -> N
         assert re.search(rf"\b{dialect.batch_size:,} \|", row)
 
 
+# Addresses and proxies
+
+
+@pytest.mark.parametrize("base", ["/v1", "/v1/", "/v1/openai", "/v1beta/openai/", "/api/v3", "/a/v2/b"])
+def test_an_address_with_a_path_of_its_own_is_joined_as_openai_s_client_does(server: Told, base: str) -> None:
+    theirs = openai.OpenAI(base_url=server.url + base, api_key=SECRET, max_retries=0)
+    with theirs, pytest.raises(openai.NotFoundError):
+        theirs.embeddings.create(model="m", input=["a"])
+    with pytest.raises(RemoteError):
+        RemoteEmbedder(server.url + base, api_key=SECRET, model="m", dialect="openai").embed("a")
+    assert server.seen[0] == server.seen[1]
+
+
 @pytest.mark.parametrize(
-    ("base", "path", "expected"),
+    ("base", "path", "asked"),
     [
-        (
-            "https://api.deepinfra.com/v1/openai",
-            "/v1/embeddings",
-            "https://api.deepinfra.com/v1/openai/embeddings",
-        ),
-        ("https://host/v1beta/openai/", "/v1/embeddings", "https://host/v1beta/openai/embeddings"),
-        ("https://host/v1", "/v2/rerank", "https://host/v2/rerank"),
-        ("https://host/ggrank", "/v1/rerank", "https://host/ggrank/v1/rerank"),
-        ("https://v1.host", "/v1/rerank", "https://v1.host/v1/rerank"),
+        ("", None, "/v2/rerank"),
+        ("/v1", None, "/v2/rerank"),
+        ("/ggrank", None, "/ggrank/v2/rerank"),
+        ("/v1", "/score/{model}", "/v1/score/a/b"),
+        ("/v1/x", "score", "/v1/x/score"),
     ],
 )
-def test_an_address_with_a_path_of_its_own_is_joined_as_openai_s_client_does(
-    base: str, path: str, expected: str
+def test_a_path_of_the_caller_s_is_put_after_the_address_as_it_stands(
+    server: Told, base: str, path: str | None, asked: str
 ) -> None:
-    assert Connection(base).url(path) == expected
+    server.on(asked, Answer(COHERE))
+    remote = RemoteReranker(server.url + base, model="a/b", dialect="cohere", path=path)
+    assert len(remote.rank("q", DOCUMENTS)) == 3
 
 
-def test_loopback_needs_no_proxy(server: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # no one listens there
-    for name in ("no_proxy", "NO_PROXY"):
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Sets the environment's proxy, in all its names."""
+    for name in (
+        "no_proxy",
+        "NO_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
-    server.on("/v1/embeddings", Answer(OPENAI))
-    with RemoteEmbedder(server.url, model="m", dialect="openai", api_key="k", retries=0) as remote:
-        remote.embed_many(["a", "b"])
+    return lambda name, url: monkeypatch.setenv(name, url)
 
 
-def test_a_key_passes_no_proxy_in_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://proxy.example.com:3128")
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    with pytest.raises(InputError, match=r"pass the proxy http://proxy.example.com:3128 in plain text"):
-        Connection("http://ranker.example.com", api_key="secret")
-    Connection("http://ranker.example.com").close()
-    Connection("https://ranker.example.com", api_key="secret").close()
-    monkeypatch.setenv("no_proxy", "ranker.example.com")
-    Connection("http://ranker.example.com", api_key="secret").close()
+@pytest.mark.parametrize("name", ["http_proxy", "all_proxy"])
+def test_loopback_needs_no_proxy(server: Told, proxy: Any, name: str) -> None:
+    proxy(name, "http://127.0.0.1:9")  # nothing listens there
+    server.on("/rerank", tei_scores)
+    assert reranker(server, retries=0).rerank("q", ["1"]).tolist() == [1]
 
 
-def test_a_socks_proxy_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "socksio", None)
-    monkeypatch.setenv("all_proxy", "socks5://proxy.example.com:1080")
-    with pytest.raises(InputError, match=r"pip install 'httpx\[socks\]'"):
-        Connection("https://ranker.example.com")
-
-
-@pytest.mark.parametrize("value", ["0.05", "-3", "soon", "nan", "1e400", "Mon, 99 Foo", "", "\u0661"])
-def test_any_value_of_retry_after_leads_to_another_attempt(server: Told, value: str) -> None:
-    busy = Answer("busy", status=429, headers={"Retry-After": value.encode("ascii", "ignore").decode()})
-    server.on("/v1/embeddings", busy, Answer(OPENAI))
-    with RemoteEmbedder(server.url, model="m", dialect="openai") as remote:
-        remote.embed_many(["a", "b"])
-    assert len(server.asked("/v1/embeddings")) == 2
-
-
-def test_the_password_of_a_proxy_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://me:hunter2@proxy.example.com:3128")
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    with pytest.raises(InputError, match=r"pass the proxy proxy\.example\.com:3128 in plain text") as caught:
-        Connection("http://ranker.example.com", api_key="secret")
+@pytest.mark.parametrize("user", ["", "me:hunter2@"])
+def test_a_key_passes_no_proxy_in_plain_text_and_the_proxy_s_password_is_not_shown(
+    proxy: Any, user: str
+) -> None:
+    url, key = "http://ranker.example.com", "secret"
+    proxy("http_proxy", f"http://{user}proxy.example.com:3128")
+    with pytest.raises(
+        InputError, match=r"pass the proxy .*proxy\.example\.com:3128 in plain text"
+    ) as caught:
+        RemoteReranker(url, api_key=key)
     assert "hunter2" not in str(caught.value)
+    RemoteReranker(url)
+    RemoteReranker(url.replace("http:", "https:"), api_key=key)
+    proxy("no_proxy", "ranker.example.com")
+    RemoteReranker(url, api_key=key)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [("socks5://me:hunter2@x:1080", "pip install socksio"), ("foo://me:hunter2@x:1", "no known scheme")],
+)
+def test_a_proxy_that_cannot_be_used_is_one_clear_error(
+    proxy: Any, monkeypatch: pytest.MonkeyPatch, address: str, says: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    proxy("all_proxy", address)
+    with pytest.raises(InputError, match=says) as caught:
+        RemoteReranker("https://ranker.example.com")
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))

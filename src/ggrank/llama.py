@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -27,7 +27,7 @@ from ggrank.loading.heads import logit_column, own_scale, pair_format, text_fram
 from ggrank.loading.identity import identity
 from ggrank.loading.model import LoadedModel, load_model
 from ggrank.loading.params import DEFAULT_CACHE_LIMIT, LlamaParams
-from ggrank.scoring import best_first, choose_scale, cosine, l2_normalize, sigmoid
+from ggrank.scoring import choose_scale, cosine, l2_normalize, ranking_of
 from ggrank.text.inputs import (
     Distinct,
     check_pairs,
@@ -45,7 +45,6 @@ from ggrank.text.tokenizer import Tokenizer
 from ggrank.types import (
     Mode,
     PoolingType,
-    RankedDocument,
     Ranking,
     Scale,
     ScoreScale,
@@ -361,20 +360,16 @@ class Llama:
             results = self._logits(((query, text) for text in texts), truncate=truncate)
         else:
             results = self._rank_by_cosine(query, texts, truncate)
-        raw = results.values
-        scores = sigmoid(raw) if scale == "sigmoid" else raw
-        ranked = (
-            RankedDocument(
-                index=i,
-                score=float(scores[i]),
-                logit=float(raw[i]) if self.mode is Mode.RERANK else None,
-                document=texts[i],
-                truncated=results.truncated[i],
-            )
-            for i in best_first(raw).tolist()
-            if threshold is None or scores[i] >= threshold
+        return ranking_of(
+            texts,
+            results.values,
+            results.truncated,
+            scale=scale,
+            has_logits=self.mode is Mode.RERANK,
+            top_n=top_n,
+            threshold=threshold,
+            n_tokens=results.n_tokens,
         )
-        return Ranking(documents=tuple(islice(ranked, top_n)), scale=scale, n_tokens=results.n_tokens)
 
     def tokenize(self, text: str) -> TokenIds:
         """Token ids of a text as the original tokenizer gives them: shape (n_tokens,), int32.

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import InputError, ModelModeError
-from ggrank.types import Scale, ScoreScale
+from ggrank.types import RankedDocument, Ranking, Scale, ScoreScale
 
 ONE_THREAD = 400_000
 """Numbers of a matrix that OpenBLAS multiplies with a vector on one thread. From 460,800 on it takes several,
@@ -130,6 +131,47 @@ def choose_scale(score: ScoreScale, *, own: Scale, model: str) -> Scale:
             f"{'embed' if own == 'cosine' else 'rerank'}; use one of {', '.join(map(repr, allowed))}"
         )
     return own if own == "probability" or score == "auto" else score
+
+
+def ranking_of(
+    documents: Sequence[str],
+    raw: NDArray[np.float32],
+    truncated: Sequence[bool],
+    *,
+    scale: Scale,
+    has_logits: bool,
+    top_n: int | None,
+    threshold: float | None,
+    n_tokens: int,
+) -> Ranking:
+    """Documents in order of their raw values, best first.
+
+    Args:
+        raw: logits, probabilities or cosines, shape (n,).
+        truncated: which documents were cut.
+        scale: of the ranking's scores: that of ``raw``, or "sigmoid" of logits.
+        has_logits: whether ``raw`` is a document's ``logit`` too.
+
+    Example:
+        >>> import numpy as np
+        >>> options = {"top_n": 1, "threshold": None, "n_tokens": 9}
+        >>> raw = np.float32([-1.0, 0.0])
+        >>> ranking_of(["a", "b"], raw, [False, False], scale="sigmoid", has_logits=True, **options)[0].score
+        0.5
+    """
+    scores = sigmoid(raw) if scale == "sigmoid" else raw
+    ranked = (
+        RankedDocument(
+            index=i,
+            score=float(scores[i]),
+            logit=float(raw[i]) if has_logits else None,
+            document=documents[i],
+            truncated=truncated[i],
+        )
+        for i in best_first(raw).tolist()
+        if threshold is None or scores[i] >= threshold
+    )
+    return Ranking(documents=tuple(islice(ranked, top_n)), scale=scale, n_tokens=n_tokens)
 
 
 def score_fusion(
