@@ -58,9 +58,9 @@ def check_options(call: str, options: Mapping[str, Any]) -> None:
         followed = [entry for entry in entries if entry not in _WITHOUT_EFFECT]
         if value and followed and name not in _WITHOUT_EFFECT:
             raise InputTypeError(
-                f"{call}({name}=...): {', '.join(map(repr, followed))} is unknown, or would change scores and "
-                "cannot be followed here: the GGUF file holds the model, its tokenizer and its configuration, "
-                "and no prompt is put before texts. Leave it out"
+                f"{call}({name}=...): {', '.join(map(repr, followed))} is unknown, or would change scores "
+                "and cannot be followed here: the GGUF file holds the model, its tokenizer and its "
+                "configuration, and no prompt is put before texts. Leave it out"
             )
 
 
