@@ -9,6 +9,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,21 +48,16 @@ def read_answer(answer: object, n: int, dialect: Dialect) -> Results:
     subject, word = ("text", "vector") if is_vectors else ("document", "score")
     items = _items(answer, "" if dialect.is_list else "data" if is_vectors else "results")
     if is_vectors and dialect.is_list:
-        if len(items) != n:
-            raise RemoteError(f"the server gave {len(items)} vectors for the {n} texts that were sent")
-        found, truncated = items, [False] * n
-    else:
-        value = "embedding" if is_vectors else "score" if dialect.is_list else "relevance_score"
-        objects = _in_order(items, n, subject, word)
-        found = [one.get(value) for one in objects]
-        truncated = [one.get("truncated") is True for one in objects]
+        items = [{"index": i, "embedding": vector} for i, vector in enumerate(items)]
+    field = "embedding" if is_vectors else "score" if dialect.is_list else "relevance_score"
+    objects = _in_order(items, n, f"one {word} for each of {n} {subject}s")
     read = _vector if is_vectors else _number
-    rows = [read(value, f"the {word} of {subject} {i}") for i, value in enumerate(found)]
+    rows = [read(one.get(field), f"the {word} of {subject} {i}") for i, one in enumerate(objects)]
     _check_widths([np.shape(row) for row in rows])
     values = np.array(rows, np.float32)
     if dialect.scale == "probability":
         _check_probabilities(values, dialect.name)
-    return Results(values, truncated, _n_tokens(answer))
+    return Results(values, [one.get("truncated") is True for one in objects], _n_tokens(answer))
 
 
 def joined(parts: Sequence[Results]) -> Results:
@@ -76,7 +72,7 @@ def joined(parts: Sequence[Results]) -> Results:
     )
 
 
-def _items(answer: object, field: str) -> list[object]:
+def _items(answer: object, field: str) -> list[Any]:
     found = answer.get(field) if field and isinstance(answer, dict) else answer
     if not isinstance(found, list):
         where = f" under {field!r}" if field else ""
@@ -86,22 +82,12 @@ def _items(answer: object, field: str) -> list[object]:
     return found
 
 
-def _in_order(items: list[object], n: int, subject: str, word: str) -> list[dict[str, object]]:
+def _in_order(items: list[Any], n: int, expected: str) -> list[dict[str, object]]:
     """One object for each position from 0 to ``n``, by its ``index``."""
-    found: dict[int, dict[str, object]] = {}
-    for item in items:
-        index = item.get("index") if isinstance(item, dict) else None
-        if not isinstance(item, dict) or isinstance(index, bool) or not isinstance(index, int):
-            raise RemoteError(f"the server gave a {word} without a position: {item!r}")
-        if not 0 <= index < n:
-            raise RemoteError(f"the server gave a {word} for {subject} {index}, but only {n} were sent")
-        if index in found:
-            raise RemoteError(f"the server gave {subject} {index} two {word}s")
-        found[index] = item
-    missing = [i for i in range(n) if i not in found]
-    if missing:
-        raise RemoteError(f"the server gave no {word} for {subject} {missing} of the {n} that were sent")
-    return [found[i] for i in range(n)]
+    positions: list[Any] = [item.get("index") if isinstance(item, dict) else None for item in items]
+    if any(type(position) is not int for position in positions) or sorted(positions) != list(range(n)):
+        raise RemoteError(f"the server should give {expected}, but gave them for positions {positions}")
+    return sorted(items, key=lambda item: int(item["index"]))
 
 
 def _number(value: object, name: str) -> float:
@@ -116,9 +102,7 @@ def _vector(value: object, name: str) -> NDArray[np.float32]:
         packed = base64.b64decode(value, validate=True) if isinstance(value, str) else None
         vector = np.array(value) if packed is None else np.frombuffer(packed, "<f4")
     except ValueError:
-        raise RemoteError(
-            f"{name} should be a list of numbers, or base64 of float32; it is neither"
-        ) from None
+        raise RemoteError(f"{name} should be a list of numbers or base64 of float32: it is neither") from None
     if vector.ndim != 1 or not vector.size or vector.dtype.kind not in "iuf":
         raise RemoteError(f"{name} should be a list of numbers, but the server sent {value!r}")
     if not np.all(np.abs(vector) <= _FLOAT32_MAX):

@@ -14,8 +14,8 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ggrank.errors import ClosedError, InputError, RemoteError
-from ggrank.remote.errors import refusal
+from ggrank.errors import ClosedError, InputError
+from ggrank.remote.errors import no_answer, refusal
 
 try:  # huggingface_hub brings one of the two: httpx2 since its version 2
     import httpx2 as httpx
@@ -28,15 +28,8 @@ LONGEST_WAIT = 60.0
 """A server that asks for a longer pause is not waited for."""
 
 _BUSY = (429, 502, 503, 504)
-_LOST = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.RemoteProtocolError,
-    httpx.ReadError,
-    httpx.WriteError,
-    httpx.CloseError,
-)
-"""A server that said nothing for the whole read timeout would say nothing again, so that is not here."""
+_LOST = (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError)
+"""Not the read timeout: a server that said nothing for all of it would say nothing again."""
 _VERSION = re.compile(r"/v\d+$")
 _VERSION_INSIDE = re.compile(r"/v\d+[a-z]*\d*/")
 
@@ -131,7 +124,8 @@ class Connection:
             time.sleep(pause)
         if isinstance(found, Exception):
             # Raised out here, not where it was caught: httpx's own error carries the request and so the key.
-            raise self._no_answer(found, url)
+            silence = self._client.timeout.read if isinstance(found, httpx.ReadTimeout) else None
+            raise no_answer(found, url, silence=silence)
         return found
 
     def _try(self, method: str, url: str, body: dict[str, object] | None) -> httpx.Response | Exception:
@@ -143,15 +137,6 @@ class Connection:
         except RuntimeError:  # httpx's word for a client that was closed
             raise ClosedError("the connection was closed; make a new object") from None
         return failure
-
-    def _no_answer(self, failure: Exception, url: str) -> RemoteError:
-        reason = str(failure) or type(failure).__name__
-        if isinstance(failure, httpx.ReadTimeout):
-            return RemoteError(
-                f"{url} said nothing for {self._client.timeout.read:g} s. Allow it longer with read_timeout, "
-                "or send less at once: a smaller batch_size."
-            )
-        return RemoteError(f"{url} gave no answer: {reason}. Check base_url, and whether the server runs.")
 
 
 def _checked_url(base_url: object) -> str:

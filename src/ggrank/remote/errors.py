@@ -41,6 +41,17 @@ def tidy_errors(key: str | None) -> Iterator[None]:
         raise
 
 
+def no_answer(failure: Exception, url: str, *, silence: float | None) -> RemoteError:
+    """The error for no answer, or half of one; ``silence`` is how many seconds the server said nothing."""
+    if silence is not None:
+        return RemoteError(
+            f"{url} said nothing for {silence:g} s. Allow it longer with read_timeout, or send less at once: "
+            "a smaller batch_size."
+        )
+    reason = str(failure) or type(failure).__name__
+    return RemoteError(f"{url} gave no answer: {reason}. Check base_url, and whether the server runs.")
+
+
 def refusal(response: httpx.Response, base_url: str, *, pause: float | None) -> RemoteError:
     """The error for an answer that is no success, or no JSON; ``pause`` is what the server asks for."""
     status, url = response.status_code, response.request.url
