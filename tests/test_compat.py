@@ -113,14 +113,19 @@ def test_max_length_can_be_read_and_is_not_set_in_vain(llama: Llama) -> None:
 
 
 def test_a_device_is_a_gpu_unless_it_is_the_cpu() -> None:
-    assert [is_gpu(device) for device in ("cpu", ["cpu"], None, "cuda:1", 0, ["cuda:0", "cpu"])] == [
-        False,
-        False,
-        True,
-        True,
-        True,
-        True,
-    ]
+    assert not any(map(is_gpu, ("cpu", ["cpu"])))
+    assert all(map(is_gpu, (None, "cuda:1", 0, ["cuda:0", "cpu"])))
+
+
+@pytest.mark.parametrize("call", [(CrossEncoder, "predict"), (FlagReranker, "compute_score")])
+def test_pairs_may_be_in_any_container_one_alone_or_none(llama: Llama, call: tuple[Any, str]) -> None:
+    score = getattr(call[0](llama), call[1])
+    expected = list(score(PAIRS))
+    for pairs in ([list(pair) for pair in PAIRS], tuple(PAIRS), np.array(PAIRS), (pair for pair in PAIRS)):
+        assert list(score(pairs)) == expected
+    for pair in (PAIRS[1], list(PAIRS[1]), np.array(PAIRS[1])):
+        np.testing.assert_allclose(score(pair), expected[1], atol=1e-5)
+    assert len(score([])) == 0
 
 
 # CrossEncoder
@@ -132,25 +137,10 @@ def test_predict_gives_sigmoids_of_the_logits_as_float32(llama: Llama, logits: n
     np.testing.assert_allclose(scores, sigmoid(logits), atol=1e-6)
 
 
-def test_predict_gives_one_number_for_one_pair(llama: Llama) -> None:
+def test_predict_gives_one_number_for_one_pair_and_has_two_names_for_pairs(llama: Llama) -> None:
     model = CrossEncoder(llama)
-    for pair in (PAIRS[1], list(PAIRS[1]), np.array(PAIRS[1])):
-        score = model.predict(pair)
-        assert isinstance(score, np.float32)
-        np.testing.assert_allclose(score, model.predict(PAIRS)[1], atol=1e-5)
-
-
-def test_predict_takes_pairs_in_any_container_and_by_either_name(llama: Llama) -> None:
-    model = CrossEncoder(llama)
-    expected = model.predict(PAIRS)
-    for pairs in ([list(pair) for pair in PAIRS], tuple(PAIRS), np.array(PAIRS), (pair for pair in PAIRS)):
-        np.testing.assert_array_equal(model.predict(pairs), expected)
-    np.testing.assert_array_equal(model.predict(sentences=PAIRS), expected)
-    np.testing.assert_array_equal(model.predict(inputs=PAIRS), expected)
-
-
-def test_predict_of_nothing_is_empty(llama: Llama) -> None:
-    assert CrossEncoder(llama).predict([]).shape == (0,)
+    assert isinstance(model.predict(PAIRS[1]), np.float32)
+    np.testing.assert_array_equal(model.predict(sentences=PAIRS), model.predict(inputs=PAIRS))
 
 
 def test_an_activation_takes_a_column_of_logits_and_the_call_s_goes_first(
@@ -302,19 +292,9 @@ def test_compute_score_gives_floats_raw_or_normalized(llama: Llama, logits: np.n
     np.testing.assert_allclose(normalized.compute_score(PAIRS, normalize=False), logits, rtol=1e-6)
 
 
-def test_compute_score_takes_one_pair_and_none(llama: Llama) -> None:
+def test_compute_score_gives_a_list_for_one_pair_too(llama: Llama) -> None:
     reranker = FlagReranker(llama)
-    expected = reranker.compute_score(PAIRS[1:2])
-    assert reranker.compute_score(PAIRS[1]) == reranker.compute_score(list(PAIRS[1])) == expected
-    assert reranker.compute_score([]) == []
-
-
-def test_compute_score_takes_pairs_in_any_container(llama: Llama) -> None:
-    reranker = FlagReranker(llama)
-    expected = reranker.compute_score(PAIRS)
-    for pairs in ([list(pair) for pair in PAIRS], tuple(PAIRS), np.array(PAIRS), (pair for pair in PAIRS)):
-        assert reranker.compute_score(pairs) == expected
-    assert reranker.compute_score(np.array(PAIRS[1])) == reranker.compute_score(PAIRS[1])
+    assert reranker.compute_score(PAIRS[1]) == reranker.compute_score(PAIRS[1:2])
     with pytest.raises(InputTypeError, match="found str"):
         reranker.compute_score("one text")
 
