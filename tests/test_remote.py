@@ -45,7 +45,7 @@ from ggrank import (
 from ggrank.remote.dialects import EMBED, RERANK
 from ggrank.server import ServerSettings
 from ggrank.server.service import Service
-from remote_server import Answer, Told, remote_server
+from remote_server import Answer, Stub, remote_server
 from serving import EMBEDDER, RERANKER, running, wait_until
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "remote.md"
@@ -59,9 +59,9 @@ TEI_INFO = PUBLISHED["tei_info"]
 
 
 @pytest.fixture
-def server() -> Iterator[Told]:
-    with remote_server() as told:
-        yield told
+def server() -> Iterator[Stub]:
+    with remote_server() as stub:
+        yield stub
 
 
 def tei_scores(body: dict[str, Any]) -> Answer:
@@ -70,7 +70,7 @@ def tei_scores(body: dict[str, Any]) -> Answer:
     return Answer(sorted(ranks, key=lambda rank: float(str(rank["score"]))))
 
 
-def reranker(server: Told, dialect: str = "tei", **options: Any) -> RemoteReranker:
+def reranker(server: Stub, dialect: str = "tei", **options: Any) -> RemoteReranker:
     key = f"{SECRET}\n"  # as a file ends
     return RemoteReranker(server.url, **{"api_key": key, "dialect": dialect, "model": "m", **options})
 
@@ -103,7 +103,13 @@ LOGITS = [-1.10701847, 6.5, -10.25]
     ],
 )
 def test_scores_come_in_input_order_and_the_model_is_never_renamed(
-    server: Told, dialect: str, path: str, answer: Any, scores: list[float], scale: str, body: dict[str, Any]
+    server: Stub,
+    dialect: str,
+    path: str,
+    answer: Any,
+    scores: list[float],
+    scale: str,
+    body: dict[str, Any],
 ) -> None:
     server.on(path, Answer(answer))
     remote = reranker(server, dialect, model="me/my model")
@@ -129,7 +135,7 @@ VECTORS = [[3, 0, 4], [0, 2.0, 0]]
     ],
 )
 def test_vectors_come_in_input_order_and_of_length_1_unless_asked_otherwise(
-    server: Told, dialect: str, path: str, answer: Any, body: dict[str, Any]
+    server: Stub, dialect: str, path: str, answer: Any, body: dict[str, Any]
 ) -> None:
     server.on(path, Answer(answer))
     remote = RemoteEmbedder(server.url, model="m", dialect=dialect)
@@ -139,7 +145,7 @@ def test_vectors_come_in_input_order_and_of_length_1_unless_asked_otherwise(
     assert remote.n_embd == 3
 
 
-def test_tei_is_sent_prefixes_and_told_to_refuse_what_is_too_long(server: Told) -> None:
+def test_tei_is_sent_prefixes_and_asked_to_refuse_what_is_too_long(server: Stub) -> None:
     server.on("/embed", Answer([[1.0, 0.0]]))
     RemoteEmbedder(server.url, dialect="tei").embed("a", prefix="query: ", truncate="error")
     assert server.seen[0].body == {"inputs": ["query: a"], "normalize": True, "truncate": False}
@@ -171,7 +177,7 @@ def test_a_hosted_service_is_known_by_its_address_without_asking(url: str, diale
     ],
 )
 def test_a_dialect_that_needs_a_model_says_so(kind: Any, options: dict[str, str]) -> None:
-    with pytest.raises(InputError, match="must be told which model: pass model="):
+    with pytest.raises(InputError, match="needs the model's name at the service: pass model="):
         kind(**options).rank("q", ["a"])
     assert RemoteReranker().model == "BAAI/bge-reranker-v2-m3"  # Hugging Face's, unless another is named
 
@@ -179,7 +185,9 @@ def test_a_dialect_that_needs_a_model_says_so(kind: Any, options: dict[str, str]
 # Finding the dialect
 
 
-def test_tei_is_known_by_its_info_and_asked_for_raw_scores_of_as_many_texts_as_it_takes(server: Told) -> None:
+def test_tei_is_known_by_its_info_and_asked_for_raw_scores_of_as_many_texts_as_it_takes(
+    server: Stub,
+) -> None:
     server.on("/info", Answer(TEI_INFO))
     server.on("/rerank", tei_scores)
     with RemoteReranker(server.url) as remote:
@@ -191,7 +199,7 @@ def test_tei_is_known_by_its_info_and_asked_for_raw_scores_of_as_many_texts_as_i
     ]
 
 
-def test_llama_server_is_known_by_its_list_of_models(server: Told) -> None:
+def test_llama_server_is_known_by_its_list_of_models(server: Stub) -> None:
     server.on("/v1/models", Answer(PUBLISHED["llama_server_models"]))
     server.on("/v1/reranking", Answer(PUBLISHED["llama_server"]))
     with RemoteReranker(f"{server.url}/v1/") as remote:
@@ -202,7 +210,7 @@ def test_llama_server_is_known_by_its_list_of_models(server: Told) -> None:
     assert ranking[0].score == pytest.approx(1 / (1 + np.exp(-6.5)))
 
 
-def test_the_dialect_is_asked_for_once_however_many_threads_begin(server: Told) -> None:
+def test_the_dialect_is_asked_for_once_however_many_threads_begin(server: Stub) -> None:
     server.on("/info", Answer(TEI_INFO))
     server.on("/rerank", tei_scores)
     with RemoteReranker(server.url) as remote, ThreadPoolExecutor(8) as pool:
@@ -213,7 +221,7 @@ def test_the_dialect_is_asked_for_once_however_many_threads_begin(server: Told) 
 
 
 @pytest.mark.parametrize("info", [{}, {"model_id": "x"}, ["a list"], None])
-def test_a_server_that_says_nothing_of_itself_is_a_clear_error(server: Told, info: Any) -> None:
+def test_a_server_that_says_nothing_of_itself_is_a_clear_error(server: Stub, info: Any) -> None:
     server.on("/v1/models", Answer(info))
     server.on("/info", Answer(info))
     with pytest.raises(
@@ -241,8 +249,8 @@ def test_a_server_that_says_nothing_of_itself_is_a_clear_error(server: Told, inf
         ),
     ],
 )
-def test_why_a_server_does_not_say_what_it_is_is_told_in_its_own_words(
-    server: Told, answer: Answer, says: str
+def test_the_error_for_a_server_that_does_not_say_what_it_is_has_its_own_words(
+    server: Stub, answer: Answer, says: str
 ) -> None:
     server.on("/v1/models", answer)
     server.on("/info", answer)
@@ -253,7 +261,7 @@ def test_why_a_server_does_not_say_what_it_is_is_told_in_its_own_words(
 
 @pytest.mark.parametrize("path", ["/rerank", "/v2/rerank/", "/v1/embeddings"])
 @pytest.mark.parametrize("dialect", ["auto", "tei"])
-def test_an_address_that_ends_in_a_request_s_path_is_told_with_the_right_one(
+def test_the_error_for_an_address_with_a_request_s_path_names_the_right_one(
     ours: str, path: str, dialect: Any
 ) -> None:
     right = ours.rstrip("/")
@@ -266,14 +274,14 @@ def test_an_address_that_ends_in_a_request_s_path_is_told_with_the_right_one(
         assert len(call(right)) > 0
 
 
-def test_an_openai_server_is_enough_to_embed_and_not_to_rerank(server: Told) -> None:
+def test_an_openai_server_is_enough_to_embed_and_not_to_rerank(server: Stub) -> None:
     server.on("/v1/models", Answer({"object": "list", "data": [{"id": "m", "owned_by": "me"}]}))
     with pytest.raises(RemoteError, match="dialect='jina'"):
         RemoteReranker(server.url).rerank("q", ["a"])
     assert RemoteEmbedder(server.url, model="m").dialect == "openai"
 
 
-def test_a_server_that_was_down_is_asked_again_by_the_next_call(server: Told) -> None:
+def test_a_server_that_was_down_is_asked_again_by_the_next_call(server: Stub) -> None:
     server.on("/rerank", tei_scores)
     server.on("/v1/models", Answer("down", status=500), Answer("nothing here", status=404))
     remote = RemoteReranker(server.url, retries=0)
@@ -288,7 +296,7 @@ def test_a_server_that_was_down_is_asked_again_by_the_next_call(server: Told) ->
     [(RemoteReranker, {"embedding": {"pooling": "cls"}}), (RemoteEmbedder, TEI_INFO["model_type"])],
 )
 def test_a_server_with_a_model_for_the_other_job_is_refused(
-    server: Told, kind: Any, model_type: object
+    server: Stub, kind: Any, model_type: object
 ) -> None:
     server.on("/info", Answer({**TEI_INFO, "model_type": model_type}))
     with pytest.raises(ModelModeError, match="BAAI/bge-reranker-large is served as"):
@@ -328,7 +336,7 @@ GOOD = [{"index": 0, "score": 1.0}, {"index": 1, "score": 2.0}]
         (b"", "something else than JSON: no reason given"),
     ],
 )
-def test_scores_that_are_missing_extra_or_no_numbers_raise(server: Told, answer: Any, says: str) -> None:
+def test_scores_that_are_missing_extra_or_no_numbers_raise(server: Stub, answer: Any, says: str) -> None:
     server.on("/rerank", Answer(answer))
     with pytest.raises(RemoteError, match=says):
         reranker(server).rerank("q", ["a", "b"])
@@ -353,13 +361,13 @@ def test_scores_that_are_missing_extra_or_no_numbers_raise(server: Told, answer:
         ([[1.0, 2.0], base64.b64encode(np.float32([1, np.nan]).tobytes()).decode()], "finite numbers"),
     ],
 )
-def test_vectors_that_are_missing_extra_or_no_numbers_raise(server: Told, answer: Any, says: str) -> None:
+def test_vectors_that_are_missing_extra_or_no_numbers_raise(server: Stub, answer: Any, says: str) -> None:
     server.on("/embed", Answer(answer))
     with pytest.raises(RemoteError, match=says):
         RemoteEmbedder(server.url, dialect="tei").embed_many(["a", "b"])
 
 
-def test_vectors_of_another_width_in_a_later_request_raise(server: Told) -> None:
+def test_vectors_of_another_width_in_a_later_request_raise(server: Stub) -> None:
     server.on("/embed", Answer([[1.0, 2.0]]), Answer([[1.0]]))
     with pytest.raises(RemoteError, match="vectors of 1 and 2 numbers"):
         RemoteEmbedder(server.url, dialect="tei", batch_size=1).embed_many(["a", "b"])
@@ -373,7 +381,7 @@ def test_vectors_of_another_width_in_a_later_request_raise(server: Told) -> None
     top_n=st.none() | st.integers(1, 50),
 )
 def test_whatever_the_batches_scores_keep_their_places(
-    server: Told, scores: list[float], batch_size: int, threshold: float | None, top_n: int | None
+    server: Stub, scores: list[float], batch_size: int, threshold: float | None, top_n: int | None
 ) -> None:
     server.on("/rerank", tei_scores)
     with reranker(server, batch_size=batch_size) as remote:
@@ -394,7 +402,7 @@ def test_whatever_the_batches_scores_keep_their_places(
 )
 @pytest.mark.parametrize("score", [7.0, -2.5])
 def test_logits_where_a_dialect_has_0_to_1_are_refused_with_the_dialect_for_them(
-    server: Told, dialect: str, path: str, score: float
+    server: Stub, dialect: str, path: str, score: float
 ) -> None:
     answer = {"results": [{"index": 1, "relevance_score": score}, {"index": 0, "relevance_score": 0.5}]}
     for served in (path, "/v1/rerank"):
@@ -413,7 +421,7 @@ def test_logits_where_a_dialect_has_0_to_1_are_refused_with_the_dialect_for_them
 
 
 @pytest.mark.parametrize("score", [1.0, 0.0, -0.125])
-def test_a_cosine_of_a_listwise_model_is_no_logit(server: Told, score: float) -> None:
+def test_a_cosine_of_a_listwise_model_is_no_logit(server: Stub, score: float) -> None:
     server.on("/v1/rerank", Answer({"results": [{"index": 0, "relevance_score": score}]}))
     assert reranker(server, "jina").rerank("q", ["a"]).tolist() == [score]
 
@@ -436,7 +444,7 @@ def test_a_cosine_of_a_listwise_model_is_no_logit(server: Told, score: float) ->
         ("x" * 10_000, "x" * 400),
     ],
 )
-def test_an_error_keeps_the_server_s_message_and_status(server: Told, body: Any, says: str) -> None:
+def test_an_error_keeps_the_server_s_message_and_status(server: Stub, body: Any, says: str) -> None:
     server.on("/rerank", Answer(body, status=500))
     with pytest.raises(RemoteError) as error:
         reranker(server).rerank("q", ["a"])
@@ -448,7 +456,7 @@ def test_an_error_keeps_the_server_s_message_and_status(server: Told, body: Any,
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_what_the_server_finds_wrong_with_the_texts_is_an_input_error(server: Told, status: int) -> None:
+def test_what_the_server_finds_wrong_with_the_texts_is_an_input_error(server: Stub, status: int) -> None:
     server.on("/rerank", Answer({"error": "`inputs` must have less than 512 tokens"}, status=status))
     with pytest.raises(InputError, match="less than 512 tokens") as error:
         reranker(server).rerank("q", ["a"])
@@ -457,7 +465,7 @@ def test_what_the_server_finds_wrong_with_the_texts_is_an_input_error(server: To
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_busy_server_is_asked_again_a_bounded_number_of_times(server: Told, status: int) -> None:
+def test_a_busy_server_is_asked_again_a_bounded_number_of_times(server: Stub, status: int) -> None:
     busy = Answer({"error": "busy"}, status=status, headers={"Retry-After": "0"})
     server.on("/rerank", busy, busy, tei_scores)
     assert reranker(server).rerank("q", ["1"]).tolist() == [1]
@@ -470,19 +478,19 @@ def test_a_busy_server_is_asked_again_a_bounded_number_of_times(server: Told, st
 @pytest.mark.parametrize(
     "value", ["0.05", "-3", "soon", "nan", "1e400", "Mon, 99 Foo", "", "Mon, 01 Jan 2024 00:00:00 GMT"]
 )
-def test_any_value_of_retry_after_leads_to_another_attempt(server: Told, value: str) -> None:
+def test_any_value_of_retry_after_leads_to_another_attempt(server: Stub, value: str) -> None:
     server.on("/rerank", Answer({}, status=503, headers={"Retry-After": value}), tei_scores)
     assert reranker(server).rerank("q", ["1"]).tolist() == [1]
 
 
-def test_a_pause_that_is_too_long_is_not_waited_for(server: Told) -> None:
+def test_a_pause_that_is_too_long_is_not_waited_for(server: Stub) -> None:
     server.on("/rerank", Answer({"error": "quota"}, status=429, headers={"Retry-After": "3600"}))
     with pytest.raises(RemoteError, match=r"quota.*a pause of 3600 s"):
         reranker(server).rerank("q", ["1"])
     assert len(server.seen) == 1
 
 
-def test_an_answer_that_is_cut_off_is_asked_for_again(server: Told) -> None:
+def test_an_answer_that_is_cut_off_is_asked_for_again(server: Stub) -> None:
     server.on("/rerank", Answer(GOOD, promised=500), tei_scores)
     assert reranker(server).rerank("q", ["1"]).tolist() == [1]
     server.on("/rerank", Answer(GOOD, promised=500))
@@ -491,7 +499,7 @@ def test_an_answer_that_is_cut_off_is_asked_for_again(server: Told) -> None:
     assert error.value.status is None
 
 
-def test_a_server_that_computes_for_ever_is_left(server: Told) -> None:
+def test_a_server_that_computes_for_ever_is_left(server: Stub) -> None:
     never = threading.Event()
     server.on("/rerank", Answer(GOOD, after=never))
     try:
@@ -504,7 +512,7 @@ def test_a_server_that_computes_for_ever_is_left(server: Told) -> None:
 
 
 def test_a_server_that_is_not_there_is_an_error() -> None:
-    with socket.socket() as taken:  # bound and not listening: nobody else gets the port
+    with socket.socket() as taken:  # bound and not listening: no other process gets the port
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(RemoteError, match="Check base_url"):
@@ -512,7 +520,7 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_never_followed(server: Told, status: int) -> None:
+def test_a_redirect_is_never_followed(server: Stub, status: int) -> None:
     with remote_server() as other:
         other.on("/rerank", tei_scores)
         target = other.url.replace("127.0.0.1", "user:word@localhost") + "/rerank?token=1"
@@ -538,7 +546,7 @@ def test_a_redirect_is_never_followed(server: Told, status: int) -> None:
     ],
 )
 def test_the_key_is_nowhere_to_be_seen(
-    server: Told, answer: Answer, caplog: pytest.LogCaptureFixture
+    server: Stub, answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server.on("/rerank", Answer("busy", status=503, headers={"Retry-After": "0"}), answer)
@@ -572,7 +580,7 @@ ODD = "s3cr3T/+\"'\\%=" * 2
     ],
 )
 def test_a_key_that_the_server_sends_back_is_hidden_wherever_it_stands(
-    server: Told, wrap: Any, key: str
+    server: Stub, wrap: Any, key: str
 ) -> None:
     for path in ("/v1/rerank", "/v1/embeddings", "/v1/models"):
         server.on(path, wrap(key))
@@ -588,7 +596,7 @@ def test_a_key_that_the_server_sends_back_is_hidden_wherever_it_stands(
 
 
 @pytest.mark.parametrize("named", [SECRET, f"me/{SECRET}"])
-def test_a_model_s_name_that_is_the_key_is_hidden_too(server: Told, named: str) -> None:
+def test_a_model_s_name_that_is_the_key_is_hidden_too(server: Stub, named: str) -> None:
     meta = {"mode": "rerank", "score_scale": "probability"}
     server.on("/v1/models", Answer({"data": [{"id": named, "owned_by": "ggrank", "meta": meta}]}))
     calls: list[Any] = [
@@ -644,7 +652,7 @@ def test_an_argument_that_cannot_be_used_is_refused(options: Any, says: str) -> 
         assert SECRET not in str(error.value)
 
 
-def test_texts_are_checked_as_a_llama_checks_them(server: Told) -> None:
+def test_texts_are_checked_as_a_llama_checks_them(server: Stub) -> None:
     server.on("/rerank", tei_scores)
     remote = reranker(server)
     for documents in ("one string", ["1", 2], 5):
@@ -662,14 +670,14 @@ def test_texts_are_checked_as_a_llama_checks_them(server: Told) -> None:
     assert remote.score_pairs([]).shape == (0,)
 
 
-def test_pairs_of_one_query_go_together_and_come_back_in_their_places(server: Told) -> None:
+def test_pairs_of_one_query_go_together_and_come_back_in_their_places(server: Stub) -> None:
     server.on("/rerank", tei_scores)
     scores = reranker(server).score_pairs([("a", "1"), ("b", "2"), ("a", "3")])
     assert scores.tolist() == [1, 2, 3]
     assert [seen.body["query"] for seen in server.seen] == ["a", "b"]
 
 
-def test_a_score_or_a_cut_that_cannot_be_had_is_refused(server: Told) -> None:
+def test_a_score_or_a_cut_that_cannot_be_had_is_refused(server: Stub) -> None:
     server.on("/v2/rerank", Answer(PUBLISHED["cohere"]))
     server.on("/rerank", tei_scores)
     cohere, tei = reranker(server, "cohere"), reranker(server, "tei")
@@ -685,7 +693,7 @@ def test_a_score_or_a_cut_that_cannot_be_had_is_refused(server: Told) -> None:
     assert ranking[0].score == pytest.approx(0.999071)
 
 
-def test_nothing_is_asked_before_the_first_call_nor_after_the_end(server: Told) -> None:
+def test_nothing_is_asked_before_the_first_call_nor_after_the_end(server: Stub) -> None:
     for kind in (RemoteReranker, RemoteEmbedder):
         with kind(server.url) as remote:
             pass
@@ -890,7 +898,7 @@ def test_the_page_in_docs_names_every_dialect_and_how_many_texts_it_takes() -> N
 
 
 @pytest.mark.parametrize("base", ["/v1", "/v1/", "/v1/openai", "/v1beta/openai/", "/api/v3", "/a/v2/b"])
-def test_an_address_with_a_path_of_its_own_is_joined_as_openai_s_client_does(server: Told, base: str) -> None:
+def test_an_address_with_a_path_of_its_own_is_joined_as_openai_s_client_does(server: Stub, base: str) -> None:
     theirs = openai.OpenAI(base_url=server.url + base, api_key=SECRET, max_retries=0)
     with theirs, pytest.raises(openai.NotFoundError):
         theirs.embeddings.create(model="m", input=["a"])
@@ -910,7 +918,7 @@ def test_an_address_with_a_path_of_its_own_is_joined_as_openai_s_client_does(ser
     ],
 )
 def test_a_path_of_the_caller_s_is_put_after_the_address_as_it_stands(
-    server: Told, base: str, path: str | None, asked: str
+    server: Stub, base: str, path: str | None, asked: str
 ) -> None:
     server.on(asked, Answer(PUBLISHED["cohere"]))
     remote = RemoteReranker(server.url + base, model="a/b", dialect="cohere", path=path)
@@ -934,7 +942,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "all_proxy"])
-def test_loopback_needs_no_proxy(server: Told, proxy: Any, name: str) -> None:
+def test_loopback_needs_no_proxy(server: Stub, proxy: Any, name: str) -> None:
     proxy(name, "http://127.0.0.1:9")  # nothing listens there
     server.on("/rerank", tei_scores)
     assert reranker(server, retries=0).rerank("q", ["1"]).tolist() == [1]

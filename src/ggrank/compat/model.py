@@ -48,7 +48,7 @@ def check_options(call: str, options: Mapping[str, Any]) -> None:
     """Lets options pass that are empty or change no score.
 
     Raises:
-        InputTypeError: any other; a TypeError too, as Python raises for an argument that no one knows.
+        InputTypeError: any other; it is a TypeError too, as Python's own error for an unknown argument.
 
     Example:
         >>> check_options("CrossEncoder", {"backend": "onnx", "model_kwargs": {"torch_dtype": "float16"}})

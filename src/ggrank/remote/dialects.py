@@ -52,7 +52,7 @@ class Dialect:
         batch_size: texts of one request, unless the caller or the server says another number.
         truncate: what can be asked for.
         is_list: whether the answer is the list of results itself, not an object that holds it.
-        needs_model: whether the server must be told which model.
+        needs_model: whether every request must name the model.
         model: asked for where the caller names none.
         url: where requests go, once the server is known.
     """
@@ -163,7 +163,7 @@ def find_dialect(connection: Connection, name: str, mode: Mode, model: str | Non
     Raises:
         RemoteError: the server does not say what it is, or cannot be asked.
         ModelModeError: its model does the other job.
-        InputError: it serves no model of that name, or must be told which.
+        InputError: it serves no model of that name, or the dialect needs a name and none was given.
     """
     known = DIALECTS[mode]
     if name == "auto":
@@ -172,9 +172,7 @@ def find_dialect(connection: Connection, name: str, mode: Mode, model: str | Non
             name = "openai" if "openai" in known else "auto"
     found = known[name] if name not in ("auto", "ggrank") else _ask(connection, name, mode, model)
     if found.needs_model and not model:
-        raise InputError(
-            f"dialect {found.name!r} must be told which model: pass model=, the service's name for it"
-        )
+        raise InputError(f"dialect {found.name!r} needs the model's name at the service: pass model=")
     return replace(found, model=model or found.model)
 
 
@@ -212,9 +210,9 @@ def _ask(connection: Connection, name: str, mode: Mode, model: str | None) -> Di
 
 def _of_models(dialect: Dialect, models: list[dict[str, Any]], mode: Mode, model: str | None) -> Dialect:
     """ggrank's dialect with the model of that name, or the first one of that mode."""
-    described = {one.get("id"): one.get("meta") for one in models}
+    described = {str(one.get("id")): one.get("meta") for one in models}
     fitting = {
-        str(name): meta
+        name: meta
         for name, meta in described.items()
         if isinstance(meta, dict) and meta.get("mode") == mode.value
     }

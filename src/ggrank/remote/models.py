@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class _RemoteModel:
-    """What both have: a server, its dialect once it is found, and requests of some texts each."""
+    """What both classes share: a server, its dialect once it is found, and requests of some texts each."""
 
     mode: ClassVar[Mode]
 
@@ -73,7 +73,7 @@ class _RemoteModel:
 
     @property
     def model(self) -> str:
-        """The model's name at the server; "" where it has one and need not be told. May ask the server."""
+        """The model's name at the server; "" where it has only one. May ask the server."""
         return self._target().model
 
     @property
@@ -263,7 +263,7 @@ class RemoteEmbedder(_RemoteModel):
         model: the server's name for it, sent as it stands; dialects "openai" and "huggingface" need one.
         dialect: "auto" goes by the host's name, else asks the server, once; or "ggrank", "tei", "openai"
             (Jina's and Cohere's too), "llama-server", "huggingface".
-        query_prefix, document_prefix: what `rank`, and a `Pipeline`, put before texts; no server says them.
+        query_prefix, document_prefix: what `rank` and a `Pipeline` put before texts; no server reports them.
         api_key, path, batch_size, connect_timeout, read_timeout, retries: as for `RemoteReranker`.
 
     Raises:
