@@ -1,7 +1,7 @@
 """Builds llama-server, once, from the llama.cpp in llama-cpp-python's source archive, and prints its path.
 
-Of the wheel's version, flags and compiler: `make bench` compares what is around llama.cpp, not two of them.
-Kept in ggrank's cache directory. Without CMake nothing is printed. Standard library only.
+Of the wheel's version, flags and compiler: `make bench` compares programs around one llama.cpp, not two of
+them. Kept in ggrank's cache directory. Without CMake nothing is printed. Standard library only.
 """
 
 from __future__ import annotations

@@ -1,13 +1,9 @@
 """Builds the llama-cpp-python wheel that this compiler and this CPU need, once, and keeps it.
 
-llama-cpp-python is on PyPI as source only, and a build takes minutes. pip's own cache of built
-wheels cannot be used: it does not look at ``CMAKE_ARGS``, so a wheel built without a flag that
-this CPU needs would come back. The wheels are kept in ggrank's cache directory instead, under a
-key of everything that shapes the library. A kept wheel is a saving, never a need: one that is
-missing, damaged or does not start is built anew.
-
-Knows wheels; not the machine (``toolchain.py``) and not environments (``setup_env.py``). Standard
-library only.
+llama-cpp-python is on PyPI as source only, and a build takes minutes. pip's own cache of built wheels ignores
+``CMAKE_ARGS``, so it could return a wheel without a flag that this CPU needs. The wheels are in ggrank's
+cache directory instead, under a key of everything that the library depends on. One that is missing, damaged
+or does not start is built again. Standard library only.
 """
 
 from __future__ import annotations

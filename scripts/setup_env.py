@@ -3,13 +3,12 @@
 VENV is a folder such as ``.venv``. SET names a lock under ``requirements/``: ``run`` (what ggrank
 needs), ``test`` (and what its tests and linters need), ``integrations`` (and the frameworks that it has
 adapters for), ``parity`` (and torch with the original models) or ``bench`` (and the libraries that it is
-measured beside). ``make`` calls this before every
-command, so the usual answer is "nothing to do", given in a tenth of a second and without pip.
+measured beside). ``make`` calls this before every command; usually there is nothing to do, which takes a
+tenth of a second and no pip.
 
-A stamp in the environment says what it holds. It is removed before anything changes and written
-when everything is done, so that an environment that was interrupted half-way is never believed:
-the next run starts over. (What took long, the llama-cpp-python wheel, is kept: see
-``llama_wheel.py``.) Standard library only.
+A stamp in the environment lists its contents. It is removed before anything changes and written when
+everything is done, so after an interruption the next run starts over; only the llama-cpp-python wheel,
+which takes long, is cached (``llama_wheel.py``). Standard library only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What compiler and CPU are here, and whether a stock build of llama.cpp would crash with them.
+"""Finds this machine's compiler and CPU, and whether a stock build of llama.cpp would crash with them.
 
-Knows what compilers and the system print, nothing of wheels. Standard library only.
+Standard library only.
 """
 
 from __future__ import annotations

@@ -228,7 +228,8 @@ WRITER = """
     from contextlib import closing
     from pathlib import Path
     sys.path[:0] = {path!r}
-    from ggrank import GgrankWarning, cache as module
+    from ggrank import GgrankWarning
+    from ggrank.loading import cache as module
     module.TIMEOUT_SECONDS = 600  # on a busy machine, whoever writes may be kept from it for long
     warnings.simplefilter("error", GgrankWarning)
     from test_cache import inputs, numbers, opened

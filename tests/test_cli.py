@@ -19,12 +19,12 @@ from command_line import (
 )
 
 
-def test_help_loads_neither_llama_cpp_nor_numpy() -> None:
+def test_help_loads_no_large_library() -> None:
     code = (
         "import sys\nfrom ggrank.cli import main\n"
         "for args in (['--help'], ['rank', '--help'], ['models', '--help'], ['doctor', '--help']):\n"
         "    try:\n        main(args)\n    except SystemExit as end:\n        assert end.code == 0\n"
-        "heavy = {'numpy', 'llama_cpp', 'huggingface_hub', 'httpx'} & set(sys.modules)\n"
+        "heavy = {'numpy', 'llama_cpp', 'huggingface_hub', 'httpx', 'rich'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
@@ -86,6 +86,13 @@ def test_our_errors_are_one_line_and_exit_code_1() -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no such file on this system")
+def test_a_file_that_cannot_be_read_is_one_line_and_exit_code_1() -> None:
+    done = process("models", "verify", "/proc/self/mem")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: a file: Input/output error\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import tiny_models
-from command_line import ENVIRONMENT, ggrank, on_terminal, plain
+from command_line import ENVIRONMENT, ggrank
 
 # One thread: threads of small models wait for each other longer than they compute on a busy machine.
 BENCH = ("bench", "--size", "smallest", "--n-threads", "1", "--engine", "llama.cpp")
@@ -117,14 +117,6 @@ def test_the_table_is_printed_and_saved_the_same_and_the_plot_is_drawn(bundled: 
     assert "GFLOPS, measured" in bundled.markdown
     assert (bundled.folder / "r.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert sorted(path.name for path in bundled.folder.iterdir()) == ["r.json", "r.md", "r.png"]
-
-
-def test_a_terminal_gets_tables_that_fit_with_every_column(tiny: Path) -> None:
-    lines = plain(on_terminal(*BENCH, str(tiny), columns=80))
-    assert max(map(len, lines)) <= 80
-    assert not [line for line in lines if "|" in line or "#" in line]
-    text = " ".join(" ".join(lines).split())
-    assert all(title in text for title in [*CELLS, "first ranking, s", "MB in all", "of peak", "agreement"])
 
 
 def test_progress_goes_to_stderr(bundled: Finished) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from command_line import (
     BUNDLED,
@@ -19,13 +21,13 @@ from command_line import (
     plain,
     process,
 )
-from ggrank.cli.console import display_width, one_line, shorten
+from ggrank.cli.console import Column, echo_table, one_line, shorten
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_no_line_of_a_table_is_wider_than_the_terminal(columns: int) -> None:
     lines = plain(on_terminal("demo", QUERY, columns=columns))
-    assert max(map(display_width, lines)) <= columns
+    assert max(map(cell_len, lines)) <= columns
     assert any(line.endswith("…") for line in lines)
 
 
@@ -82,9 +84,53 @@ def test_progress_shows_on_a_terminal_only(tmp_path: Path) -> None:
     assert process("rank", QUERY, "--file", file).stderr == ""
 
 
+def test_rows_written_while_a_bar_is_shown_reach_the_pipe() -> None:
+    pty = pytest.importorskip("pty")
+    leader, follower = pty.openpty()
+    code = "import click\nfrom ggrank.cli.console import progress\n"
+    code += "with progress(9, label='rows') as advance:\n    click.echo('row')\n    advance(9)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=follower, text=True, env=ENVIRONMENT
+    )
+    os.close(follower)
+    shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert done.stdout == "row\n"
+    assert "row\n" not in shown
+    assert "rows" in shown
+
+
 def test_a_document_cannot_steer_the_terminal() -> None:
     assert one_line("a\x1b[31mred\u202e\r\nb") == "a[31mred b"
 
 
+def test_a_document_cannot_steer_the_terminal_from_json_lines_either() -> None:
+    text = "red \x1b[31m \x9b31m \u202e"
+    shown = on_terminal("rank", QUERY, text, "--json", columns=80)
+    assert not set(text) - set("red [31m") & set(shown)
+    assert json.loads(shown)["text"] == text
+
+
+def test_a_model_s_name_in_an_error_cannot_steer_the_terminal() -> None:
+    assert "\x1b" not in process("rank", QUERY, RUST, "--model", "\x1b[31mred.gguf").stderr
+
+
 def test_wide_characters_are_counted_twice() -> None:
-    assert display_width(shorten("東京タワー", 6)) <= 6
+    assert cell_len(shorten("東京タワー", 6)) <= 6
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [("👩‍👩‍👧 family", 9), ("می‌خواهم", 7), ("क्‍ष", 1), ("東京 🙂 e\u0301", 9), ("[b]:smile:", 10)],
+)
+def test_a_table_keeps_joined_and_wide_characters_and_stays_aligned(
+    text: str, width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    echo_table([Column(""), Column("")], [[text, "|"], ["x" * 12, "|"]])
+    assert capsys.readouterr().out.splitlines() == [f"{text}{' ' * (14 - width)}|", f"{'x' * 12}  |"]
+
+
+def test_in_a_pipe_a_row_is_one_whole_line() -> None:
+    documents = [f"{word} " * 100 + "end" for word in ("one", "two")]
+    lines = process("rank", QUERY, *documents, "--table", COLUMNS="60").stdout.splitlines()
+    assert [line.endswith(" end") for line in lines[1:3]] == [True, True]

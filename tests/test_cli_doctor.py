@@ -17,7 +17,7 @@ from command_line import (
     json_lines,
     process,
 )
-from ggrank.cli.checks import PUBLISHED
+from ggrank.cli.doctor import PUBLISHED
 from ggrank.loading.tuning import fastest_quantization
 
 

@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {"text": "Bees dance."},
     ]
     (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
-    (tmp_path / "broken.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "broken.txt").write_bytes(b"caf\0")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -46,12 +46,12 @@ def test_index_says_what_it_did_as_a_json_line(folder: Path) -> None:
     result = ggrank("index", folder)
     (line,) = json_lines(result)
     assert line["skipped"] == [
-        {"path": str(folder / "broken.txt"), "reason": "not UTF-8 (byte 4); save it as UTF-8"}
+        {"path": str(folder / "broken.txt"), "reason": "a binary file: it has zero bytes"}
     ]
     assert {
         word: line[word] for word in ("added", "changed", "removed", "unchanged", "files", "passages")
     } == {"added": 2, "changed": 0, "removed": 0, "unchanged": 0, "files": 2, "passages": 4}
-    assert f"Warning: {folder / 'broken.txt'}: not UTF-8" in result.stderr
+    assert f"Warning: {folder / 'broken.txt'}: a binary file" in result.stderr
     assert (folder / ".ggrank" / "index.sqlite").exists()
 
 

@@ -11,6 +11,8 @@ from command_line import (
     BUNDLED,
     ggrank,
     json_lines,
+    on_terminal,
+    plain,
 )
 
 
@@ -37,16 +39,20 @@ def test_models_list_says_what_each_model_reads_and_gives() -> None:
 
 def test_models_list_as_a_table_has_every_fact_of_a_model() -> None:
     lines = ggrank("models", "list", "--table").stdout.splitlines()
-    shown = " ".join(line for line in lines if line.startswith(BUNDLED))
+    shown = next(line for line in lines if line.startswith(BUNDLED))
     expected = ("embedding", "en", "512", "384", "26 MB", "Apache-2.0", "bundled", "English embeddings")
     assert all(word in shown for word in expected)
 
 
-def test_models_list_as_a_table_marks_licences_that_are_not_open_source() -> None:
+def test_models_list_on_a_narrow_terminal_is_one_table_and_names_what_it_leaves_out() -> None:
+    lines = plain(on_terminal("models", "list", columns=80))
+    assert [line.split()[0] for line in lines].count(BUNDLED) == 1
+    assert "ggrank models info NAME shows licence, context, width, summary too" in lines
+
+
+def test_models_list_as_a_table_names_licences_that_are_not_open_source() -> None:
     lines = ggrank("models", "list", "--table").stdout.splitlines()
-    marked = {line.split()[0] for line in lines if "*" in line}
-    assert marked == {"embeddinggemma-300m", "*"}
-    assert "* is no open source licence: read its terms before you use the model" in lines
+    assert [line.split()[0] for line in lines if "not open source" in line] == ["embeddinggemma-300m"]
 
 
 def test_models_path_prints_where_a_file_is() -> None:
@@ -89,16 +95,20 @@ def test_models_verify_of_a_model_that_is_not_here_fails() -> None:
     assert result.stderr.startswith("Error: ")
 
 
-def test_models_info_says_what_a_file_is() -> None:
+def test_models_info_has_what_the_file_and_the_catalogue_say() -> None:
     line = json_lines(ggrank("models", "info", BUNDLED))[0]
     assert (line["architecture"], line["quantization"], line["pooling_type"]) == ("bert", "q8_0", "MEAN")
-    assert (line["head"], line["pair_format"], line["n_embd"]) == (False, None, 384)
+    assert (line["head"], line["n_embd"], line["languages"]) == (False, 384, ["en"])
 
 
-def test_models_info_of_a_reranker_names_the_pair_format(reranker: Path) -> None:
+def test_models_info_of_a_model_that_is_not_here_is_the_catalogue_s() -> None:
+    line = json_lines(ggrank("models", "info", "qwen3-reranker-0.6b"))[0]
+    assert (line["present"], line["license"], line["kind"]) == (False, "Apache-2.0", "reranker")
+
+
+def test_models_info_of_a_reranker_says_that_it_has_a_head(reranker: Path) -> None:
     line = json_lines(ggrank("models", "info", reranker))[0]
     assert (line["head"], line["pooling_type"]) == (True, "RANK")
-    assert line["pair_format"] == "[CLS] query [SEP] document [SEP]"
 
 
 def test_models_info_as_a_table_is_one_fact_a_line() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from command_line import (
 )
 from ggrank import Llama
 from ggrank.cli.demo import QUESTIONS, read_passages
+from test_readers import pdf
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,7 @@ def test_equal_documents_keep_their_order() -> None:
 
 def test_the_footer_says_how_much_the_cache_had(reranker: Path, tmp_path: Path) -> None:
     cached = ("--cache", tmp_path / "cache", "--table", "--top-n", "1")
-    documents = [f"document {i}" for i in range(70)]  # two steps, whose query counts once
+    documents = [f"document {i}" for i in range(70)]  # two steps; the query is embedded once
     for n_found in (0, 71):
         footer = ggrank("rank", QUERY, *documents, *cached).stdout
         assert f"from the cache: {n_found} of 71 vectors" in footer
@@ -88,6 +92,37 @@ def test_the_footer_says_how_much_the_cache_had(reranker: Path, tmp_path: Path) 
     footer = ggrank("rank", QUERY, *documents[:20], "--model", reranker, *cached).stdout
     assert "from the cache: 18 of 20 pairs" in footer
     assert "from the cache" not in ggrank("rank", QUERY, *documents, "--table").stdout
+
+
+LONG = "Lunch is at noon, and nobody has to pay for it. " * 10
+FILES = [
+    ("rows.csv", f"id;text\n7;{RUST}\n8;{LONG}\n".encode(), "7"),
+    ("page.html", f"<nav>Home</nav><h1>Guide</h1><p>{LONG}</p><h2>Code</h2><p>{RUST}</p>".encode(), None),
+    ("notes.md", f"# Guide\n\n{LONG}\n\n## Code\n\n{RUST}\n".encode(), "notes.md, line 7"),
+    ("book.pdf", pdf(LONG, RUST), "book.pdf, page 2"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "id_"), FILES, ids=[name for name, *_ in FILES])
+def test_a_file_is_read_by_its_format_and_its_best_passage_is_first(
+    name: str, data: bytes, id_: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    lines = json_lines(ggrank("rank", QUERY, "--file", tmp_path / name))
+    assert len(lines) >= 2
+    assert RUST in lines[0]["text"]
+    assert not any(line["truncated"] for line in lines)
+    assert lines[0]["id"] == id_ or id_ is None
+    assert not any("Home" in line["text"] for line in lines)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names are Unicode there")
+def test_a_model_file_whose_name_is_not_utf_8_ranks(tmp_path: Path) -> None:
+    model = tmp_path / os.fsdecode(b"caf\xe9.gguf")
+    shutil.copyfile(ggrank("models", "path", BUNDLED).stdout.strip(), model)
+    for engine in ("auto", "llama.cpp"):
+        lines = json_lines(ggrank("rank", QUERY, RUST, "--model", model, "--engine", engine))
+        assert lines[0]["score"] == pytest.approx(0.659, abs=0.01)
 
 
 def test_a_long_document_is_marked_as_cut() -> None:

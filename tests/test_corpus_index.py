@@ -43,7 +43,7 @@ def test_vectors_that_came_along_are_not_computed_again(tmp_path: Path, embedder
         found = index.search("what rusts?")[0]
     # The long text has several passages, and the vector is only that of its beginning.
     assert progress.n_passages - progress.n_embedded == 2
-    assert (found.id, found.document) == ("cars", "Cars They rust in the rain.")
+    assert (found.id, found.document) == ("cars", "They rust in the rain.")
     with Index.open(tmp_path / "other", embedder=embedder) as index:
         index.update([tmp_path / "rows.jsonl"])
         expected = index.search("what rusts?")[0]
@@ -76,7 +76,7 @@ def test_anybody_s_parquet_is_embedded(tmp_path: Path, embedder: Llama) -> None:
         assert index.search("what rusts?")[0].id == 3
     assert changes.progress.n_embedded == 2
     reasons = {Path(skipped.path).name: skipped.reason for skipped in changes.skipped}
-    assert reasons["other.parquet"] == "no column 'text'; its columns are: body"
+    assert reasons["other.parquet"] == "row 1: no column 'text'; found: body"
     assert "row 2" in reasons["rows.parquet"]
 
 

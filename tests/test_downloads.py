@@ -20,7 +20,7 @@ import pytest
 
 from ggrank.errors import ChecksumError, DownloadError, InputError, ModelNotFoundError
 from ggrank.hub import download, find_model, plan
-from ggrank.hub.files import HubAccess
+from ggrank.hub.client import HubAccess
 from hub_server import Hub, serve
 
 REPO = "org/model-GGUF"
@@ -215,7 +215,7 @@ def test_the_environment_chooses_hub_cache_and_offline(hub: Hub, tmp_path: Path)
 SHOW_EVERYTHING = f"""
 import logging, sys, traceback
 logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
-from ggrank.hub.files import HubAccess
+from ggrank.hub.client import HubAccess
 print(repr(HubAccess(sys.argv[1] if len(sys.argv) > 1 else None)), plan({REPO!r}))
 for name in ({REPO!r}, "org/gated", "org/missing"):
     try: print(find_model(name), plan(name), verify(name))

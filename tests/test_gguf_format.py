@@ -1,4 +1,4 @@
-"""Files that are cut off, or do not fit together, whatever model they hold."""
+"""Files that are cut off, do not fit together, or are of another kind; and the strings of an array."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ggrank.errors import ModelFileError
 from ggrank.gguf import open_gguf
-from ggrank.gguf.format import TENSOR_TYPES
+from ggrank.gguf.format import TENSOR_TYPES, GgufArray, repeated_string, string_offsets, strings
 from gguf_bytes import N_EMBD, N_FF, Gguf, Type, f32, small
 
 
@@ -135,3 +138,94 @@ def test_an_array_of_arrays_is_refused(path: Path) -> None:
     data = small().with_key("x", [1], type=Type.ARRAY, items=Type.UINT32).to_bytes()
     place = data.index(b"x" + struct.pack("<II", Type.ARRAY, Type.UINT32)) + 5
     assert "type 9" in refusal(path, data[:place] + struct.pack("<I", Type.ARRAY) + data[place + 4 :])
+
+
+# -- files of another kind
+
+POINTER = b"""\
+version https://git-lfs.github.com/spec/v1
+oid sha256:363a0a4855dff6c653e06efe3209157debcf7f74e52d0d7c71e2747cd523043e
+size 24808224
+"""
+TENSORS_HEADER = b'{"weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}'
+SAFETENSORS = struct.pack("<Q", len(TENSORS_HEADER)) + TENSORS_HEADER + bytes(16)
+AGAIN = "ownload it again"
+
+IMPOSTORS = {
+    "an LFS pointer": (POINTER, ["Git LFS pointer", "24,808,224 bytes", "git lfs pull"]),
+    "an HTML page": (b"\n<!DOCTYPE html>\n<title>404</title>", ["web page", AGAIN]),
+    "an XML error": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", ["web page"]),
+    "a JSON error": (b'{"error": "Repository not found"}', ["JSON", "Repository not found", AGAIN]),
+    "a text": ("Accès refusé".encode(), ["text", "Accès refusé"]),
+    "a long text cut inside a character": (b"x" + "é".encode() * 4000, ["text"]),
+    "a safetensors file": (SAFETENSORS, ["safetensors", "convert_hf_to_gguf.py"]),
+    "a PyTorch archive": (b"PK\x03\x04" + bytes(60), ["zip archive", "PyTorch"]),
+    "a pickle": (b"\x80\x02}q\x00" + bytes(60), ["pickle", "GGUF conversion"]),
+    "an older format": (b"tjgg" + bytes(60), ["GGJT", "before GGUF"]),
+    "a gzip archive": (b"\x1f\x8b\x08" + bytes(60), ["gzip", "unpack"]),
+    "zeros": (bytes(5000), ["zeros", AGAIN]),
+    "other bytes": (b"\x12\x34\x56\x78\x9a\xff", ["12 34 56 78", AGAIN]),
+    "three letters": (b"GGU", ["not a model", "'GGU'"]),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSTORS)
+def test_a_file_of_another_kind_is_named(path: Path, name: str) -> None:
+    data, parts = IMPOSTORS[name]
+    message = refusal(path, data)
+    assert "xpected a GGUF" in message or "expected the first bytes" in message
+    for part in parts:
+        assert part in message
+
+
+# -- arrays of strings
+
+SHORT, LONG = st.binary(max_size=12), st.binary(min_size=250, max_size=300)
+STRINGS = st.lists(st.one_of(SHORT, LONG, st.just(b""), st.just(b"\0" * 9)), max_size=60)
+WORDS = st.lists(st.binary(max_size=10) | st.sampled_from([b"a", b"a\0b", b"abcdefghijk"]), max_size=40)
+
+
+def joined(words: list[bytes]) -> bytes:
+    return b"".join(struct.pack("<Q", len(string)) + string for string in words)
+
+
+@given(words=STRINGS, before=SHORT, after=SHORT)
+def test_strings_are_found_where_their_lengths_put_them(
+    words: list[bytes], before: bytes, after: bytes
+) -> None:
+    sizes = [len(before), *(8 + len(string) for string in words)]
+    offsets = string_offsets(before + joined(words) + after, len(before), len(words))
+    assert offsets.tolist() == np.cumsum(sizes).tolist()
+
+
+@given(words=STRINGS.filter(bool), missing=st.integers(1, 9))
+def test_strings_that_end_after_the_data_are_refused(words: list[bytes], missing: int) -> None:
+    data = joined(words)
+    with pytest.raises(ValueError, match="ends after"):
+        string_offsets(data[: max(0, len(data) - missing)], 0, len(words))
+
+
+def test_many_strings_in_a_row_are_found_in_every_mixture() -> None:
+    random = np.random.default_rng(7)
+    shares = {0: 0.02, 1: 0.2, 5: 0.5, 12: 0.2, 255: 0.02, 256: 0.05, 3000: 0.01}
+    lengths = random.choice(list(shares), p=list(shares.values()), size=30_000)
+    data = joined([random.integers(1, 256, size=n, dtype=np.uint8).tobytes() for n in lengths])
+    assert string_offsets(data, 0, len(lengths)).tolist() == np.cumsum([0, *(8 + lengths)]).tolist()
+
+
+@given(words=WORDS)
+def test_a_string_is_repeated_when_c_reads_it_twice(words: list[bytes]) -> None:
+    data = joined(words) + bytes(8)
+    seen = [string.split(b"\0")[0] for string in words if string.split(b"\0")[0]]
+    found = repeated_string(data, string_offsets(data, 0, len(words)))
+    assert (found is not None) == (len(seen) > len(set(seen)))
+
+
+def test_a_string_that_ends_with_the_data_is_compared_too() -> None:
+    data = joined([b"a", b"b", b"a"])
+    assert repeated_string(data, string_offsets(data, 0, 3)) == "a"
+
+
+def test_bytes_that_are_no_utf_8_become_replacement_characters() -> None:
+    data = joined(["é".encode(), b"\xff", b""])
+    assert strings(data, GgufArray("string", 3, 0, len(data))) == ["é", "\ufffd", ""]

@@ -48,6 +48,7 @@ DAMAGES: dict[str, tuple[Change, str]] = {
     "a tokenizer that dies of two spaces": (changed("pre", "whitespace", type=Type.STRING), "two spaces"),
     "no words": (without("tokens"), TOKENS),
     "an empty list of words": (changed("tokens", []), TOKENS),
+    "millions of words": (lambda file: file.with_key(TOKENS, [""] * ((1 << 22) + 1)), "at most 4,194,304"),
     "words that are numbers": (changed("tokens", [1] * 12, items=Type.INT32), "a list of words"),
     "a word twice": (changed("tokens", [*WORDS[:-1], "▁a"]), "'▁a' twice"),
     "a word that C reads twice": (changed("tokens", [*WORDS[:-1], "d\0x"]), "'d' twice"),

@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"loading"},
     {"llama"},
     {"remote"},
-    {"jobs", "conversion", "measuring"},
+    {"jobs", "conversion"},
     {"search"},  # above jobs, whose Parquet files an index takes vectors from
     {"__init__"},  # the public names: only what uses the API takes them from here
     {"evaluation"},  # below cli, because `ggrank eval` shows what it finds

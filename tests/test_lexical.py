@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
+import unicodedata
 from collections import Counter
 
 import pytest
 
-from ggrank import InputError, lexical
+from ggrank import InputError
 from ggrank.errors import InputTypeError
-from ggrank.search.lexical import Bm25, LexicalHit
+from ggrank.search import lexical
+from ggrank.search.lexical import Bm25, LexicalHit, best_window, find_words
 
 FOXES = [
     "the quick brown fox",
@@ -55,10 +57,77 @@ def test_scores_stay_the_published_ones_when_rare_words_choose(monkeypatch: pyte
     )
 
 
-def test_words_match_by_stem_and_without_case_and_accents() -> None:
+def test_words_match_by_stem_and_without_case() -> None:
     bm25 = Bm25(FOXES)
     assert [hit.position for hit in bm25.search("LLAMA grazes", k=3)] == [5]
-    assert [hit.position for hit in bm25.search("cafe NAI\u0308VE", k=3)] == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("le café naïve", "cafe NAI\u0308VE"),
+        ("Fußgängerstraße", "FUSSGANGERSTRASSE"),
+        ("\u0451\u043b\u043a\u0430", "\u0435\u043b\u043a\u0430"),  # Russian with io, and with ie
+        (
+            "\u03ac\u03bd\u03b8\u03c1\u03c9\u03c0\u03bf\u03c2",
+            "\u0391\u039d\u0398\u03a1\u03a9\u03a0\u039f\u03a3",
+        ),
+        ("\u0623\u064e\u062d\u0645\u062f", "\u0627\u062d\u0645\u062f"),  # Arabic with hamza and a vowel
+        ("\u05e9\u05b8\u05c1\u05dc\u05d5\u05b9\u05dd", "\u05e9\u05dc\u05d5\u05dd"),  # pointed Hebrew
+        ("\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902", "\u0939\u093f\u0928\u094d\u0926\u0940"),
+        ("\u7c73\u56fd\u306e\u6771\u4eac\u90fd\u306b\u884c\u304f", "\u6771\u4eac"),
+        ("\u9ed2\u732b", "\u732b"),
+        ("\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22\u0e2a\u0e27\u0e22", "\u0e44\u0e17\u0e22"),
+        ("\uace0\uc591\uc774\ub294", "\uace0\uc591\uc774"),  # a Korean word with its particle
+        (unicodedata.normalize("NFD", "\uace0\uc591\uc774"), "\uace0\uc591\uc774"),
+        ("\uff21\uff22\uff23 \uff8a\uff9e\uff85\uff85", "abc"),
+        ("\uff8a\uff9e\uff85\uff85", "\u30d0\u30ca\u30ca"),  # half-width katakana
+        ("\ufb01nancial", "financial"),
+        ("co\u00adop\u00aderation", "cooperation"),
+        ("effi-\n  ciency", "efficiency"),
+    ],
+    ids=ascii,
+)
+def test_words_match_in_every_script_and_shape(text: str, query: str) -> None:
+    bm25 = Bm25(["nothing here", text, "\u5c71 \u0e14\u0e35 \ub098 other"])
+    assert [hit.position for hit in bm25.search(query, k=3)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [("10\u00b2 metres", "102"), ("\u304b\u304d", "\u304c\u304e"), ("Well-\nKnown", "WellKnown")],
+    ids=ascii,
+)
+def test_what_means_something_else_does_not_match(text: str, query: str) -> None:
+    assert Bm25([text, "nothing"]).search(query, k=3) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "shown"),
+    [
+        ("grazing llama", "The (Llamas) graze; no-llama.", ["Llamas", "graze", "llama"]),
+        ("efficient", "E\ufb03-\ncient and ef\u00adficient.", ["E\ufb03-\ncient", "ef\u00adficient"]),
+        ("\u6771\u4eac\u90fd", "\u660e\u65e5\u3001\u6771\u4eac\u90fd\u306b", ["\u6771\u4eac\u90fd"]),
+        ("zebra", "No such animal.", []),
+        ("", "No query.", []),
+    ],
+    ids=ascii,
+)
+def test_words_are_found_in_the_original_text(query: str, text: str, shown: list[str]) -> None:
+    assert [text[start:end] for start, end in find_words(query, text)] == shown
+
+
+def test_the_best_window_has_most_different_words() -> None:
+    text = "llama llama llama " + "filler " * 50 + "a llama grazes here " + "filler " * 50
+    start, end = best_window(text, find_words("llama graze", text), n_characters=60)
+    assert "llama grazes" in text[start:end]
+    assert end - start <= 60
+    assert best_window("short", [], n_characters=60) == (0, 5)
+
+
+def test_a_long_query_keeps_the_words_that_it_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lexical, "MOST_WORDS", 1)
+    assert [hit.position for hit in Bm25(FOXES).search("bear fox fox", k=9)] == [0]
 
 
 def test_ties_keep_the_input_order() -> None:

@@ -192,6 +192,12 @@ def test_chunks_score_at_least_the_documents_beginning(reranker: Llama) -> None:
     assert not reranker.rank("paris", [document], truncate="chunk")[0].truncated
 
 
+def test_numpy_s_numbers_are_numbers() -> None:
+    with Llama.load("all-minilm-l6-v2", n_ctx=np.int64(64), n_threads=np.int32(1)) as llama:
+        ranking = llama.rank("a", ["b", "c"], top_n=np.int64(1), threshold=np.float32(-1.0))
+    assert (llama.n_ctx, len(ranking)) == (64, 1)
+
+
 def test_a_query_longer_than_n_ctx_is_cut_and_marked(reranker: Llama) -> None:
     ranking = reranker.rank("word " * 5_000, RUST)
     assert all(document.truncated for document in ranking)

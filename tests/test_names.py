@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ggrank.errors import InputError, InputTypeError, ModelNotFoundError
-from ggrank.hub.files import HubFile
+from ggrank.hub.client import HubFile
 from ggrank.hub.names import read_name
 from ggrank.hub.presets import presets
 
@@ -21,21 +21,21 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_bundled_preset_is_a_file_of_the_package() -> None:
     named = read_name("all-minilm-l6-v2")
-    assert isinstance(named.place, Path)
-    assert named.place.is_file()
+    assert isinstance(named.location, Path)
+    assert named.location.is_file()
     assert named.preset is presets()["all-minilm-l6-v2"]
 
 
 def test_another_preset_is_a_file_of_its_repo_with_what_is_pinned() -> None:
     preset = presets()["bge-reranker-v2-m3"]
     named = read_name("bge-reranker-v2-m3")
-    assert named.place == HubFile(preset.repo, preset.file, preset.revision, preset.sha256, preset.size)
+    assert named.location == HubFile(preset.repo, preset.file, preset.revision, preset.sha256, preset.size)
     assert named.preset is preset
 
 
 def test_another_file_of_a_presets_repo_keeps_the_preset_but_not_the_pinned_sum() -> None:
     named = read_name("bge-small-en-v1.5", filename="bge-small-en-v1.5-f16.gguf")
-    assert named.place == HubFile(
+    assert named.location == HubFile(
         "CompendiumLabs/bge-small-en-v1.5-gguf",
         "bge-small-en-v1.5-f16.gguf",
         presets()["bge-small-en-v1.5"].revision,
@@ -44,7 +44,7 @@ def test_another_file_of_a_presets_repo_keeps_the_preset_but_not_the_pinned_sum(
 
 
 def test_another_revision_of_a_preset_drops_the_pinned_sum() -> None:
-    place = read_name("bge-reranker-v2-m3", revision="main").place
+    place = read_name("bge-reranker-v2-m3", revision="main").location
     assert place == HubFile(
         "gpustack/bge-reranker-v2-m3-GGUF", "bge-reranker-v2-m3-Q4_K_M.gguf", revision="main"
     )
@@ -52,7 +52,7 @@ def test_another_revision_of_a_preset_drops_the_pinned_sum() -> None:
 
 def test_a_repo_id_is_a_repo() -> None:
     named = read_name("org/some_model.v1-GGUF", filename="m.gguf", revision="v2")
-    assert named.place == HubFile("org/some_model.v1-GGUF", "m.gguf", "v2")
+    assert named.location == HubFile("org/some_model.v1-GGUF", "m.gguf", "v2")
     assert named.preset is None
 
 
@@ -60,17 +60,17 @@ def test_a_repo_id_is_a_repo() -> None:
 def test_a_string_that_ends_in_gguf_is_a_path(here: Path, name: str) -> None:
     Path(name).parent.mkdir(exist_ok=True)
     Path(name).touch()
-    assert read_name(name).place == Path(name)
+    assert read_name(name).location == Path(name)
 
 
 def test_a_string_with_a_separator_that_exists_is_a_path_even_if_it_looks_like_a_repo(here: Path) -> None:
     (here / "org" / "model").mkdir(parents=True)
-    assert read_name("org/model").place == Path("org/model")
+    assert read_name("org/model").location == Path("org/model")
 
 
 def test_a_path_object_is_a_path_even_with_a_presets_name(here: Path) -> None:
     (here / "bge-small-en-v1.5").touch()
-    assert read_name(Path("bge-small-en-v1.5")).place == Path("bge-small-en-v1.5")
+    assert read_name(Path("bge-small-en-v1.5")).location == Path("bge-small-en-v1.5")
     with pytest.raises(ModelNotFoundError, match="There is no file"):
         read_name(Path("org/model"))
 
@@ -79,7 +79,7 @@ def test_a_tilde_is_the_home_directory(here: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setenv("USERPROFILE", str(here))
     (here / "m.gguf").touch()
-    assert read_name("~/m.gguf").place == here / "m.gguf"
+    assert read_name("~/m.gguf").location == here / "m.gguf"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from ggrank import Llama, PoolingType
 from ggrank.engine.openvino.compiled import MOST_KEPT
 from ggrank.engine.openvino.graph import build_graph
 from ggrank.engine.openvino.library import ov
-from ggrank.engine.openvino.shape import BertShape
 from ggrank.engine.weights import Weights
 from ggrank.errors import ClosedError, ModelModeError
 from ggrank.gguf import open_gguf
@@ -47,14 +46,15 @@ def reranker() -> Iterator[Llama]:
 
 
 LOAD = """
-import pathlib, sys
+import sys
 network = []
 sys.addaudithook(lambda event, _: event.startswith(("socket.", "subprocess.")) and network.append(event))
 from ggrank.engine import start_engine
+from ggrank.gguf import open_gguf
 from ggrank.types import EngineSettings, PoolingType
 sizes = {"n_ctx": 64, "n_ubatch": 64, "n_seq_max": 1, "n_threads": 1}
 settings = EngineSettings(PoolingType.MEAN, **sizes, engine="openvino")
-start_engine(pathlib.Path(sys.argv[1]), settings)
+start_engine(open_gguf(sys.argv[1]), settings)
 print(network, "openvino_telemetry" in sys.modules, "openvino" in sys.modules)
 """
 
@@ -115,7 +115,7 @@ def test_bf16_moves_vectors_less_than_the_bound(embedder: Llama) -> None:
     weights, core = Weights(file), ov.Core()
     exact, rounded = (
         core.compile_model(
-            build_graph(weights, BertShape.of(file), pooling=PoolingType.MEAN, precision=precision),
+            build_graph(file, weights, pooling=PoolingType.MEAN, precision=precision),
             "CPU",
             {"INFERENCE_PRECISION_HINT": precision},
         )
@@ -195,7 +195,7 @@ def test_the_graphs_used_last_stay_and_abandoned_ones_go(
     path = tiny_models.write("bert-reranker", tmp_path)
     folder = tmp_path / "openvino"
     folder.mkdir()
-    abandoned, unfinished = folder / "a.1.part", folder / "b.2.part"  # one of yesterday, one of now
+    abandoned, unfinished = folder / ".a.1-1.unfinished", folder / ".b.2-1.unfinished"  # old, new
     abandoned.touch()
     unfinished.touch()
     os.utime(abandoned, (1, 1))

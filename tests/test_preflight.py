@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 import tiny_models
-from ggrank.engine.library import library_files
 from ggrank.errors import EngineError, GgrankWarning, ModelFileError
-from ggrank.loading.preflight import build_verdict, prove_file, safe_settings
+from ggrank.loading.preflight import build_verdict, library_files, prove_file, safe_settings
 from ggrank.types import EngineSettings, PoolingType
 
 SETTINGS = EngineSettings(pooling_type=PoolingType.RANK, n_ctx=64, n_ubatch=128, n_seq_max=8, n_threads=2)
@@ -146,7 +145,7 @@ KEY = "from ggrank.loading.preflight import library_key; print(library_key())"
 
 
 def test_the_verdict_is_keyed_by_the_librarys_bytes(records: Path, tmp_path: Path) -> None:
-    package = library_files()[0].parent.parent
+    package = next(library_files()).parent.parent
     copy = tmp_path / "other" / "llama_cpp"
     shutil.copytree(package, copy)
     path = [str(copy.parent), *filter(None, sys.path)]

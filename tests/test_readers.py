@@ -1,25 +1,34 @@
-"""Files to texts: formats, encodings and places; a file that cannot be read says why."""
+"""Files to documents: formats, encodings, sections and metadata; a file that cannot be read says why."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sys
+import zipfile
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from ggrank import InputError
-from ggrank.search.readers import Part, read_parts
+from ggrank.search.readers import read_documents
+from ggrank.search.sections import FileDocument
 
 
-def parts(path: Path, content: str | bytes) -> list[Part]:
+def read(path: Path, content: str | bytes) -> list[FileDocument]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return list(read_parts(path))
+    return list(read_documents(path))
 
 
-def shown(found: list[Part]) -> list[tuple[str, str]]:
-    return [(part.place, part.text.strip()) for part in found if part.text.strip()]
+def shown(document: FileDocument) -> list[tuple[str, str]]:
+    """Each section's path of headings (or its page) and its text after the heading."""
+    return [
+        (" > ".join(one.headings) or one.place, document.text[one.body : one.end].strip())
+        for one in document.sections
+        if document.text[one.start : one.end].strip()
+    ]
 
 
 def pdf(*pages: str) -> bytes:
@@ -47,101 +56,287 @@ def pdf(*pages: str) -> bytes:
     return out + f"{tail}startxref\n{len(out)}\n%%EOF\n".encode()
 
 
-def test_markdown_has_a_part_for_each_heading_at_its_place(tmp_path: Path) -> None:
-    text = "Before.\n\n# One\n\nFirst.\n\n```sh\n# no heading\n```\n\n## Two #\nSecond. #hash\n#nor this"
-    found = parts(tmp_path / "a.md", text)
-    assert [(part.place, part.text) for part in found] == [
-        ("", "Before.\n\n"),
-        ("One", "# One\n\nFirst.\n\n```sh\n# no heading\n```\n\n"),
-        ("Two", "## Two #\nSecond. #hash\n#nor this"),
-    ]
-    assert all(text[part.start :].startswith(part.text) for part in found)
+MARKDOWN = """Before.
+
+# One
+
+First.
+
+```sh
+# no heading
+```
+
+   Two
+   lines
+========
+
+- item
+---
+
+### Deep ###
+Second. #hash
+#nor this
+
+    # code
+
+| a | b |
+|---|---|
+
+~~~~
+```
+# still code
+~~~~
+Last line
+---------
+"""
 
 
-@pytest.mark.parametrize("line", ["# " + " " * 100_000 + "x", "# x" + " #" * 100_000, "```\n" * 50_000])
-def test_no_line_of_markdown_takes_long(tmp_path: Path, line: str) -> None:
-    assert parts(tmp_path / "a.md", f"{line}\n" * 3)
-
-
-def test_html_is_read_as_a_browser_shows_it(tmp_path: Path) -> None:
-    pytest.importorskip("bs4")
-    found = parts(
-        tmp_path / "a.html",
-        "<html><head><title>Garden &amp; house</title><style>p {}</style><script>x()</script></head><body>"
-        "<p>Water the <b>toma</b>toes\n  daily.</p>At the roots<!-- hidden --><h2>Com<i>post</i><br>heap</h2>"
-        "<ul><li>Peels</li><li>Grounds</li></ul><template>hidden</template><br>End<p>unclosed",
-    )
+def test_markdown_has_a_section_for_each_heading_under_its_path(tmp_path: Path) -> None:
+    found = read(tmp_path / "a.md", MARKDOWN)[0]
+    table = "Second. #hash\n#nor this\n\n    # code\n\n| a | b |\n|---|---|\n\n~~~~\n```\n# still code\n~~~~"
     assert shown(found) == [
-        ("Garden & house", "Garden & house\n\nWater the tomatoes daily.\n\nAt the roots"),
-        ("Compost heap", "Compost heap\n\nPeels\n\nGrounds\n\nEnd\n\nunclosed"),
+        ("", "Before."),
+        ("One", "First.\n\n```sh\n# no heading\n```"),
+        ("Two lines", "- item\n---"),
+        ("Two lines > Deep", table),
+        ("Two lines > Last line", ""),
     ]
+    assert found.title == "One"
+    assert found.text == MARKDOWN
+
+
+def test_front_matter_is_metadata_and_no_section(tmp_path: Path) -> None:
+    matter = "title: 'Handbook: travel'\ntags: [hr, staff]\nyear: 2020 # a comment\ndraft: false\nempty:\n"
+    nested = "authors:\n- Ana\n- Bo\nseo:\n  image: a.png\n  robots: none\ndate: 2024-05-01\n"
+    found = read(tmp_path / "a.md", f"---\n{matter}{nested}---\n\n# Travel\n\nBy rail.")[0]
+    assert found.metadata == {
+        "title": "Handbook: travel",
+        "tags": ["hr", "staff"],
+        "year": 2020,
+        "draft": False,
+        "empty": None,
+        "authors": ["Ana", "Bo"],
+        "seo": {"image": "a.png", "robots": "none"},
+        "date": date(2024, 5, 1),
+    }
+    assert (found.title, shown(found)) == ("Handbook: travel", [("Travel", "By rail.")])
+
+
+@pytest.mark.parametrize(
+    "text", ["---\nA line.\n\n---\n\nMore.", "Text.\n---\nno: matter\n---", "---\n---\nText"]
+)
+def test_a_rule_is_not_front_matter(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path / "a.md", text)[0].metadata == {}
+
+
+@pytest.mark.parametrize(
+    "line", ["# " + " " * 100_000 + "x", "# x" + " #" * 100_000, "```\n" * 50_000, "a" * 200_000]
+)
+def test_no_line_of_markdown_takes_long(tmp_path: Path, line: str) -> None:
+    assert read(tmp_path / "a.md", f"---\n{line}\n{line}\n" * 3)
+
+
+PAGE = """<html><head><title>Garden &amp; house</title><style>p {}</style><script>x()</script></head><body>
+<nav><ul><li>Home</li></ul></nav><div role="navigation">Menu</div>
+<h1>Garden</h1><p>Water the <b>toma</b>toes\n  daily.</p>At the roots<!-- hidden -->
+<h2>Com<i>post</i><br>heap<a class="headerlink" href="#">\u00b6</a></h2>
+<ul><li>Peels</li><li>Grounds</li></ul><template>hidden</template><br>End<pre>a\n  b</pre><p hidden>no
+<h1>Shed</h1><p>unclosed<footer>\u00a9 2024</footer></body>"""
+
+
+def test_html_has_the_text_of_the_page_without_what_is_around_it(tmp_path: Path) -> None:
+    pytest.importorskip("bs4")
+    found = read(tmp_path / "a.html", PAGE.replace("<p hidden>no", "<p hidden>no</p>"))[0]
+    assert found.title == "Garden & house"
+    assert shown(found) == [
+        ("Garden", "Water the tomatoes daily.\n\nAt the roots"),
+        ("Garden > Compost heap", "Peels\n\nGrounds\n\nEnd\n\na\n  b"),
+        ("Shed", "unclosed"),
+    ]
+
+
+def test_html_that_marks_its_main_part_is_that_part(tmp_path: Path) -> None:
+    pytest.importorskip("bs4")
+    page = (
+        "<header>Shop</header><div>Cookies?</div><main><h1>Llamas</h1><p>They graze.</p></main><div>Ads</div>"
+    )
+    assert shown(read(tmp_path / "a.html", page)[0]) == [("Llamas", "They graze.")]
 
 
 def test_html_in_another_encoding_is_read_as_it_says(tmp_path: Path) -> None:
     pytest.importorskip("bs4")
     page = '<meta charset="iso-8859-1"><p>Caf\xe9'.encode("latin-1")
-    assert shown(parts(tmp_path / "a.htm", page)) == [("", "Caf\xe9")]
+    assert read(tmp_path / "a.htm", page)[0].text == "Caf\xe9"
 
 
-def test_a_pdf_has_a_part_for_each_page(tmp_path: Path) -> None:
+def test_a_pdf_has_a_section_for_each_page(tmp_path: Path) -> None:
     pytest.importorskip("pypdf")
-    found = parts(tmp_path / "a.pdf", pdf("Llamas graze.", "", "Trains leave."))
+    found = read(tmp_path / "a.pdf", pdf("Llamas graze.", "", "Trains leave."))[0]
     assert shown(found) == [("page 1", "Llamas graze."), ("page 3", "Trains leave.")]
 
 
 def test_a_pdf_that_is_mended_is_read_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("pypdf")
-    found = parts(tmp_path / "a.pdf", b"no header\n" + pdf("Llamas graze."))
+    found = read(tmp_path / "a.pdf", b"no header\n" + pdf("Llamas graze."))[0]
     assert shown(found) == [("page 1", "Llamas graze.")]
     assert caplog.messages == []
 
 
-def test_jsonl_has_a_part_for_each_record_with_its_id(tmp_path: Path) -> None:
+def package(files: dict[str, str]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        for name, content in files.items():
+            file.writestr(name, content)
+    return stream.getvalue()
+
+
+W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+WORD = f"""<w:document {W}><w:body>
+<w:p><w:pPr><w:pStyle w:val="berschrift1"/></w:pPr><w:r><w:t>Travel</w:t></w:r></w:p>
+<w:p><w:r><w:t xml:space="preserve">By </w:t></w:r><w:del><w:r><w:delText>car</w:delText></w:r></w:del>
+<w:ins><w:r><w:t>rail</w:t></w:r></w:ins><w:r><w:br/><w:t>only.</w:t></w:r></w:p>
+<w:tbl><w:tr><w:tc><w:p><w:r><w:t>Class</w:t></w:r></w:p></w:tc><w:tc><w:p><w:r><w:t>2</w:t></w:r></w:p></w:tc>
+</w:tr></w:tbl></w:body></w:document>"""
+STYLES = (
+    f"""<w:styles {W}><w:style w:styleId="berschrift1"><w:name w:val="heading 1"/></w:style></w:styles>"""
+)
+CORE = """<x xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>Handbook</dc:title></x>"""
+
+TEXT = "urn:oasis:names:tc:opendocument:xmlns:text:1.0"
+ODT = f"""<o:body xmlns:o="urn:oasis:names:tc:opendocument:xmlns:office:1.0" xmlns:text="{TEXT}"><o:text>
+<text:tracked-changes><text:p>gone</text:p></text:tracked-changes>
+<text:h text:outline-level="1">Travel</text:h>
+<text:p>By<text:s/><text:span>rail</text:span><text:line-break/>only.</text:p>
+<t:table xmlns:t="t"><t:table-row><t:table-cell><text:p>Class</text:p></t:table-cell>
+<t:table-cell><text:p>2</text:p></t:table-cell></t:table-row></t:table></o:text></o:body>"""
+
+R = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+SLIDES = f"""<p {R}><sldIdLst><sldId id="256" r:id="r2"/><sldId id="257" r:id="r1"/></sldIdLst></p>"""
+LINKS = """<Relationships><Relationship Id="r1" Target="slides/slide1.xml"/>
+<Relationship Id="r2" Target="slides/slide2.xml"/></Relationships>"""
+SLIDE = """<sld><sp><nvPr><ph type="{}"/></nvPr><txBody><p><r><t>{}</t></r></p></txBody></sp>
+<sp><txBody><p><r><t>{}</t></r></p></txBody></sp></sld>"""
+
+CONTAINER = """<container><rootfiles><rootfile full-path="OPS/book.opf"/></rootfiles></container>"""
+BOOK = """<package xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata><dc:title>Handbook</dc:title></metadata>
+<manifest><item id="b" href="b%20two.xhtml"/><item id="a" href="a.xhtml"/></manifest>
+<spine><itemref idref="a"/><itemref idref="b"/></spine></package>"""
+
+
+def test_word_and_libreoffice_files_have_headings_and_tables(tmp_path: Path) -> None:
+    names = {"word/document.xml": WORD, "word/styles.xml": STYLES, "docProps/core.xml": CORE}
+    word = read(tmp_path / "a.docx", package(names))[0]
+    libre = read(tmp_path / "a.odt", package({"content.xml": ODT, "meta.xml": CORE}))[0]
+    for found in (word, libre):
+        assert found.title == "Handbook"
+        assert [(path, text.split()) for path, text in shown(found)] == [
+            ("Travel", ["By", "rail", "only.", "Class", "|", "2"])
+        ]
+
+
+def test_slides_are_read_in_the_order_in_which_they_are_shown(tmp_path: Path) -> None:
+    slides = {
+        "ppt/presentation.xml": SLIDES,
+        "ppt/_rels/presentation.xml.rels": LINKS,
+        "ppt/slides/slide1.xml": SLIDE.format("ctrTitle", "Second", "By rail."),
+        "ppt/slides/slide2.xml": SLIDE.format("title", "First", "By bus."),
+    }
+    found = read(tmp_path / "a.pptx", package(slides))[0]
+    assert shown(found) == [("First", "By bus."), ("Second", "By rail.")]
+    assert [one.place for one in found.sections] == ["slide 1", "slide 2"]
+
+
+def test_a_book_is_its_chapters_in_order(tmp_path: Path) -> None:
+    pytest.importorskip("bs4")
+    chapters = {"OPS/a.xhtml": "<h1>One</h1><p>By bus.</p>", "OPS/b two.xhtml": "<h1>Two</h1><p>By rail.</p>"}
+    content = package({"META-INF/container.xml": CONTAINER, "OPS/book.opf": BOOK, **chapters})
+    found = read(tmp_path / "a.epub", content)[0]
+    assert found.title == "Handbook"
+    assert shown(found) == [("One", "By bus."), ("Two", "By rail.")]
+
+
+def test_jsonl_has_a_document_for_each_record(tmp_path: Path) -> None:
     lines = [
-        '{"_id": "a", "title": "T", "text": "one"}',
+        '{"_id": "a", "title": null, "text": "one", "year": 2020, "tags": ["x"]}',
         "",
-        '{"id": 7, "text": "two"}',
+        '{"id": 7.5, "title": "T", "text": "two"}',
         "oops",
         '{"text": "three"}',
     ]
-    found = parts(tmp_path / "a.jsonl", "\n".join(lines))
-    assert [(part.id, part.place, part.text) for part in found if not part.problem] == [
-        ("a", "line 1", "T one"),
-        (7, "line 3", "two"),
-        (None, "line 5", "three"),
+    found = read(tmp_path / "a.jsonl", "\n".join(lines))
+    assert [(one.id, one.place, one.title, one.text, one.metadata) for one in found if not one.problem] == [
+        ("a", "line 1", "", "one", {"year": 2020, "tags": ["x"]}),
+        (7.5, "line 3", "T", "two", {}),
+        (None, "line 5", "", "three", {}),
     ]
-    problems = [part.problem for part in found if part.problem]
+    problems = [one.problem for one in found if one.problem]
     assert len(problems) == 1
     assert problems[0].startswith("line 4: not JSON")
-    assert found[-1].n_bytes == (tmp_path / "a.jsonl").stat().st_size
+    assert found[-1].n_bytes > found[0].n_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "name,price\nTea,3\nMilk,\n"),
+        ("a.csv", "name;price\nTea;3\nMilk;\n"),
+        ("a.tsv", "name\tprice\nTea\t3\nMilk\t\n"),
+        ("a.json", '[{"name": "Tea", "price": 3}, {"name": "Milk", "price": null}]'),
+    ],
+)
+def test_a_table_has_a_document_for_each_row_with_the_names_of_its_columns(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    found = read(tmp_path / name, content)
+    assert [one.text for one in found] == ["name: Tea\nprice: 3", "name: Milk"]
+    assert found[0].metadata["name"] == "Tea"
+
+
+def test_a_table_with_a_text_column_has_that_text(tmp_path: Path) -> None:
+    found = read(tmp_path / "a.csv", "id,text,author\n1,Llamas graze.,Ana\n")[0]
+    assert (found.id, found.text, found.metadata) == ("1", "Llamas graze.", {"author": "Ana"})
+
+
+def test_a_notebook_is_its_cells(tmp_path: Path) -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["# Load\n", "Read the rows."]},
+        {"cell_type": "code", "source": "# no heading\nrows = read()", "outputs": [{"text": "hidden"}]},
+    ]
+    found = read(tmp_path / "a.ipynb", json.dumps({"cells": cells}))[0]
+    assert shown(found) == [("Load", "Read the rows.\n\n```\n# no heading\nrows = read()\n```")]
 
 
 def test_compressed_jsonl_is_read_too_and_a_cut_off_one_says_so(tmp_path: Path) -> None:
     data = gzip.compress("\n".join(json.dumps({"text": f"t{i}" * 99}) for i in range(999)).encode())
-    assert len(parts(tmp_path / "a.jsonl.gz", data)) == 999
+    assert len(read(tmp_path / "a.jsonl.gz", data)) == 999
     with pytest.raises(InputError, match="end-of-stream"):
-        parts(tmp_path / "b.jsonl.gz", data[: len(data) // 2])
+        read(tmp_path / "b.jsonl.gz", data[: len(data) // 2])
 
 
 @pytest.mark.parametrize(
     "content",
-    ["\ufeffCaf\xe9\r\nau lait\r".encode(), "Caf\xe9\nau lait\n".encode("utf-16")],
-    ids=["utf-8", "utf-16"],
+    [
+        "\ufeffEin Caf\xe9 f\xfcr M\xfcller.\r\nau lait\r".encode(),
+        "Ein Caf\xe9 f\xfcr M\xfcller.\nau lait\n".encode("utf-16"),
+        "Ein Caf\xe9 f\xfcr M\xfcller.\nau lait\n".encode("cp1252"),
+    ],
+    ids=["utf-8", "utf-16", "windows"],
 )
-def test_text_may_have_a_byte_order_mark_and_any_line_ends(tmp_path: Path, content: bytes) -> None:
-    assert [part.text for part in parts(tmp_path / "a.txt", content)] == ["Caf\xe9\nau lait\n"]
+def test_text_may_be_in_any_encoding_with_any_line_ends(tmp_path: Path, content: bytes) -> None:
+    assert read(tmp_path / "a.txt", content)[0].text == "Ein Caf\xe9 f\xfcr M\xfcller.\nau lait\n"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"caf\xe9", "not UTF-8 \\(byte 4\\)"),
-        ("a.md", b"\xff\xfea", "not UTF-16"),
         ("a.txt", b"zero\0byte", "binary"),
-        ("a.jsonl", b'{"no": "text"}\n{"text": "a"}', 'no "text" string'),
-        ("a.jsonl", b"\xff\xff", "utf-8"),
+        ("a.jsonl", b'{"no": "text"}\n{"text": "a"}', "no column 'text'"),
+        ("a.ipynb", b"{}", "notebook"),
         ("a.jsonl.gz", b"no gzip", "gzip"),
         ("a.pdf", b"no PDF", "PDF"),
+        ("a.docx", b"no zip", "docx file that cannot be read"),
+        ("a.epub", package({"mimetype": "x"}), "epub file that cannot be read"),
+        ("a.odt", package({"content.xml": "<a>"}), "odt file that cannot be read"),
         ("a.pdf", pdf("text")[:150], "PDF"),
         ("a.pdf", pdf("", ""), "without text"),
     ],
@@ -150,19 +345,19 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, content:
     if name.endswith("pdf"):
         pytest.importorskip("pypdf")
     with pytest.raises(InputError, match=message):
-        parts(tmp_path / name, content)
+        read(tmp_path / name, content)
 
 
 def test_a_missing_file_or_one_without_permission_is_the_same_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
-        list(read_parts(tmp_path / "gone.txt"))
+        list(read_documents(tmp_path / "gone.txt"))
     with pytest.raises(InputError, match="directory"):
-        list(read_parts(tmp_path))
+        list(read_documents(tmp_path))
 
 
 def test_html_nested_beyond_measure_ends_nothing(tmp_path: Path) -> None:
     pytest.importorskip("bs4")
-    assert shown(parts(tmp_path / "a.html", "<div>" * 20_000 + "deep")) == [("", "deep")]
+    assert read(tmp_path / "a.html", "<div>" * 20_000 + "deep")[0].text == "deep"
 
 
 @pytest.mark.parametrize(("name", "module"), [("a.html", "bs4"), ("a.pdf", "pypdf")])
@@ -171,4 +366,4 @@ def test_a_reader_that_is_not_installed_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r"pip install 'ggrank\[files\]'"):
-        parts(tmp_path / name, "<p>text")
+        read(tmp_path / name, "<p>text")

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ggrank.engine.budget import check_budget
+from ggrank.engine.base import check_micro_batch
 from ggrank.errors import ClosedError, EngineError
 from ggrank.server.errors import TooLargeError
 from ggrank.server.worker import CURRENT, Computed, Request, Worker
@@ -42,7 +42,7 @@ class Adder:
     def run(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
         self.entered.set()
         assert self.may_run.wait(LONG)
-        check_budget(sequences, LIMITS)
+        check_micro_batch(sequences, LIMITS)
         self.batches.append(list(sequences))
         if any(BAD in sequence for sequence in sequences):
             raise EngineError("status -3 on 7 tokens")

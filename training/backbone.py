@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -196,16 +197,47 @@ def original_names() -> dict[str, list[str]]:
     return names
 
 
-def start_from(student: Student, folder: Path) -> None:
-    """Takes the weights of a folder of transformers; a cross-encoder also its pooler, where there is one."""
-    tensors = load_file(folder / "model.safetensors")
+def start_from(student: Student, source: Path) -> None:
+    """Takes the weights of a folder of transformers or of a GGUF; a cross-encoder also its pooler, if any."""
+    tensors = gguf_tensors(source) if source.suffix == ".gguf" else load_file(source / "model.safetensors")
     tensors = {name.removeprefix("bert."): tensor.float() for name, tensor in tensors.items()}
     for ours, parts in original_names().items():
         student.bert.get_parameter(ours).data.copy_(torch.cat([tensors[part] for part in parts]))
     for ours, theirs in (("pooler", "pooler.dense"), ("output", "classifier")):
         if hasattr(student, ours) and f"{theirs}.weight" in tensors:
-            layer = {kind: tensors[f"{theirs}.{kind}"] for kind in ("weight", "bias")}
-            getattr(student, ours).load_state_dict(layer)
+            layer = getattr(student, ours)
+            layer.weight.data.copy_(tensors[f"{theirs}.weight"].view_as(layer.weight))
+            layer.bias.data.copy_(tensors[f"{theirs}.bias"])
+
+
+_GGUF_NAMES = {
+    "token_embd": "embeddings.word_embeddings",
+    "position_embd": "embeddings.position_embeddings",
+    "token_types": "embeddings.token_type_embeddings",
+    "token_embd_norm": "embeddings.LayerNorm",
+    "attn_q": "attention.self.query",
+    "attn_k": "attention.self.key",
+    "attn_v": "attention.self.value",
+    "attn_output": "attention.output.dense",
+    "attn_output_norm": "attention.output.LayerNorm",
+    "ffn_up": "intermediate.dense",
+    "ffn_down": "output.dense",
+    "layer_output_norm": "output.LayerNorm",
+    "cls": "pooler.dense",
+    "cls.output": "classifier",
+}
+
+
+def gguf_tensors(path: Path) -> State:
+    """The tensors of a file that `ggrank.convert` made, in float32, under the names of transformers."""
+    tensors = {}
+    for tensor in gguf.GGUFReader(path).tensors:
+        name, kind = tensor.name.rsplit(".", 1)
+        _, layer, part = name.split(".") if name.startswith("blk.") else ("", "", name)
+        prefix = f"encoder.layer.{layer}." if layer else ""
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        tensors[f"{prefix}{_GGUF_NAMES[part]}.{kind}"] = torch.from_numpy(values)
+    return tensors
 
 
 def save_folder(state: State, folder: Path, *, card: str) -> None:

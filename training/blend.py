@@ -15,8 +15,9 @@ import beir
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank import Llama, lexical
+from ggrank import Llama
 from ggrank.scoring import blend, score_fusion
+from ggrank.search import lexical
 
 DEPTH, FUSED = 20, 50
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)

@@ -17,8 +17,10 @@ import beir
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank import Llama, lexical
+from ggrank import Llama
 from ggrank.scoring import score_fusion
+from ggrank.search import lexical
+from ggrank.search import words as word_rules
 
 CHOSEN_ON = ("cisi", "stackfaq", "nq", "medquad", "sections", "covidqa", "scifact_train", "tldr")
 REPORTED = ("cranfield", "med", "nq_gold", "xquad_en")
@@ -51,11 +53,11 @@ def rows(test: beir.TestSet, embedder: Llama) -> dict[str, float]:
     cosines = embedder.embed_many(test.queries) @ embedder.embed_many(test.documents).T
     found = candidates(test, cosines)
     table = {f"{weight:g}": ndcg(found, weight) for weight in WEIGHTS}
-    words, lexical._STOP_WORDS = lexical._STOP_WORDS, ""
+    stop_words, word_rules._STOP_WORDS = word_rules._STOP_WORDS, ""
     try:
         return table | {"0.5, all words": ndcg(candidates(test, cosines), 0.5)}
     finally:
-        lexical._STOP_WORDS = words
+        word_rules._STOP_WORDS = stop_words
 
 
 def candidates(test: beir.TestSet, cosines: NDArray[np.float32]) -> Candidates:

@@ -40,33 +40,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "conversion": ("convert",),
-    "rows.documents": ("Document",),
-    "errors": (
-        "ChecksumError",
-        "ClosedError",
-        "DownloadError",
-        "EngineError",
-        "GgrankError",
-        "GgrankWarning",
-        "InputError",
-        "InputTooLongError",
-        "InputTypeError",
-        "ModelFileError",
-        "ModelModeError",
-        "ModelNotFoundError",
-        "RemoteError",
-        "RemoteInputError",
-        "SearchIndexError",
-    ),
-    "search.index": ("Index",),
-    "llama": ("Llama",),
-    "loading.params": ("LlamaParams",),
-    "search.pipeline": ("Pipeline",),
-    "remote": ("RemoteEmbedder", "RemoteReranker"),
-    "types": ("Mode", "PoolingType", "RankedDocument", "Ranking"),
+    "conversion": "convert",
+    "errors": """ChecksumError ClosedError DownloadError EngineError GgrankError GgrankWarning InputError
+        InputTooLongError InputTypeError ModelFileError ModelModeError ModelNotFoundError RemoteError
+        RemoteInputError SearchIndexError""",
+    "llama": "Llama",
+    "loading.params": "LlamaParams",
+    "remote": "RemoteEmbedder RemoteReranker",
+    "rows.documents": "Document",
+    "search.index": "Index",
+    "search.pipeline": "Pipeline",
+    "types": "Mode PoolingType RankedDocument Ranking",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = sorted(_HOME_OF)
 

@@ -1,7 +1,6 @@
 """Every error that ggrank raises on purpose, and the one warning.
 
-Knows nothing of models, files or engines: a message is written where the problem is seen, and
-says what was expected, what was found and what to do next.
+A message says what was expected, what was found and what to do next.
 
     GgrankError
     ├── ModelNotFoundError   (FileNotFoundError)  no such preset, path, repo or file in it
@@ -18,7 +17,7 @@ says what was expected, what was found and what to do next.
     └── EngineError          (RuntimeError)       the computation failed or gave NaN
         └── ClosedError                           the model was closed, or belongs to another process
 
-    GgrankWarning            (UserWarning)        scores are given, but read this first
+    GgrankWarning            (UserWarning)        the scores may not be what was expected
 
 Example:
     >>> from ggrank import GgrankError, Llama
@@ -76,7 +75,7 @@ class RemoteError(GgrankError):
     """A server could not be reached, refused, or gave an answer that cannot be used.
 
     Attributes:
-        status: the HTTP status that it answered with; None where there was no answer.
+        status: the HTTP status that it answered with; None if there was no answer.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -89,7 +88,7 @@ class RemoteInputError(RemoteError, InputError):
 
 
 class EngineError(GgrankError, RuntimeError):
-    """llama.cpp could not compute, or computed values that are not finite."""
+    """The engine could not compute, or computed values that are not finite."""
 
 
 class ClosedError(EngineError):
@@ -97,4 +96,4 @@ class ClosedError(EngineError):
 
 
 class GgrankWarning(UserWarning):
-    """Scores can be had, but something about the model or the machine should be known first."""
+    """Scores are computed, but may not be what was expected of this model or machine."""

@@ -1,22 +1,21 @@
 """`Llama`: a loaded model that embeds, reranks and ranks.
 
-Here the stages meet; each is a file of its own:
+    text -> token ids -> (pair) sequences -> micro-batches -> engine -> vectors | logits -> ranking
 
-    text -> token ids -> (pair) sequences -> micro-batches -> llama.cpp -> vectors | logits -> ranking
-
-Knows the order of the stages and which of them a model allows; not how any of them works.
+The way is in `Llama._vectors`, `Llama._logits` and the methods after them; each step is a file of ``text/``,
+``engine/`` and ``scoring.py``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,7 @@ from numpy.typing import NDArray
 from ggrank.errors import InputTypeError, ModelModeError
 from ggrank.hub.matryoshka import Matryoshka
 from ggrank.loading.heads import logit_column, own_scale, pair_format, text_frame
-from ggrank.loading.identity import identity
-from ggrank.loading.model import LoadedModel, load_model
+from ggrank.loading.model import LoadedModel, identity, load_model
 from ggrank.loading.params import DEFAULT_CACHE_LIMIT, LlamaParams
 from ggrank.scoring import choose_scale, cosine, l2_normalize, ranking_of
 from ggrank.text.inputs import (
@@ -42,22 +40,15 @@ from ggrank.text.languages import Readability
 from ggrank.text.packing import plan_micro_batches
 from ggrank.text.pairing import PairBuilder, single_sequence
 from ggrank.text.tokenizer import Tokenizer
-from ggrank.types import (
-    Mode,
-    PoolingType,
-    Ranking,
-    Scale,
-    ScoreScale,
-    TokenIds,
-    TokenSequence,
-    Truncate,
-)
+from ggrank.types import Mode, PoolingType, Ranking, Scale, ScoreScale, TokenIds, TokenSequence, Truncate
 
 if TYPE_CHECKING:
     from ggrank.loading.cache import CacheCounts, ResultCache
 
+Item = TypeVar("Item", str, tuple[str, str])
+
 WINDOW = 1024
-"""Texts that are tokenised and packed together; memory stays flat however many follow."""
+"""Texts that are tokenised and packed together, so that memory does not grow with the length of a list."""
 
 
 class Llama:
@@ -77,7 +68,7 @@ class Llama:
     """
 
     def __init__(self, model: LoadedModel, *, cache: ResultCache | None = None) -> None:
-        """Not called by users: `Llama.load` is the way in."""
+        """Not for users, who call `Llama.load`."""
         self._model = model
         self._engine = model.engine
         self._cache = cache
@@ -91,6 +82,7 @@ class Llama:
         self._frame = text_frame(model.file, model.engine.special)
         self.query_prefix = model.query_prefix
         self.document_prefix = model.document_prefix
+        self._last_query: tuple[tuple[str, str, Truncate], _Results] | None = None
         if self.mode is Mode.RERANK:
             self._column = logit_column(model.file, model.engine.n_outputs)
             self._builder = PairBuilder(
@@ -135,7 +127,7 @@ class Llama:
         Raises:
             ModelNotFoundError: no such preset, path or repo.
             ModelFileError: the file is not a GGUF that can be loaded.
-            ModelModeError: the file cannot do what ``pooling_type`` asks, or says nothing of pooling.
+            ModelModeError: the file cannot do what ``pooling_type`` asks, or its pooling is not known.
             DownloadError: the hub could not be reached, or refused.
             InputError: an option is out of its range.
             EngineError: llama.cpp does not compute on this machine.
@@ -149,11 +141,16 @@ class Llama:
         options = {name: value for name, value in locals().items() if name in LlamaParams.names()}
         params = LlamaParams.from_options(options)
         loaded = load_model(params)
-        return cls(loaded, cache=_open_cache(params, loaded))
+        if params.cache is None:
+            return cls(loaded)
+        from ggrank.loading.cache import ResultCache  # it imports sqlite3: 12 ms that most loads can save
+
+        results = ResultCache(Path(params.cache), limit=params.cache_limit, context=identity(loaded))
+        return cls(loaded, cache=results)
 
     @property
     def mode(self) -> Mode:
-        """What it does: "embedding" or "rerank"."""
+        """What it is loaded for: "embedding" or "rerank"."""
         return Mode.RERANK if self.pooling_type is PoolingType.RANK else Mode.EMBEDDING
 
     @property
@@ -188,7 +185,7 @@ class Llama:
 
     @property
     def matryoshka(self) -> Matryoshka | None:
-        """The widths to which its vectors may be cut; None where it was not trained for that."""
+        """The widths to which its vectors may be cut; None if it was not trained for that."""
         return self._model.matryoshka
 
     @property
@@ -198,23 +195,23 @@ class Llama:
 
     @property
     def engine(self) -> str:
-        """What computes: "llama.cpp" or "openvino"."""
+        """The library that computes: "llama.cpp" or "openvino"."""
         return self._engine.name
 
     @property
     def device(self) -> str:
-        """Where it computes: "CPU", or a GPU's backend and name."""
+        """The device that computes: "CPU", or a GPU's backend and name."""
         return self._engine.device
 
     @property
     def cache_counts(self) -> CacheCounts | None:
-        """How many results were looked for in the ``cache``, and how many found; None without one."""
+        """How many results were requested from the ``cache``, and how many found; None without one."""
         return None if self._cache is None else self._cache.counts
 
     @property
     def score_scale(self) -> Scale:
-        """What `rank` gives with ``score="auto"``: "cosine" for an embedder; "logit" for a reranker,
-        or "probability" where the model's own head ends in a softmax.
+        """The scale of ``rank(score="auto")``: "cosine" for an embedder; "logit" for a reranker, or
+        "probability" if the model's own head ends in a softmax.
         """
         return "cosine" if self.mode is Mode.EMBEDDING else own_scale(self._model.file)
 
@@ -359,11 +356,11 @@ class Llama:
         if self.mode is Mode.RERANK:
             results = self._logits(((query, text) for text in texts), truncate=truncate)
         else:
-            results = self._rank_by_cosine(query, texts, truncate)
+            results = self._cosines(query, texts, truncate)
         return ranking_of(
             texts,
             results.values,
-            results.truncated,
+            truncated=results.truncated,
             scale=scale,
             has_logits=self.mode is Mode.RERANK,
             top_n=top_n,
@@ -436,17 +433,27 @@ class Llama:
             "or load an embedding model, such as 'all-minilm-l6-v2'"
         )
 
-    def _rank_by_cosine(self, query: str, texts: list[str], truncate: Truncate) -> _Results:
-        first = self._vectors([query], prefix=self.query_prefix, truncate=truncate)
+    def _cosines(self, query: str, texts: list[str], truncate: Truncate) -> _Results:
+        first = self._query_vector(query, truncate)
         rest = self._vectors(texts, prefix=self.document_prefix, truncate=truncate)
         return _Results(
-            parts=[cosine(l2_normalize(first.values[0]), l2_normalize(rest.values))],
+            values=cosine(l2_normalize(first.values[0]), l2_normalize(rest.values)),
             truncated=[cut or first.truncated[0] for cut in rest.truncated],
             n_tokens=first.n_tokens + rest.n_tokens,
         )
 
+    def _query_vector(self, query: str, truncate: Truncate) -> _Results:
+        """Keeps the last query's vector, because callers rank a long list in steps; a hit counts 0 tokens."""
+        asked = (query, self.query_prefix, truncate)
+        last = self._last_query
+        if last is not None and last[0] == asked:
+            return replace(last[1], n_tokens=0)
+        found = self._vectors([query], prefix=self.query_prefix, truncate=truncate)
+        self._last_query = (asked, found)
+        return found
+
     def _vectors(self, texts: Iterable[str], *, prefix: str, truncate: Truncate) -> _Results:
-        """texts -> token ids -> sequences -> micro-batches -> vectors, (n, n_embd), not normalised."""
+        """The vectors of texts, (n, n_embd), not normalised."""
         self._require(Mode.EMBEDDING)
         check_truncate(truncate, allow_chunk=False)
         if self.pooling_type is PoolingType.NONE:
@@ -454,44 +461,58 @@ class Llama:
                 f"{self.model_path.name} is loaded without pooling, so a text has a vector for each token: "
                 "call embed_tokens(), or load it with another pooling_type"
             )
-        results, seen = _Results([np.empty((0, self.n_embd), dtype=np.float32)]), Distinct()
-        for window in windows(texts, WINDOW):
-            firsts, places = seen.add(window)
-            start = len(results.truncated)
-            sequences = [self._sequence(window[i], f"text {start + i}", truncate, prefix) for i in firsts]
-            results.add(self._run(sequences), [sequence.truncated for sequence in sequences], places)
-            results.n_tokens += _n_tokens(sequences)
-        return results
+
+        def sequences(text: str, i: int) -> list[TokenSequence]:
+            return [self._sequence(text, f"text {i}", truncate, prefix)]
+
+        return self._compute_distinct(texts, sequences)
 
     def _logits(self, pairs: Iterable[tuple[str, str]], *, truncate: Truncate) -> _Results:
-        """pairs -> token ids -> sequences -> micro-batches -> logits, (n,); of a document's windows
-        the best. A query is tokenised once for all its documents in a row.
-        """
+        """The logits of pairs, (n,). A query is tokenised once for all its documents in a row."""
         self._require(Mode.RERANK)
         check_truncate(truncate, allow_chunk=True)
         query_part = lru_cache(maxsize=1)(partial(self._builder.query_part, truncate=truncate))
-        results, seen = _Results([np.empty(0, dtype=np.float32)]), Distinct()
-        for window in windows(pairs, WINDOW):
-            firsts, places = seen.add(window)
-            start = len(results.truncated)
-            chunks = []
-            for i in firsts:
-                query, name = query_part(window[i][0]), f"document {start + i}"
-                chunks.append(self._builder.pairs(query, window[i][1], name=name, truncate=truncate))
-            sequences = list(chain.from_iterable(chunks))
-            logits = self._run(sequences)[:, self._column]
-            if chunks:  # There are none where all were seen before.
-                logits = np.maximum.reduceat(logits, np.cumsum([0, *map(len, chunks[:-1])]))
-            results.add(logits, [chunk[0].truncated for chunk in chunks], places)
-            results.n_tokens += _n_tokens(sequences)
-        return results
+
+        def sequences(pair: tuple[str, str], i: int) -> list[TokenSequence]:
+            query, document = pair
+            return self._builder.pairs(query_part(query), document, name=f"document {i}", truncate=truncate)
+
+        results = self._compute_distinct(pairs, sequences)
+        return replace(results, values=np.ascontiguousarray(results.values[:, self._column]))
 
     def _sequence(self, text: str, name: str, truncate: Truncate, prefix: str = "") -> TokenSequence:
         tokens = self._tokenizer.tokenize(text, prefix=prefix)
         return single_sequence(tokens, self._frame, n_ctx=self.n_ctx, name=name, truncate=truncate)
 
+    def _compute_distinct(
+        self, items: Iterable[Item], sequences_of: Callable[[Item, int], list[TokenSequence]]
+    ) -> _Results:
+        """Texts or pairs to rows of outputs, (n, n_outputs); of several sequences of one item the best.
+
+        What is equal is computed once.
+        """
+        distinct, n_tokens = Distinct(), 0
+        rows = [np.empty((0, self._engine.n_outputs), np.float32)]
+        truncated: list[bool] = []
+        for window in windows(items, WINDOW):
+            start = len(distinct.positions)
+            new = distinct.add(window)
+            groups: list[list[TokenSequence]] = [sequences_of(window[i], start + i) for i in new]
+            sequences = list(chain.from_iterable(groups))
+            if sequences:
+                starts = np.cumsum([0, *map(len, groups[:-1])])
+                rows.append(np.maximum.reduceat(self._run(sequences), starts, axis=0))
+            truncated += [group[0].truncated for group in groups]
+            n_tokens += sum(len(sequence.tokens) for sequence in sequences)
+        values, positions = np.concatenate(rows), distinct.positions
+        return _Results(
+            values=values if len(values) == len(positions) else values[positions],
+            truncated=[truncated[position] for position in positions],
+            n_tokens=n_tokens,
+        )
+
     def _run(self, sequences: Sequence[TokenSequence]) -> NDArray[np.float32]:
-        """sequences -> (n, n_outputs), in input order; what the cache holds is not computed again."""
+        """The outputs of sequences, (n, n_outputs), in input order; from the cache if they are there."""
         tokens = [sequence.tokens for sequence in sequences]
         if self._cache is None:
             return self._compute(tokens)
@@ -504,7 +525,7 @@ class Llama:
         return out
 
     def _compute(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
-        """sequences -> micro-batches -> (n, n_outputs), in input order."""
+        """Sequences to micro-batches, and these to (n, n_outputs), in input order."""
         settings, engine = self._model.settings, self._engine
         out = np.empty((len(sequences), engine.n_outputs), dtype=np.float32)
         batches = plan_micro_batches(
@@ -519,37 +540,10 @@ class Llama:
         return out
 
 
-def _open_cache(params: LlamaParams, model: LoadedModel) -> ResultCache | None:
-    if params.cache is None:
-        return None
-    from ggrank.loading.cache import ResultCache  # sqlite3 comes with it: 12 ms that most loads do not need
-
-    return ResultCache(Path(params.cache), limit=params.cache_limit, context=identity(model))
-
-
-@dataclass
+@dataclass(frozen=True)
 class _Results:
-    """What a list of texts or pairs gave so far: values, a flag for each, tokens in all."""
+    """Values of a list of texts or pairs, whether each was cut, and the tokens computed for all."""
 
-    parts: list[NDArray[np.float32]]
-    truncated: list[bool] = field(default_factory=list)
-    n_tokens: int = 0
-    _cut: list[bool] = field(default_factory=list)
-    _places: list[NDArray[np.int64]] = field(default_factory=list)
-
-    def add(self, values: NDArray[np.float32], cut: list[bool], places: list[int]) -> None:
-        """Takes the values of what was new in a window, and everything's place among what was ever new."""
-        self.parts.append(values)
-        self._cut += cut
-        self._places.append(np.array(places, np.int64))
-        self.truncated += [self._cut[place] for place in places]
-
-    @property
-    def values(self) -> NDArray[np.float32]:
-        found = np.concatenate(self.parts)
-        n = sum(map(len, self._places))
-        return found if n in (0, len(found)) else found[np.concatenate(self._places)]
-
-
-def _n_tokens(sequences: Sequence[TokenSequence]) -> int:
-    return sum(len(sequence.tokens) for sequence in sequences)
+    values: NDArray[np.float32]
+    truncated: list[bool]
+    n_tokens: int

@@ -1,7 +1,4 @@
-"""Vectors and logits to scores, scores to an order.
-
-Knows arrays of numbers; no texts, no models.
-"""
+"""Vectors and logits to scores, and scores to a ranking: pure functions."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ from ggrank.errors import InputError, ModelModeError
 from ggrank.types import RankedDocument, Ranking, Scale, ScoreScale
 
 ONE_THREAD = 400_000
-"""Numbers of a matrix that OpenBLAS multiplies with a vector on one thread. From 460,800 on it takes several,
-which then spin where llama.cpp's want to compute: the next query's vector took 60 ms instead of 3 on two
-cores, and the product, which waits for memory, was no faster."""
+"""Numbers of a matrix that OpenBLAS multiplies with a vector on one thread. From 460,800 on it takes several
+threads, which then spin while llama.cpp's threads compute: the next query's vector took 60 ms instead of 3 on
+two cores, and the product, which waits for memory, was no faster."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,6 @@ def l2_normalize(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Vectors of length 1, shape and dtype (float32) unchanged; a zero vector stays zero.
 
     Example:
-        >>> import numpy as np
         >>> l2_normalize(np.array([3.0, 4.0], dtype=np.float32)).tolist()
         [0.6000000238418579, 0.800000011920929]
     """
@@ -53,7 +49,6 @@ def cosine(query: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArra
         Shape (n,), float32.
 
     Example:
-        >>> import numpy as np
         >>> cosine(np.float32([1, 0]), np.float32([[0, 1], [1, 0]])).tolist()
         [0.0, 1.0]
     """
@@ -70,7 +65,6 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     Written with tanh, which cannot overflow. Shape unchanged, float32.
 
     Example:
-        >>> import numpy as np
         >>> sigmoid(np.float32([-1000.0, 0.0, 1000.0])).tolist()
         [0.0, 0.5, 1.0]
     """
@@ -84,7 +78,6 @@ def best_first(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     """Positions in order of falling score, ties in input order, shape (n,).
 
     Example:
-        >>> import numpy as np
         >>> best_first(np.float32([1, 3, 3, 2])).tolist()
         [1, 2, 3, 0]
     """
@@ -96,7 +89,6 @@ def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """The first ``k`` positions of `best_first`, without sorting all: shape (at most k,).
 
     Example:
-        >>> import numpy as np
         >>> top_k(np.float32([1, 3, 3, 2]), 2).tolist()
         [1, 2]
     """
@@ -108,15 +100,16 @@ def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
 
 def choose_scale(score: ScoreScale, *, own: Scale, model: str) -> Scale:
-    """The scale of a ranking's scores, from what was asked for and what the model gives.
+    """The scale of a ranking's scores.
 
     Args:
-        own: the model's own scale: "cosine", "logit", or "probability", which is already 0..1 and
-            so stays as it is for "sigmoid" too.
+        score: the scale that was asked for.
+        own: the model's own scale: "cosine", "logit", or "probability", which is 0..1 already, so that
+            "sigmoid" leaves it unchanged.
 
     Raises:
         InputError: no such scale.
-        ModelModeError: a scale that this model cannot give.
+        ModelModeError: a scale that this model does not have.
 
     Example:
         >>> choose_scale("sigmoid", own="logit", model="a.gguf")
@@ -135,40 +128,40 @@ def choose_scale(score: ScoreScale, *, own: Scale, model: str) -> Scale:
 
 def ranking_of(
     documents: Sequence[str],
-    raw: NDArray[np.float32],
-    truncated: Sequence[bool],
+    values: NDArray[np.float32],
     *,
+    truncated: Sequence[bool],
     scale: Scale,
     has_logits: bool,
-    top_n: int | None,
-    threshold: float | None,
-    n_tokens: int,
+    top_n: int | None = None,
+    threshold: float | None = None,
+    n_tokens: int = 0,
 ) -> Ranking:
-    """Documents in order of their raw values, best first.
+    """Documents in order, best first; equal scores keep the input order.
 
     Args:
-        raw: logits, probabilities or cosines, shape (n,).
-        truncated: which documents were cut.
-        scale: of the ranking's scores: that of ``raw``, or "sigmoid" of logits.
-        has_logits: whether ``raw`` is a document's ``logit`` too.
+        values: raw values, shape (n,): logits (``has_logits``) or cosines. The order is theirs.
+        truncated: whether each document was cut.
+        scale: of the ranking's scores; "sigmoid" squashes the values.
+        top_n: keep this many at most.
+        threshold: keep scores of at least this.
 
     Example:
-        >>> import numpy as np
-        >>> options = {"top_n": 1, "threshold": None, "n_tokens": 9}
-        >>> raw = np.float32([-1.0, 0.0])
-        >>> ranking_of(["a", "b"], raw, [False, False], scale="sigmoid", has_logits=True, **options)[0].score
-        0.5
+        >>> ranking = ranking_of(["a", "b"], np.float32([-1, 2]), truncated=[False, False], scale="logit",
+        ...                      has_logits=True, top_n=1)
+        >>> ranking[0].index, ranking[0].logit
+        (1, 2.0)
     """
-    scores = sigmoid(raw) if scale == "sigmoid" else raw
+    scores = sigmoid(values) if scale == "sigmoid" else values
     ranked = (
         RankedDocument(
             index=i,
             score=float(scores[i]),
-            logit=float(raw[i]) if has_logits else None,
+            logit=float(values[i]) if has_logits else None,
             document=documents[i],
             truncated=truncated[i],
         )
-        for i in best_first(raw).tolist()
+        for i in best_first(values).tolist()
         if threshold is None or scores[i] >= threshold
     )
     return Ranking(documents=tuple(islice(ranked, top_n)), scale=scale, n_tokens=n_tokens)
@@ -179,12 +172,12 @@ def score_fusion(
 ) -> NDArray[np.float32]:
     """Scores of the same candidates by meaning and by words as one: ``z(cosine) + weight * z(BM25)``.
 
-    ``z`` sets the candidates' mean to 0 and their deviation to 1, so that both have a common scale; where all
-    are equal it is 0. The fused scores order one query's candidates, and mean nothing across queries.
+    ``z`` sets the candidates' mean to 0 and their deviation to 1, so that both have a common scale; if all
+    are equal, it is 0. The fused scores order one query's candidates, and mean nothing across queries.
 
     Args:
         cosines: shape (n,).
-        lexical: BM25 of the same documents, shape (n,); 0 where no word is shared.
+        lexical: BM25 of the same documents, shape (n,); 0 if no word is shared.
         weight: of BM25; 0.5 was best on the eight sets that it was chosen on (docs/evaluation.md).
 
     Returns:
@@ -195,7 +188,6 @@ def score_fusion(
     reciprocal ranks, in and out of domain.
 
     Example:
-        >>> import numpy as np
         >>> score_fusion(np.float32([0.9, 0.1]), np.float32([0, 8])).tolist()
         [0.5, -0.5]
     """
@@ -220,7 +212,6 @@ def blend(
         Shape (n,), float32.
 
     Example:
-        >>> import numpy as np
         >>> blend(np.float32([1, -1]), np.float32([0.2, 0.6]), weight=0.5).tolist()
         [0.5, -0.5]
     """
@@ -245,7 +236,7 @@ def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], *, k: int = 60) ->
 
     Args:
         rankings: each the positions of documents, best first (rank 1); a document may be missing from some.
-        k: how little the first ranks stand out; 60 is the paper's.
+        k: the larger, the less the first ranks count; 60 is the paper's.
 
     Returns:
         Every document that some ranking has, best first; equal scores in order of position.

@@ -1,7 +1,4 @@
-"""The enums and frozen dataclasses that one stage hands to the next.
-
-Knows the names and shapes of values, not how they are made: no tokenizer, engine or file here.
-"""
+"""The enums and frozen dataclasses that one stage hands to the next."""
 
 from __future__ import annotations
 
@@ -23,16 +20,17 @@ ScoreScale = Literal["auto", "logit", "sigmoid", "cosine"]
 """The scale to ask for; "auto" is logit for a reranker, cosine for an embedder."""
 
 Scale = Literal["logit", "sigmoid", "cosine", "probability", "fused", "rrf"]
-"""The scale of ``RankedDocument.score``; "probability" where the model's own head ends in a softmax, "fused"
-where cosines and BM25 were added (`ggrank.scoring.score_fusion`), "rrf" where their ranks were
+"""The scale of ``RankedDocument.score``: "probability" of a model whose own head ends in a softmax, "fused"
+for sums of cosines and BM25 (`ggrank.scoring.score_fusion`), "rrf" for sums of reciprocal ranks
 (`ggrank.scoring.reciprocal_rank_fusion`)."""
 
 Attention = Literal["packed", "full", "padded"]
-"""What an engine's attention makes of sequences that share a micro-batch.
+"""How an engine's attention treats sequences that share a micro-batch.
 
-"packed": it skips strangers, so packing is free (llama.cpp with flash attention). "full": every token is
-computed against all of the micro-batch, and strangers are masked afterwards (llama.cpp without). "padded":
-for attention alone, every sequence is filled up to the length of the longest (OpenVINO).
+"packed": it skips tokens of other sequences, so packing is free (llama.cpp with flash attention). "full":
+every token is computed against the whole micro-batch, and those of other sequences are masked afterwards
+(llama.cpp without). "padded": for attention alone, every sequence is padded to the length of the longest
+(OpenVINO).
 """
 
 Hybrid = Literal["scores", "rrf"]
@@ -79,9 +77,9 @@ class SpecialTokens:
     Attributes:
         bos: begins a sequence; BERT's ``[CLS]``.
         eos: ends a sequence; -1 for BERT, which ends with ``sep``.
-        sep: parts the two texts of a pair.
+        sep: separates the two texts of a pair.
         add_bos: whether a single text gets ``bos`` before it.
-        add_eos: whether a single text gets ``eos`` behind it.
+        add_eos: whether a single text gets ``eos`` after it.
     """
 
     bos: int
@@ -93,7 +91,7 @@ class SpecialTokens:
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """One sequence as the model reads it, special tokens included, never longer than ``n_ctx``."""
+    """One sequence as the model reads it, with special tokens, never longer than ``n_ctx``."""
 
     tokens: TokenIds
     truncated: bool
@@ -101,7 +99,7 @@ class TokenSequence:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Sequences that are computed together: their input positions and their tokens in total."""
+    """Sequences that are computed together: their positions in the input, and their tokens in total."""
 
     indices: tuple[int, ...]
     n_tokens: int
@@ -109,11 +107,11 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What an engine is started with; the names are llama.cpp's.
+    """The settings of an engine; the names are llama.cpp's.
 
-    ``n_ctx`` is the longest sequence in tokens, ``n_ubatch`` the most tokens and ``n_seq_max`` the
-    most sequences of a micro-batch. ``n_gpu_layers`` -1 means all. With ``segment_ids`` what follows a
-    sequence's first separator is segment 1.
+    ``n_ctx`` is the longest sequence in tokens, ``n_ubatch`` the most tokens and ``n_seq_max`` the most
+    sequences of a micro-batch. ``n_gpu_layers`` -1 means all. With ``segment_ids`` the tokens after a
+    sequence's first separator are segment 1.
     """
 
     pooling_type: PoolingType
@@ -130,7 +128,7 @@ class EngineSettings:
 
 
 class Engine(Protocol):
-    """What computes: the one interface between ggrank and a library such as llama.cpp."""
+    """The one interface between ggrank and a library that computes, such as llama.cpp."""
 
     @property
     def name(self) -> str:
@@ -138,11 +136,11 @@ class Engine(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it computes: "CPU" or a GPU's name."""
+        """The device that computes: "CPU" or a GPU's name."""
 
     @property
     def attention(self) -> Attention:
-        """What packing sequences into one micro-batch costs here."""
+        """The cost of packing sequences into one micro-batch."""
 
     @property
     def n_embd(self) -> int:
@@ -150,20 +148,20 @@ class Engine(Protocol):
 
     @property
     def n_outputs(self) -> int:
-        """Floats that a sequence gives: its vector's width, or the number of logits."""
+        """Numbers for each sequence: its vector's width, or the number of logits."""
 
     @property
     def special(self) -> SpecialTokens:
         """The vocabulary's special tokens."""
 
     def tokenize(self, text: str, *, parse_special: bool = False) -> TokenIds:
-        """Token ids of a text, no special token added; control-token text is plain text unless asked."""
+        """Token ids of a text; the text of a special token is plain text, except with ``parse_special``."""
 
     def control_tokens(self) -> dict[str, int]:
         """The text of every control token and its id, such as ``{"[SEP]": 102}``."""
 
     def detokenize(self, tokens: TokenIds) -> str:
-        """The text of token ids, special tokens left out."""
+        """The text of token ids, without special tokens."""
 
     def run(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
         """One micro-batch: sequences in, (n_sequences, n_outputs) float32 out."""
@@ -185,8 +183,8 @@ class RankedDocument:
         logit: the cross-encoder's raw output; None in a ranking by cosine.
         document: the text as it was given.
         truncated: True when the document (or the query) was cut to fit ``n_ctx``.
-        cosine: of the first stage, where there was one and it knew it.
-        id, metadata: of the `ggrank.Document`, where one was given.
+        cosine: of the first stage; None if there was none, or it had no cosines.
+        id, metadata: of the `ggrank.Document`, if one was given.
     """
 
     index: int
@@ -195,7 +193,7 @@ class RankedDocument:
     document: str
     truncated: bool
     cosine: float | None = None
-    id: str | int | None = None
+    id: str | float | None = None
     metadata: Mapping[str, Any] | None = field(default=None, hash=False)
 
 

@@ -1,13 +1,13 @@
 """The command ``ggrank``: finds the subcommand, and turns every way to end into an exit code.
 
-Knows the subcommands' names, not what they do: each is a module of this package, imported when it is
-asked for. ``ggrank --help`` loads neither llama_cpp nor NumPy.
+Each subcommand is a module of this package, imported when it is asked for.
 
-Exit codes: 0, 1 (one of ggrank's errors, told in one line), 2 (wrong usage), 130 (Ctrl-C).
+Exit codes: 0, 1 (an error of ggrank's, shown in one line), 2 (wrong usage), 130 (Ctrl-C).
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -20,51 +20,62 @@ import click
 from click.exceptions import Exit
 
 from ggrank import __version__
+from ggrank.cli.console import one_line
 from ggrank.errors import GgrankError
 
-COMMANDS = (
-    "demo",
-    "rank",
-    "embed",
-    "score",
-    "index",
-    "search",
-    "serve",
-    "eval",
-    "convert",
-    "tune",
-    "bench",
-    "models",
-    "doctor",
-)
+COMMANDS = {
+    "Start": ("demo", "rank", "embed"),
+    "Your files": ("index", "search"),
+    "Other programs": ("serve",),
+    "Many rows": ("score",),
+    "Models and this machine": ("models", "doctor", "tune", "eval", "convert", "bench"),
+}
+"""By what they are for, in the order in which people meet them."""
+
+_WRITE_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EBADF, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""Of an OSError without a file name: it comes from stdout, because everything else writes to named files."""
 
 
 class Commands(click.Group):
-    """Subcommands by name; `invoke` holds the rules about errors for all of them."""
+    """Finds subcommands by name; `invoke` has the rules about errors for all of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which people meet them."""
-        return list(COMMANDS)
+        """All names, in the order of COMMANDS."""
+        return [name for names in COMMANDS.values() for name in names]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A section for each group; the columns of all sections line up."""
+        width = max(map(len, self.list_commands(ctx)))
+        for title, names in COMMANDS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(
+                    [
+                        (f"{name:<{width}}", command.get_short_help_str(80))
+                        for name, command in commands
+                        if command
+                    ]
+                )
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Imports the module of that name, which holds a command of that name."""
-        if name not in COMMANDS:
+        if name not in self.list_commands(ctx):
             return None
         command: click.Command = getattr(importlib.import_module(f"ggrank.cli.{name}"), name)
         return command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As click's; where stdout is closed or its disk is full, that is one line and exit code 1."""
+        """As click's; a closed stdout, a full disk or an unusable file is one line and exit code 1."""
         if sys.stdout is None:
-            _end_without_stdout("it is closed")
+            _fail("cannot write to stdout: it is closed")
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
-            if error.filename is not None:
-                raise
-            # Else Python would try again, and complain, when it flushes what is left at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            _end_without_stdout(error.strerror or str(error))
+            if error.filename is None:
+                _drop_output()
+            is_output = error.filename is None and error.errno in _WRITE_ERRORS
+            where = "cannot write to stdout: " if is_output else f"{error.filename or 'a file'}: "
+            _fail(one_line(f"{where}{error.strerror or error}"))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a subcommand; what it raises becomes a line and an exit code."""
@@ -75,18 +86,21 @@ class Commands(click.Group):
             sys.stdout.flush()
             return result
         except GgrankError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(one_line(str(error))) from error
         except BrokenPipeError:
-            # The reader (`head`, `less`) has all it wants. Python would complain at exit, when it
-            # flushes what is left; give it somewhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise Exit(0) from None
+            _drop_output()
+            raise Exit(0) from None  # the reader (`head`, `less`) has all it wants
         except KeyboardInterrupt:
             raise Exit(130) from None
 
 
-def _end_without_stdout(reason: str) -> NoReturn:
-    click.echo(f"Error: cannot write to stdout: {reason}", err=True)
+def _drop_output() -> None:
+    """Python flushes what is left at its end; where that fails again it would print a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
     sys.exit(1)
 
 
@@ -98,14 +112,14 @@ def main() -> None:
     """Rank text on your own machine with GGUF models.
 
     \b
-    ggrank demo                                     see it work
+    ggrank demo                                     try it
     ggrank rank "a question" --file documents.txt   order documents
-    ggrank models list                              what is here, what a download brings
+    ggrank index notes/                             make your files searchable
     """
 
 
 def _never_fail_to_print() -> None:
-    """A console that is not UTF-8 shows ``?`` for what it lacks, instead of ending the program."""
+    """Lets a console that is not UTF-8 show ``?`` for characters that it lacks."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -114,10 +128,10 @@ def _never_fail_to_print() -> None:
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Warnings for people: no file name and source line of ggrank's own code."""
+    """Shows warnings without the file name and source line that Python adds."""
 
     def show(message: Warning | str, *_where: object, **_file: object) -> None:
-        click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+        click.echo(f"Warning: {one_line(str(message))}", err=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggrank import __version__
-from ggrank.cli.console import Column, echo, echo_wide_table, echo_wrapped
+from ggrank.cli.console import Column, echo, echo_table
 from ggrank.engine.hardware import find_processor
 from ggrank.errors import GgrankError
 
@@ -136,12 +136,12 @@ def _echo(parts: Sequence[str | Rows]) -> None:
         if not isinstance(part, str):
             head, *rows = [[cell.replace("**", "") for cell in row] for row in part]
             columns = [Column(title, align="right" if i else "left") for i, title in enumerate(head)]
-            echo_wide_table(columns, rows)
+            echo_table(columns, rows)
         elif part.startswith("#"):
             echo(part.lstrip("# "), bold=True)
         else:
             for line in part.splitlines():
-                echo_wrapped(line, margin="  " if line.startswith("- ") else "")
+                echo(line)
 
 
 def _check(wish: Wish, models: list[BenchModel]) -> None:

@@ -1,26 +1,40 @@
-"""What the commands print: tables fitted to the terminal, JSON lines for pipes, progress.
+"""What the commands print: tables fitted to the terminal, JSON lines for pipes, progress bars.
 
-Knows columns, widths and encodings; not what the values mean.
+Without a terminal a table has no colours and every row is one whole line, so that `grep` finds it. rich draws
+tables and bars; it is imported when one is shown.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
+import re
 import shutil
 import sys
-import textwrap
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-_EIGHTHS = " ▏▎▍▌▋▊▉"
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from rich.console import Console
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    Cell = str | ProgressBar | Text
+
 _MOST_WIDTH = 160
+_MOST_CHARACTERS = 4000
+_NO_LIMIT = 10_000
+_JOINERS = "\u200c\u200d"
+"""Invisible, and yet part of a text: of Persian and Indic words, and of emoji made of several."""
+
+_STEERING = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that JSON leaves as they are and a terminal obeys."""
 
 
 @dataclass(frozen=True)
@@ -30,116 +44,111 @@ class Column:
     Attributes:
         title: its header.
         align: "left", or "right" for numbers.
-        stretch: True for the one column that takes the width that is left; longer cells are cut.
+        stretch: True for a column whose cells are cut where the terminal is too narrow.
+        wrap: True for a column whose cells go on in the next line where the terminal is too narrow.
         least: its width is not below this, so that several tables can be aligned.
-        color: of its cells on a terminal, a name that `click.style` knows.
     """
 
     title: str
     align: Literal["left", "right"] = "left"
     stretch: bool = False
+    wrap: bool = False
     least: int = 0
-    color: str | None = None
 
 
 def wants_table(as_table: bool | None) -> bool:
-    """``--table`` or ``--json`` where one was given; else a table on a terminal, JSONL in a pipe."""
+    """``--table`` or ``--json`` where one was given; else a table on a terminal, JSON lines in a pipe."""
     return sys.stdout.isatty() if as_table is None else as_table
 
 
 def terminal_width() -> int:
-    """Columns of the terminal, 80 where there is none; never above what the eye can follow."""
+    """Columns of the terminal, at most 160; practically no limit where stdout is no terminal."""
+    if not sys.stdout.isatty():
+        return _NO_LIMIT
     return max(40, min(shutil.get_terminal_size((80, 24)).columns, _MOST_WIDTH))
 
 
 def echo(line: str = "", **style: Any) -> None:
-    """One line to stdout, styled on a terminal that wants colours."""
-    click.echo(styled(line, **style))
-
-
-def styled(text: str, **style: Any) -> str:
-    """Text with colours for a part of a line; as it is where nobody wants them."""
-    return click.style(text, **style) if style and _wants_colors() else text
-
-
-def _wants_colors() -> bool:
-    """See https://no-color.org; click itself drops colours where stdout is no terminal."""
-    return not os.environ.get("NO_COLOR")
+    """One line to stdout, styled on a terminal unless NO_COLOR is set (https://no-color.org)."""
+    click.echo(click.style(line, **style) if style and not os.environ.get("NO_COLOR") else line)
 
 
 def echo_json(record: Mapping[str, Any]) -> None:
     """One JSON line to stdout, in UTF-8 whatever the console's encoding is."""
+    line = json.dumps(record, ensure_ascii=False)
+    line = _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
     try:
-        line = json.dumps(record, ensure_ascii=False).encode("utf-8")
+        click.echo(line.encode("utf-8"))
     except UnicodeEncodeError:  # a lone surrogate: only an escape can carry it
-        line = json.dumps(record).encode("ascii")
-    click.echo(line)
+        click.echo(json.dumps(record))
 
 
-def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, indent: str = "") -> None:
+def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
     """Rows under a header, no line wider than the terminal.
 
     Args:
-        columns: at most one of them with ``stretch``.
-        rows: a cell for each column; cells may hold any text, also line breaks and control characters.
-        indent: before each line.
+        columns: their titles and how they share the terminal's width.
+        rows: a cell for each column: any text (line breaks and control characters are removed), or what
+            `bar` and `colored_state` return.
     """
-    cells = [[one_line(cell) for cell in row] for row in rows]
-    titles = [column.title for column in columns]
-    widths = [
-        max(column.least, *(display_width(row[i]) for row in [titles, *cells]))
-        for i, column in enumerate(columns)
-    ]
-    spare = terminal_width() - len(indent) - sum(widths) - 2 * (len(widths) - 1)
-    widths = [
-        max(8, width + spare) if column.stretch and spare < 0 else width
-        for column, width in zip(columns, widths, strict=True)
-    ]
-    if any(titles):
-        echo((indent + _join(columns, titles, widths)).rstrip(), bold=True)
-    for row in cells:
-        echo((indent + _join(columns, row, widths, colored=True)).rstrip())
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.show_header = any(column.title for column in columns)
+    for column in columns:
+        # rich narrows the columns that may wrap; in a cell that is marked otherwise it cuts the text.
+        table.add_column(
+            Text(column.title, overflow="ellipsis", no_wrap=True),
+            justify=column.align,
+            min_width=column.least or None,
+            no_wrap=not (column.stretch or column.wrap),
+        )
+    for row in rows:
+        cells = (
+            Text(one_line(cell), overflow="fold" if column.wrap else "ellipsis", no_wrap=not column.wrap)
+            if isinstance(cell, str)
+            else cell
+            for column, cell in zip(columns, row, strict=True)
+        )
+        table.add_row(*cells)
+    console = _console(sys.stdout, width=terminal_width())
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        echo(line.rstrip())
 
 
-def echo_wide_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """As `echo_table`; columns that do not fit go into tables below, each beginning with the first column."""
-    cells = [[column.title for column in columns], *rows]
-    widths = [max(display_width(row[i]) for row in cells) for i in range(len(columns))]
-    groups: list[list[int]] = [[0]]
-    for i in range(1, len(columns)):
-        if len(groups[-1]) > 1 and sum(widths[j] + 2 for j in groups[-1]) + widths[i] > terminal_width():
-            groups.append([0])
-        groups[-1].append(i)
-    for number, group in enumerate(groups):
-        if number:
-            echo()
-        echo_table([columns[i] for i in group], [[row[i] for i in group] for row in rows])
+def colored_state(state: str) -> Text:
+    """A cell of `echo_table`: "ok" in green, "fail" in red, anything else in yellow."""
+    from rich.text import Text
+
+    return Text(state, style={"ok": "green", "fail": "red"}.get(state, "yellow"))
 
 
-def echo_wrapped(text: str, *, first: str = "", margin: str = "") -> None:
-    """Text on as many lines as it needs: ``first`` before it, all other lines behind a margin."""
-    wrap = textwrap.TextWrapper(terminal_width(), initial_indent=first, subsequent_indent=margin)
-    for line in wrap.wrap(one_line(text)):
-        echo(line)
+def bar(fraction: float, *, width: int) -> ProgressBar:
+    """A cell of `echo_table`: a bar for a value from 0 to 1."""
+    from rich.progress_bar import ProgressBar
+
+    return ProgressBar(
+        total=1.0, completed=fraction, width=width, complete_style="cyan", finished_style="cyan"
+    )
 
 
-def _join(
-    columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int], *, colored: bool = False
-) -> str:
-    parts = []
-    for column, cell, width in zip(columns, cells, widths, strict=True):
-        cell = shorten(cell, width)
-        padding = " " * (width - display_width(cell))
-        if colored and column.color and cell:
-            cell = styled(cell, fg=column.color)
-        parts.append(padding + cell if column.align == "right" else cell + padding)
-    return "  ".join(parts)
+def _console(file: TextIO, *, width: int | None = None) -> Console:
+    from rich.console import Console
+
+    is_terminal = file.isatty()
+    colors: Literal["auto"] | None = "auto" if is_terminal and not os.environ.get("NO_COLOR") else None
+    return Console(file=file, force_terminal=is_terminal, color_system=colors, width=width, highlight=False)
 
 
 def one_line(text: str) -> str:
-    """Text as one line that cannot steer a terminal: white space joined, control characters gone."""
-    visible = "".join(c for c in text[:4000] if c.isspace() or unicodedata.category(c)[0] != "C")
-    return " ".join(visible.split())
+    """Text as one line that cannot steer a terminal: white space joined, control characters removed."""
+    visible = text[:_MOST_CHARACTERS]
+    if not visible.isprintable():
+        visible = "".join(c for c in visible if c.isprintable() or c.isspace() or c in _JOINERS)
+    return " ".join(visible.split()) + ("…" if len(text) > _MOST_CHARACTERS else "")
 
 
 def count(n: int, one: str, several: str = "") -> str:
@@ -152,53 +161,18 @@ def count(n: int, one: str, several: str = "") -> str:
     return f"{n:,} {one if n == 1 else several or one + 's'}"
 
 
-def display_width(text: str) -> int:
-    """Columns that a terminal needs; East Asian wide characters and emoji take two.
-
-    Example:
-        >>> display_width("naïve"), display_width("東京")
-        (5, 4)
-    """
-    return sum(map(_columns, text))
-
-
-def _columns(c: str) -> int:
-    if unicodedata.category(c) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(c) in "WF" else 1
-
-
 def shorten(text: str, width: int) -> str:
-    """Text cut to ``width`` columns, an ellipsis at the end where something is missing.
+    """Text cut to ``width`` columns of a terminal, an ellipsis at the end where something is missing.
 
     Example:
-        >>> shorten("a long sentence", 9), shorten("short", 9)
-        ('a long s…', 'short')
+        >>> shorten("a long sentence", 9), shorten("東京タワー", 6)
+        ('a long s…', '東京…')
     """
-    if display_width(text) <= width:
-        return text
-    ellipsis = "…" if can_print("…") else "..."
-    room, end = width - len(ellipsis), 0
-    for c in text:
-        room -= _columns(c)
-        if room < 0:
-            break
-        end += 1
-    return text[:end].rstrip() + ellipsis
+    from rich.text import Text
 
-
-def bar(fraction: float, *, width: int = 10) -> str:
-    """A bar of ``width`` columns at most, for a value from 0 to 1.
-
-    Example:
-        >>> bar(0.5, width=4)
-        '██'
-    """
-    fraction = min(max(fraction, 0.0), 1.0) if math.isfinite(fraction) else 0.0
-    if not can_print("█▏"):
-        return "#" * round(fraction * width)
-    full, eighths = divmod(round(fraction * width * 8), 8)
-    return ("█" * full + _EIGHTHS[eighths]).strip()
+    shortened = Text(text)
+    shortened.truncate(width, overflow="ellipsis")
+    return shortened.plain
 
 
 def can_print(text: str) -> bool:
@@ -212,11 +186,13 @@ def can_print(text: str) -> bool:
 
 def echo_facts(*facts: str) -> None:
     """Short facts, ``a · b · c``, on as many lines as they need; empty ones are left out."""
+    from rich.cells import cell_len
+
     separator = " · " if can_print("·") else " | "
     lines: list[str] = []
-    for fact in filter(None, facts):
+    for fact in map(one_line, filter(None, facts)):
         longer = f"{lines[-1]}{separator}{fact}" if lines else fact
-        if lines and display_width(longer) <= terminal_width():
+        if lines and cell_len(longer) <= terminal_width():
             lines[-1] = longer
         else:
             lines.append(fact)
@@ -226,12 +202,37 @@ def echo_facts(*facts: str) -> None:
 
 @contextmanager
 def progress(n: int, *, label: str, at_least: int = 0) -> Iterator[Callable[[int], None]]:
-    """Gives a function that counts what is done, up to ``n``.
+    """Yields a function to call with how many more of ``n`` are done.
 
-    A bar on stderr if that is a terminal and there are more than ``at_least`` to do.
+    It moves a bar on stderr, if that is a terminal and ``n`` is above ``at_least``.
     """
-    if n <= at_least or not sys.stderr.isatty():
-        yield lambda done: None
+    n_done = 0
+
+    def advance(n_more: int) -> None:
+        nonlocal n_done
+        n_done += n_more
+        show(n_done, n, f"{n_done:,}/{n:,}")
+
+    with progress_bar(label, hidden=n <= at_least) as show:
+        yield advance
+
+
+@contextmanager
+def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[int, int, str], None]]:
+    """Yields a function to call with what is done, the total, and a note beside the bar.
+
+    It moves a bar on stderr, if that is a terminal.
+    """
+    if hidden or not sys.stderr.isatty():
+        yield lambda done, total, note: None
         return
-    with click.progressbar(length=n, label=label, file=sys.stderr, show_pos=True) as shown:
-        yield shown.update
+    from rich import progress as parts
+
+    text = parts.TextColumn("{task.description}", markup=False)
+    note_text = parts.TextColumn("{task.fields[note]}", markup=False)
+    columns = (text, parts.BarColumn(), parts.TaskProgressColumn(), parts.TimeRemainingColumn(), note_text)
+    console = _console(sys.stderr)
+    # Else rich would send to stderr what is written to stdout meanwhile, and a pipe would lose it.
+    with parts.Progress(*columns, console=console, transient=True, redirect_stdout=False) as shown:
+        task = shown.add_task(label, total=None, note="")
+        yield lambda done, total, note: shown.update(task, completed=done, total=total, note=note)

@@ -1,25 +1,28 @@
-"""``ggrank convert``: a Hugging Face model becomes one GGUF file, which is checked at once."""
+"""``ggrank convert``: a Hugging Face model becomes one GGUF file."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggrank.cli.console import echo, echo_json, wants_table
+from ggrank.cli.console import echo, echo_json, progress_bar, wants_table
 from ggrank.cli.options import output_option
 
 if TYPE_CHECKING:
     from ggrank.conversion import Converted
 
 
-@click.command(short_help="Turn a Hugging Face model into one GGUF file.")
+@click.command(short_help="Convert a Hugging Face model to one GGUF file.")
 @click.argument("source", metavar="FOLDER|REPO")
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Else NAME-q8_0.gguf, here."
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file to write; by default NAME-q8_0.gguf in this folder.",
 )
 @click.option(
     "--quantize",
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="How the weights are stored.",
 )
-@click.option("--revision", metavar="REV", help="A repo's branch, tag or commit.")
-@click.option("--check", is_flag=True, help="Compare 100 scores or vectors with the original's.")
+@click.option("--revision", metavar="REV", help="A branch, tag or commit of the repo.")
+@click.option("--check", is_flag=True, help="Compare 100 scores or vectors with those of the original.")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 @output_option
 def convert(
@@ -42,40 +45,38 @@ def convert(
     force: bool,
     as_table: bool | None,
 ) -> None:
-    """Write the embedder or reranker in FOLDER, or of the Hugging Face repo REPO, as one GGUF file.
+    """Convert the embedder or reranker in FOLDER, or in the Hugging Face repo REPO, to one GGUF file.
+
+    \b
+    ggrank convert my-reranker/
+    ggrank convert sentence-transformers/all-MiniLM-L6-v2 --output minilm.gguf --check
 
     FOLDER is what save_pretrained of transformers or sentence-transformers writes, with safetensors: BERT,
-    XLM-R, ModernBERT, nomic-bert, Qwen3 embedders and rerankers. The file carries head, tokenizer, prefixes
-    and length, and is loaded and computed with before it takes its name. --check needs
-    pip install sentence-transformers, the command itself pip install 'ggrank[convert]'.
+    XLM-R, ModernBERT, nomic-bert, Qwen3 embedders and rerankers. The file holds everything that its scores
+    need: head, tokenizer, prefixes and longest length. It is loaded and tried before it gets its name.
 
-    Matrices are quantized by llama.cpp; vectors, positions and token types stay float32. With q8_0 a model of
+    llama.cpp quantizes the matrices; vectors, positions and token types stay float32. With q8_0 a model of
     up to 512 in width keeps its value projections in float16, because rounding them hurts most.
+
+    The command needs pip install 'ggrank[convert]'; --check also needs pip install sentence-transformers.
     """
     from ggrank.conversion import convert_model
 
     logging.getLogger("gguf").setLevel(logging.WARNING)
-    converted = convert_model(
-        source,
-        output,
-        quantize=quantize,
-        revision=revision,
-        check=check,
-        force=force,
-        progress=_show_progress,
-    )
+    with progress_bar("converting") as show:
+        converted = convert_model(
+            source,
+            output,
+            quantize=quantize,
+            revision=revision,
+            check=check,
+            force=force,
+            on_progress=lambda what, done, total: show(done, total, what),
+        )
     if wants_table(as_table):
         _print_report(converted)
     else:
         echo_json(_record(converted))
-
-
-def _show_progress(what: str, done: int, total: int) -> None:
-    """One line on a terminal; the next call replaces it."""
-    if sys.stderr.isatty():
-        share = f" {done} of {total} tensors" if total > 1 else ""
-        is_over = what == "checking" and done == total
-        click.echo(f"\r\033[K{'' if is_over else what + share}", err=True, nl=False)
 
 
 def _print_report(converted: Converted) -> None:
@@ -83,7 +84,7 @@ def _print_report(converted: Converted) -> None:
     if converted.comparison is not None:
         found = converted.comparison
         echo(
-            f"{found.n} {found.what}s beside the original's: largest deviation {found.deviation:.2g}"
+            f"{found.n} {found.what}s compared with the original's: largest deviation {found.deviation:.2g}"
             f"{' (1 - cosine)' if found.what == 'vector' else ''}, rank correlation {found.correlation:.4f}"
         )
 

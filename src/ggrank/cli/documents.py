@@ -1,40 +1,41 @@
-"""Documents from the command line: texts, files, JSONL, folders and stdin become one list.
-
-Knows bytes, lines and records; no models, and no terminal beyond "is stdin one".
-"""
+"""Documents from the command line: texts, files, folders and stdin become one list."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import click
 
 from ggrank.errors import InputError
-from ggrank.rows.documents import read_record
+from ggrank.rows.documents import document_of
+from ggrank.rows.encodings import decode
+from ggrank.rows.reading import format_of, read_rows
 
-Format = Literal["auto", "text", "jsonl"]
+Format = Literal["auto", "text", "jsonl", "csv", "parquet"]
 
 STDIN = "-"
-_JSONL_SUFFIXES = (".jsonl", ".ndjson")
 _FOLDER_SUFFIXES = (".txt", ".md")
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text, and the id that its JSONL record or its place in a folder gave it."""
+    """A text, its title before it, and the id that its row or its path in a folder gave it."""
 
     text: str
-    id: str | int | None = None
+    id: str | float | None = None
 
     def name(self, index: int) -> str:
-        """Its id, or its place in the input where it has none."""
+        """Its id, or its position in the input where it has none."""
         return str(index if self.id is None else self.id)
+
+
+_PASSAGE = 200
+"""Estimated tokens of a passage at most, so that every model reads all of it."""
 
 
 def read_documents(texts: Sequence[str], files: Sequence[str], *, file_format: Format) -> list[Document]:
@@ -67,19 +68,56 @@ def _note_file_names(texts: Sequence[str]) -> None:
 
 
 def _read_stdin(file_format: Format) -> list[Document]:
-    return read_lines(sys.stdin.buffer, name="stdin", file_format=file_format)
+    return list(_documents(sys.stdin.buffer, "stdin", file_format))
 
 
 def _read_path(path: Path, file_format: Format) -> list[Document]:
+    if path.is_dir():
+        return _read_folder(path)
+    if file_format == "auto" and format_of(path.name) is None and (passages := _read_passages(path)):
+        return passages
+    return list(_documents(path, str(path), file_format))
+
+
+def _read_passages(path: Path) -> list[Document]:
+    """The passages of a file that has pages or headings, as `ggrank index` reads it; none of plain text.
+
+    Tokens are estimated, because no model is loaded yet.
+    """
+    from ggrank.search.chunking import passages
+    from ggrank.search.readers import is_document
+    from ggrank.search.readers import read_documents as read_file
+
+    if not is_document(path):
+        return []
+    found = []
     try:
-        if path.is_dir():
-            return _read_folder(path)
-        if file_format == "auto":
-            file_format = "jsonl" if path.suffix.lower() in _JSONL_SUFFIXES else "text"
-        with path.open("rb") as lines:
-            return read_lines(lines, name=str(path), file_format=file_format)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        for document in read_file(path):
+            if not document.sections:
+                continue
+            for one in passages(document, count_tokens=_estimated_tokens, most=_PASSAGE, overlap=0):
+                text = document.text[one.start : one.end]
+                place = one.place or f"line {one.line}"
+                found.append(
+                    Document(f"{one.headings}\n\n{text}" if one.headings else text, f"{path.name}, {place}")
+                )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return found
+
+
+def _estimated_tokens(text: str) -> int:
+    """A token is about four letters of English, or one Chinese character (three bytes)."""
+    return len(text.encode("utf-8", "replace")) // 3
+
+
+def _documents(source: Path | BinaryIO, name: str, file_format: Format) -> Iterator[Document]:
+    for row in read_rows(source, file_format):
+        try:
+            document = document_of(row)
+        except InputError as error:
+            raise InputError(f"{name}:{row.line}: {error}") from error
+        yield Document(document.full_text, document.id)
 
 
 def _read_folder(folder: Path) -> list[Document]:
@@ -92,57 +130,8 @@ def _read_folder(folder: Path) -> list[Document]:
 
 
 def _read_whole(path: Path, folder: Path) -> Document:
-    lines = path.read_bytes().splitlines()
-    text = "\n".join(_decode(line, name=str(path), number=number) for number, line in enumerate(lines, 1))
-    return Document(text, id=path.relative_to(folder).as_posix())
-
-
-def read_lines(lines: Iterable[bytes], *, name: str, file_format: Format) -> list[Document]:
-    """One document a line; blank lines do not count.
-
-    Args:
-        lines: bytes, UTF-8, with or without line ends.
-        name: of the file, for messages.
-        file_format: "text", "jsonl", or "auto": JSONL when the first line is an object with a text.
-
-    Raises:
-        InputError: a line is not UTF-8, or not a record. The message begins with ``name:number:``.
-
-    Example:
-        >>> read_lines([b'{"id": 7, "text": "cats"}'], name="stdin", file_format="auto")
-        [Document(text='cats', id=7)]
-    """
-    numbered = list(_decoded(lines, name=name))
-    if file_format == "auto" and numbered:
-        file_format = "jsonl" if _looks_like_record(numbered[0][1]) else "text"
-    if file_format != "jsonl":
-        return [Document(text) for _, text in numbered]
-    return [_read_record(text, place=f"{name}:{number}") for number, text in numbered]
-
-
-def _decoded(lines: Iterable[bytes], *, name: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(lines, 1):
-        text = _decode(line, name=name, number=number).rstrip("\r\n")
-        if text.strip():
-            yield number, text
-
-
-def _decode(line: bytes, *, name: str, number: int) -> str:
     try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        hint = "it looks like UTF-16" if line[:2] in (b"\xff\xfe", b"\xfe\xff") else f"byte {error.start + 1}"
-        raise InputError(f"{name}:{number}: not UTF-8 ({hint}); save the file as UTF-8") from error
-
-
-def _looks_like_record(line: str) -> bool:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(record, dict) and isinstance(record.get("text"), str)
-
-
-def _read_record(line: str, *, place: str) -> Document:
-    record = read_record(line, place=place)
-    return Document(record.text, id=record.id)
+        text = decode(path.read_bytes())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Document("\n".join(text.splitlines()), id=path.relative_to(folder).as_posix())

@@ -211,7 +211,7 @@ def _documents(texts: tuple[str, ...], files: tuple[str, ...], file_format: File
         is_stdin = STDIN in (*texts, *files) or not (texts or files)
         if kind == "auto" and is_stdin and sys.stdin is not None and not sys.stdin.isatty():
             kind = "jsonl" if begin_of_stdin().startswith(b"{") else kind
-        return read_documents(texts, files, file_format=kind)  # type: ignore[arg-type]  # a job has others
+        return read_documents(texts, files, file_format=kind)
 
     if not texts and not files:
         return read((), ())

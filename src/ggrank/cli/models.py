@@ -2,70 +2,109 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggrank.cli.console import Column, echo, echo_json, echo_wide_table, styled, wants_table
-from ggrank.cli.options import output_option
+from ggrank.cli.console import (
+    Column,
+    colored_state,
+    echo_facts,
+    echo_json,
+    echo_table,
+    terminal_width,
+    wants_table,
+)
+from ggrank.cli.options import filename_option, output_option
 from ggrank.errors import ChecksumError
 
 if TYPE_CHECKING:
-    from ggrank.gguf import GgufFile
-    from ggrank.hub import DownloadPlan, ModelStatus, Preset, Verification
+    from pathlib import Path
 
-_MOST_LISTED = 3
-"""Languages that a table names; of more it gives their number."""
+    from ggrank.hub import DownloadPlan, ModelStatus
 
-_BERT_PAIR = "[CLS] query [SEP] document [SEP]"
-_ROBERTA_PAIR = "<s> query </s></s> document </s>"
+_COLUMNS = (
+    Column("name"),
+    Column("kind"),
+    Column("languages"),
+    Column("size", align="right"),
+    Column("here"),
+    Column("licence"),
+    Column("context", align="right"),
+    Column("width", align="right"),
+    Column("summary"),
+)
+"""The most important first: what does not fit is left out from the end."""
 
 
 @click.group(short_help="List, download, verify and describe models.")
 def models() -> None:
-    """Which models there are, where their files lie, and what is in them."""
+    """List the models that ggrank knows, download them, check and describe their files."""
 
 
-@models.command("list", short_help="The models known by name, and which are here.")
+@models.command("list", short_help="List the models that ggrank knows by name.")
 @output_option
 def list_command(as_table: bool | None) -> None:
-    """The models that ggrank knows by name, and which are on this machine."""
+    """List the models that ggrank knows by name, and show which are on this machine."""
     from ggrank.hub import list_models
 
     statuses = list_models()
     if not wants_table(as_table):
         for status in statuses:
-            echo_json(_status_record(status))
+            echo_json(_catalogue_record(status))
         return
-    columns = [
-        Column("name"),
-        Column("kind"),
-        Column("languages"),
-        Column("context", align="right"),
-        Column("width", align="right"),
-        Column("size", align="right"),
-        Column("licence"),
-        Column("present"),
-        Column("summary", stretch=True),
-    ]
-    echo_wide_table(columns, [_status_row(status) for status in statuses])
-    if not all(status.preset.is_open_source for status in statuses):
-        echo("* is no open source licence: read its terms before you use the model", dim=True)
+    n_columns = _echo_fitting([_table_row(status) for status in statuses])
+    for status in statuses:
+        if not status.preset.is_open_source:
+            name, terms = status.preset.name, status.preset.license
+            echo_facts(f"{name} has a licence that is not open source ({terms}): read its terms first")
+    if left_out := [column.title for column in _COLUMNS[n_columns:]]:
+        echo_facts(f"ggrank models info NAME shows {', '.join(left_out)} too")
     if any(status.path is None for status in statuses):
-        echo("A download brings the others: ggrank models download NAME", dim=True)
+        echo_facts("ggrank models download NAME fetches a model")
 
 
-def _status_record(status: ModelStatus) -> dict[str, Any]:
+def _echo_fitting(rows: Sequence[Sequence[str]]) -> int:
+    """Shows as many columns as the terminal has room for; returns how many."""
+    n, width = 0, -2
+    for column, *cells in zip(_COLUMNS, *rows, strict=True):
+        width += 2 + max(map(len, [column.title, *cells]))
+        if width > terminal_width():
+            break
+        n += 1
+    echo_table(_COLUMNS[:n], [row[:n] for row in rows])
+    return n
+
+
+def _table_row(status: ModelStatus) -> list[str]:
+    preset, record = status.preset, _catalogue_record(status)
+    about = f"~{preset.about_mb} MB" if preset.about_mb else "?"
+    return [
+        preset.name,
+        record["kind"],
+        shown_languages(preset.languages),
+        about if record["size"] is None else f"{record['size'] / 1e6:,.0f} MB",
+        "bundled" if status.path and preset.bundled else "yes" if status.path else "-",
+        preset.license,
+        f"{preset.context:,}" if preset.context else "?",
+        str(preset.width or "-"),
+        preset.summary,
+    ]
+
+
+def _catalogue_record(status: ModelStatus) -> dict[str, Any]:
+    """What is known of a model before a look into its file."""
     preset = status.preset
     return {
         "name": preset.name,
-        "kind": _kind(preset),
+        "kind": "reranker" if preset.is_reranker else "embedding",
         "languages": list(preset.languages),
         "context": preset.context,
         "width": preset.width,
         "dimensions": str(preset.matryoshka) if preset.matryoshka else None,
-        "size": _size(status),
+        "size": preset.size if status.path is None else status.path.stat().st_size,
         "license": preset.license,
         "open_source": preset.is_open_source,
         "present": status.path is not None,
@@ -76,58 +115,30 @@ def _status_record(status: ModelStatus) -> dict[str, Any]:
     }
 
 
-def _status_row(status: ModelStatus) -> list[str]:
-    preset, size = status.preset, _size(status)
-    about = f"~{preset.about_mb} MB" if preset.about_mb else "?"
-    return [
-        preset.name,
-        _kind(preset),
-        shown_languages(preset.languages),
-        f"{preset.context:,}" if preset.context else "?",
-        str(preset.width or "-"),
-        about if size is None else _megabytes(size),
-        preset.license + ("" if preset.is_open_source else "*"),
-        "bundled" if status.path and preset.bundled else "yes" if status.path else "-",
-        preset.summary,
-    ]
-
-
 def shown_languages(languages: Sequence[str]) -> str:
-    """Languages in a few letters.
+    """Up to three languages by their codes, of more their number.
 
     Example:
         >>> shown_languages(["en", "zh"]), shown_languages(["100+"]), shown_languages(list("abcdefg"))
         ('en, zh', '100+', '7')
     """
-    return ", ".join(languages) if len(languages) <= _MOST_LISTED else str(len(languages))
+    return ", ".join(languages) if len(languages) <= 3 else str(len(languages))
 
 
-def _size(status: ModelStatus) -> int | None:
-    return status.preset.size if status.path is None else status.path.stat().st_size
-
-
-def _kind(preset: Preset) -> str:
-    return "reranker" if preset.is_reranker else "embedding"
-
-
-def _megabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.0f} MB"
-
-
-@models.command(short_help="Fetch a model and check its sum.")
+@models.command(short_help="Download a model and check its sha256.")
 @click.argument("name")
 @click.option(
-    "--dir", "directory", type=click.Path(file_okay=False), metavar="DIR", help="Put the file there."
+    "--dir", "directory", type=click.Path(file_okay=False), metavar="DIR", help="Save the file here."
 )
-@click.option("--filename", metavar="FILE", help="Which file of a repo that holds several.")
+@filename_option
 @click.option("--revision", metavar="REV", help="A branch, tag or commit of the repo.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be fetched, from where and how much.")
+@click.option("--dry-run", is_flag=True, help="Show only what would be downloaded, from where and how much.")
 def download(
     name: str, directory: str | None, filename: str | None, revision: str | None, dry_run: bool
 ) -> None:
-    """Fetch the model NAME (a preset or a Hugging Face repo), check its sum, print its path.
+    """Download the model NAME (a preset or a Hugging Face repo), check its sha256, print its path.
 
-    A file that is here already is not fetched again.
+    A file that is here already is not downloaded again.
     """
     from ggrank import hub
 
@@ -135,46 +146,49 @@ def download(
         _echo_plan(hub.plan(name, directory=directory, filename=filename, revision=revision))
         return
     source = hub.download(name, directory=directory, filename=filename, revision=revision)
-    click.echo(str(source.path))
+    _echo_path(source.path)
 
 
 def _echo_plan(plan: DownloadPlan) -> None:
     if plan.here is not None:
-        click.echo(f"{plan.name}: nothing to fetch, it is here: {plan.here}")
+        click.echo(f"{plan.name}: nothing to download, it is here: {plan.here}")
         return
-    about = f"about {plan.preset.about_mb} MB" if plan.preset and plan.preset.about_mb else "size not known"
+    about = f"about {plan.preset.about_mb} MB" if plan.preset and plan.preset.about_mb else "unknown size"
     size = about if plan.size is None else f"{plan.size:,} bytes"
-    click.echo(f"{plan.name}: would fetch {plan.url} ({size}) to {plan.target}")
-    click.echo(
-        f"sha256 {plan.sha256}" if plan.sha256 else "sha256 not known yet; the first download records it"
-    )
+    click.echo(f"{plan.name}: would download {plan.url} ({size}) to {plan.target}")
+    click.echo(f"sha256 {plan.sha256 or 'unknown: the first download records it'}")
 
 
-@models.command(short_help="Print where a model's file is.")
+def _echo_path(path: Path) -> None:
+    """The exact bytes of the name, so that ``$(ggrank models path NAME)`` works with any file."""
+    click.echo(os.fsencode(path))
+
+
+@models.command(short_help="Print the path of a model's file.")
 @click.argument("name")
-@click.option("--filename", metavar="FILE", help="Which file of a repo that holds several.")
+@filename_option
 def path(name: str, filename: str | None) -> None:
-    """Print where the file of the model NAME is on this machine; exit code 1 when it is not."""
+    """Print the path of the file of the model NAME; exit with 1 when it is not on this machine."""
     from ggrank.hub import find_model
 
-    click.echo(str(find_model(name, filename=filename, local_files_only=True).path))
+    _echo_path(find_model(name, filename=filename, local_files_only=True).path)
 
 
-@models.command(short_help="Compare the sums of files that are here.")
+@models.command(short_help="Check the sha256 of the files that are here.")
 @click.argument("name", required=False)
 @output_option
 @click.pass_context
 def verify(ctx: click.Context, name: str | None, as_table: bool | None) -> None:
-    """Read the file of NAME (or of every model that is here) and compare its sha256."""
+    """Read the file of NAME (or of every model that is here) and compare its sha256 with the known one."""
     from ggrank.hub import list_models
 
     names = [name] if name else [status.preset.name for status in list_models() if status.path]
     records = [_verify_one(each) for each in names]
-    for record in records:
-        if wants_table(as_table):
-            style = {"ok": "green", "unknown": "yellow", "fail": "red"}[record["state"]]
-            echo(f"{styled(record['state'], fg=style)}  {record['name']}  {record['detail']}")
-        else:
+    if wants_table(as_table):
+        columns = [Column(""), Column(""), Column("", wrap=True)]
+        echo_table(columns, [[colored_state(one["state"]), one["name"], one["detail"]] for one in records])
+    else:
+        for record in records:
             echo_json(record)
     ctx.exit(1 if any(record["state"] == "fail" for record in records) else 0)
 
@@ -183,37 +197,32 @@ def _verify_one(name: str) -> dict[str, Any]:
     from ggrank import hub
 
     try:
-        found: Verification = hub.verify(name)
+        found = hub.verify(name)
     except ChecksumError as error:
-        return {
-            "name": name,
-            "state": "fail",
-            "path": None,
-            "sha256": None,
-            "detail": " ".join(str(error).split()),
-        }
+        return {"name": name, "state": "fail", "path": None, "sha256": None, "detail": str(error)}
     state = "ok" if found.expected else "unknown"
-    detail = f"sha256 {found.sha256}" + ("" if found.expected else " (nobody knows what it should be)")
+    detail = f"sha256 {found.sha256}" + ("" if found.expected else " (no known sha256 to compare it with)")
     return {"name": name, "state": state, "path": str(found.path), "sha256": found.sha256, "detail": detail}
 
 
-@models.command(short_help="What a file says about itself.")
+@models.command(short_help="Describe a model from its file and the catalogue.")
 @click.argument("name", metavar="NAME|PATH")
-@click.option("--filename", metavar="FILE", help="Which file of a repo that holds several.")
+@filename_option
 @output_option
 def info(name: str, filename: str | None, as_table: bool | None) -> None:
-    """What the file of a model says about itself. Nothing is loaded, nothing downloaded."""
-    from ggrank.gguf import open_gguf
-    from ggrank.hub import find_model
+    """Describe a model: what the catalogue and its file say. Nothing is loaded or downloaded."""
+    from ggrank.hub import find_model, list_models
 
-    source = find_model(name, filename=filename, local_files_only=True)
-    record = _info_record(open_gguf(source.path), source.preset)
+    known = {status.preset.name: status for status in list_models()}.get(name)
+    if known is not None and known.path is None:
+        record = _catalogue_record(known)
+    else:
+        path = find_model(name, filename=filename, local_files_only=True).path
+        record = {**_file_record(path), **(_catalogue_record(known) if known else {})}
     if not wants_table(as_table):
         echo_json(record)
         return
-    width = max(map(len, record))
-    for key, value in record.items():
-        echo(f"{key.replace('_', ' '):<{width}}  {_shown(value)}")
+    echo_table([Column(""), Column("")], [[key.replace("_", " "), _shown(record[key])] for key in record])
 
 
 def _shown(value: Any) -> str:
@@ -224,14 +233,16 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value if value not in (None, "") else "-")
 
 
-def _info_record(file: GgufFile, preset: Preset | None) -> dict[str, Any]:
+def _file_record(path: Path) -> dict[str, Any]:
+    from ggrank.gguf import open_gguf
+
+    file = open_gguf(path)
     metadata = file.metadata
     return {
         "path": str(file.path),
-        "preset": preset.name if preset else None,
-        "bytes": file.n_bytes,
+        "size": file.n_bytes,
         "name": metadata.get("general.name"),
-        "license": metadata.get("general.license") or (preset.license if preset else None),
+        "license": metadata.get("general.license"),
         "architecture": file.architecture,
         "quantization": file.quantization,
         "tensors": len(file.tensors),
@@ -242,21 +253,4 @@ def _info_record(file: GgufFile, preset: Preset | None) -> dict[str, Any]:
         "tokenizer_pre": file.tokenizer_pre,
         "head": file.has_head,
         "labels": list(file.labels),
-        "pair_format": _pair_format(file),
     }
-
-
-def _pair_format(file: GgufFile) -> str | None:
-    """How a query and a document become one sequence; None for a file that does not rerank."""
-    if not file.has_head:
-        return None
-    if file.rerank_template:
-        return "the file's own rerank template"
-    return _ROBERTA_PAIR if file.tokenizer_model == "t5" or _ends_like_roberta(file) else _BERT_PAIR
-
-
-def _ends_like_roberta(file: GgufFile) -> bool:
-    eos = file.metadata.get("tokenizer.ggml.eos_token_id")
-    if file.tokenizer_model != "gpt2" or not isinstance(eos, int):
-        return False
-    return file.strings("tokenizer.ggml.tokens")[eos : eos + 1] == ["</s>"]

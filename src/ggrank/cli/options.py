@@ -1,19 +1,16 @@
-"""Options that several commands share, each group handed on as one frozen value.
+"""Options that several commands share; each group reaches the command as one frozen value.
 
-Knows flags and the values they make. A model is found and loaded only when `ModelChoice.load` is called,
-so that ``--help`` and wrong usage cost nothing.
+A model is found and loaded only when `ModelChoice.load` is called, so ``--help`` and wrong usage stay fast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
-
-from ggrank.cli.documents import Document, Format, read_documents
 
 if TYPE_CHECKING:
     from ggrank import Llama, LlamaParams
@@ -30,7 +27,7 @@ Command = Callable[..., None]
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which model to load and how; None leaves it to the file and the preset."""
+    """Which model to load and how; None means what the preset or the file says."""
 
     model: str = DEFAULT_MODEL
     filename: str | None = None
@@ -53,30 +50,19 @@ class ModelChoice:
         from ggrank import LlamaParams, PoolingType
 
         pooling = PoolingType[self.pooling_type.upper()] if self.pooling_type else None
-        return LlamaParams(
-            self.model,
-            filename=self.filename,
-            pooling_type=pooling,
-            n_ctx=self.n_ctx,
-            n_threads=self.n_threads,
-            n_gpu_layers=self.n_gpu_layers,
-            local_files_only=self.local_files_only,
-            cache=self.cache,
-            engine=cast(Any, self.engine),  # one of click's choices
-        )
+        return LlamaParams(**{**asdict(self), "pooling_type": pooling})
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Where the documents come from."""
+filename_option = click.option(
+    "--filename", metavar="FILE", help="Which file of a Hugging Face repo to use, if it has several."
+)
 
-    texts: tuple[str, ...]
-    files: tuple[str, ...]
-    file_format: Format
-
-    def read(self) -> list[Document]:
-        """All documents; see `ggrank.cli.documents.read_documents`."""
-        return read_documents(self.texts, self.files, file_format=self.file_format)
+output_option = click.option(
+    "--table/--json",
+    "as_table",
+    default=None,
+    help="Print a table or JSON lines; by default a table on a terminal, JSON lines elsewhere.",
+)
 
 
 def engine_options(command: Command, *, on_ray: bool = False) -> Command:
@@ -86,19 +72,19 @@ def engine_options(command: Command, *, on_ray: bool = False) -> Command:
         type=click.Choice((*ENGINES, "ray") if on_ray else ENGINES),
         default="auto",
         show_default=True,
-        help="What computes; auto is the faster one" + ("; ray: auto, in workers on Ray." if on_ray else "."),
+        help="Which library computes; auto: the faster one" + ("; ray: workers on Ray." if on_ray else "."),
     )
     cache = click.option(
         "--cache",
         type=click.Path(file_okay=False),
         metavar="DIR",
-        help="Keep results in this folder, and compute each only once.",
+        help="Save results in this folder and look them up there; none is computed twice.",
     )
     return engine(cache(command))
 
 
 def model_options(command: Command, *, on_ray: bool = False) -> Command:
-    """--model and its kind, as the keyword ``choice``; ``on_ray`` as in `engine_options`."""
+    """The options of `ModelChoice`, as the keyword ``choice``; ``on_ray`` as in `engine_options`."""
 
     @click.option(
         "--model",
@@ -108,82 +94,50 @@ def model_options(command: Command, *, on_ray: bool = False) -> Command:
         metavar="NAME|PATH|REPO",
         help="A preset (ggrank models list), a .gguf file or a Hugging Face repo.",
     )
-    @click.option("--filename", metavar="FILE", help="Which file of a repo that holds several.")
+    @filename_option
     @click.option(
         "--pooling-type",
         type=click.Choice(POOLING_TYPES, case_sensitive=False),
-        help="Instead of what the file says; rank makes a reranker of it.",
+        help="Use this pooling, not the file's own; rank loads the model as a reranker.",
     )
-    @click.option("--n-ctx", type=click.IntRange(min=1), metavar="N", help="Longest text or pair in tokens.")
-    @click.option("--n-threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+    @click.option("--n-ctx", type=click.IntRange(min=1), metavar="N", help="Cut texts or pairs to N tokens.")
+    @click.option("--n-threads", type=click.IntRange(min=1), metavar="N", help="Use N CPU threads.")
     @click.option(
         "--n-gpu-layers",
         type=click.IntRange(min=-1),
         default=-1,
         show_default=True,
         metavar="N",
-        help="Layers on the GPU: 0 none, -1 all.",
+        help="Put N layers on the GPU; 0: none, -1: all.",
     )
     @partial(engine_options, on_ray=on_ray)
     @wraps(command)
-    def collected(
-        *,
-        model: str,
-        filename: str | None,
-        pooling_type: str | None,
-        n_ctx: int | None,
-        n_threads: int | None,
-        n_gpu_layers: int,
-        cache: str | None,
-        engine: str,
-        **rest: Any,
-    ) -> None:
-        choice = ModelChoice(
-            model, filename, pooling_type, n_ctx, n_threads, n_gpu_layers, cache=cache, engine=engine
-        )
-        command(choice=choice, **rest)
+    def collected(**given: Any) -> None:
+        chosen = {field.name: given.pop(field.name) for field in fields(ModelChoice) if field.name in given}
+        command(choice=ModelChoice(**chosen), **given)
 
     return collected
 
 
 def input_options(name: str) -> Callable[[Command], Command]:
-    """Texts as arguments (shown as ``name``), --file and --format, as the keyword ``inputs``."""
-
-    def decorate(command: Command) -> Command:
-        @click.argument("texts", nargs=-1, metavar=f"[{name}]...")
-        @click.option(
-            "--file",
-            "-f",
-            "files",
-            multiple=True,
-            type=click.Path(exists=True, allow_dash=True),
-            metavar="FILE",
-            help="One document a line, or JSONL; a folder: each .txt and .md file; - is stdin. Repeatable.",
-        )
-        @click.option(
-            "--format",
-            "file_format",
-            type=click.Choice(["auto", "text", "jsonl"]),
-            default="auto",
-            show_default=True,
-            help="Of files and stdin; auto goes by .jsonl, or by the first line.",
-        )
-        @wraps(command)
-        def collected(
-            *, texts: tuple[str, ...], files: tuple[str, ...], file_format: Format, **rest: Any
-        ) -> None:
-            command(inputs=Inputs(texts, files, file_format), **rest)
-
-        return cast(Command, collected)
-
-    return decorate
-
-
-def output_option(command: Command) -> Command:
-    """--json and --table, as the keyword ``as_table`` (None: by what stdout is)."""
-    return click.option(
-        "--table/--json",
-        "as_table",
-        default=None,
-        help="A table for people or JSON lines for programs; by default what stdout is decides.",
-    )(command)
+    """Texts as arguments (shown as ``name``), --file and --format: what `read_documents` takes."""
+    texts = click.argument("texts", nargs=-1, metavar=f"[{name}]...")
+    files = click.option(
+        "--file",
+        "-f",
+        "files",
+        multiple=True,
+        type=click.Path(exists=True, allow_dash=True),
+        metavar="FILE",
+        help="Read the lines or rows of FILE (text, JSONL, CSV, Parquet), the passages of a document (PDF, "
+        "HTML, Markdown, Word, ...), the .txt and .md files of a folder, or stdin (-). May be repeated.",
+    )
+    file_format = click.option(
+        "--format",
+        "file_format",
+        type=click.Choice(["auto", "text", "jsonl", "csv", "parquet"]),
+        default="auto",
+        show_default=True,
+        help="The format of the files and of stdin; auto: by the suffix, else by the first line.",
+    )
+    return lambda command: texts(files(file_format(command)))

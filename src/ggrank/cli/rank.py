@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggrank.cli.console import wants_table
-from ggrank.cli.options import Inputs, ModelChoice, input_options, model_options, output_option
+from ggrank.cli.console import count, wants_table
+from ggrank.cli.documents import Format, read_documents
+from ggrank.cli.options import ModelChoice, input_options, model_options, output_option
 from ggrank.cli.ranking import echo_footer, echo_ranking_json, echo_ranking_table, rank_documents
 
 if TYPE_CHECKING:
@@ -17,29 +18,32 @@ if TYPE_CHECKING:
 @click.command(short_help="Order documents by how well they answer a query.")
 @click.argument("query")
 @input_options("DOCUMENTS")
-@click.option("--top-n", "-n", type=click.IntRange(min=1), metavar="N", help="Only the N best.")
+@click.option("--top-n", "-n", type=click.IntRange(min=1), metavar="N", help="Print only the N best.")
 @click.option(
-    "--threshold", type=float, metavar="X", help="Only scores of at least X, on the scale of --score."
+    "--threshold", type=float, metavar="X", help="Print only scores of at least X, on the scale of --score."
 )
 @click.option(
     "--score",
     type=click.Choice(["auto", "logit", "sigmoid", "cosine"]),
     default="auto",
     show_default=True,
-    help="The scale; auto is logit for a reranker, cosine for an embedding model.",
+    help="The scale; auto: logit for a reranker, cosine for an embedding model.",
 )
 @click.option(
     "--truncate",
     type=click.Choice(["end", "error", "chunk"]),
     default="end",
     show_default=True,
-    help="Longer than n_ctx: cut the end, refuse, or score windows and keep the best.",
+    help="What to do with a text that is too long: cut its end, stop with an error, or score it in chunks "
+    "and keep the best score (rerankers only).",
 )
 @model_options
 @output_option
 def rank(
     query: str,
-    inputs: Inputs,
+    texts: tuple[str, ...],
+    files: tuple[str, ...],
+    file_format: Format,
     top_n: int | None,
     threshold: float | None,
     score: ScoreScale,
@@ -54,9 +58,9 @@ def rank(
     ggrank rank "storing energy" --file documents.jsonl --top-n 3
     cat lines.txt | ggrank rank "storing energy" --model bge-reranker-base
 
-    Each JSON line holds rank, index (from 0, in the input), id, score, logit, text and truncated.
+    A JSON line has rank, index (position in the input, from 0), id, score, logit, text and truncated.
     """
-    documents = inputs.read()
+    documents = read_documents(texts, files, file_format=file_format)
     if not documents:
         click.echo("Note: there are no documents in the input.", err=True)
     with choice.load() as llama:
@@ -71,6 +75,6 @@ def rank(
         )
         if wants_table(as_table):
             echo_ranking_table(ranking, documents)
-            echo_footer(llama, ranking, len(documents))
+            echo_footer(llama, [ranking], count(len(documents), "document"))
         else:
             echo_ranking_json(ranking, documents)

@@ -1,7 +1,4 @@
-"""Ranks documents step by step, and shows a ranking as a table or as JSON lines.
-
-Used by `rank` and `demo`. Knows how a ranking looks to people and programs; reads no input.
-"""
+"""Ranks documents step by step, and shows a ranking as a table or as JSON lines, for `rank` and `demo`."""
 
 from __future__ import annotations
 
@@ -16,16 +13,16 @@ from ggrank.cli.documents import Document
 
 if TYPE_CHECKING:
     from ggrank import Llama, RankedDocument
+    from ggrank.cli.console import Cell
     from ggrank.types import ScoreScale, Truncate
 
-BAR = 8
-"""Columns of the longest bar."""
+BAR_WIDTH = 8
 
 LONG = 20
-"""Seconds of work after which a faster engine is worth a line."""
+"""Seconds of work after which a command says how it could be faster."""
 
 STEP = 64
-"""Documents between two movements of the progress bar, and the wait before Ctrl-C is heard."""
+"""Documents between two steps of the progress bar."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,6 @@ class Timed:
     scale: str
     n_tokens: int
     seconds: float
-    n_steps: int
 
 
 def rank_documents(
@@ -49,18 +45,17 @@ def rank_documents(
     score: ScoreScale,
     truncate: Truncate,
 ) -> Timed:
-    """What one `Llama.rank` over all documents gives, with progress on a terminal.
+    """The same as one `Llama.rank` over all documents, with a progress bar on a terminal.
 
-    Each distinct text is ranked once, so that equal documents have equal scores and keep their order:
-    quantized models round a little differently beside other neighbours.
+    Each distinct text is ranked once, so that equal documents have equal scores and keep their order: a
+    quantized model's score of a text differs a little with the other texts of its micro-batch.
     """
     started = time.perf_counter()
     texts = list(dict.fromkeys(document.text for document in documents))
     found: dict[str, RankedDocument] = {}
     n_tokens = 0
-    firsts = range(0, max(len(texts), 1), STEP)
     with progress(len(texts), label="ranking", at_least=STEP) as advance:
-        for first in firsts:
+        for first in range(0, max(len(texts), 1), STEP):
             step = texts[first : first + STEP]
             part = llama.rank(query, step, threshold=threshold, score=score, truncate=truncate)
             found.update((step[ranked.index], ranked) for ranked in part)
@@ -72,15 +67,15 @@ def rank_documents(
         if document.text in found
     ]
     ranked.sort(key=lambda document: -(document.score if document.logit is None else document.logit))
-    return Timed(ranked[:top_n], part.scale, n_tokens, time.perf_counter() - started, len(firsts))
+    return Timed(ranked[:top_n], part.scale, n_tokens, time.perf_counter() - started)
 
 
 def echo_ranking_json(ranking: Timed, documents: Sequence[Document]) -> None:
-    """A JSON line for each ranked document, in the API's words."""
-    for position, found in enumerate(ranking.documents, 1):
+    """A JSON line for each ranked document, with the API's field names."""
+    for rank, found in enumerate(ranking.documents, 1):
         echo_json(
             {
-                "rank": position,
+                "rank": rank,
                 "index": found.index,
                 "id": documents[found.index].id,
                 "score": _short(found.score),
@@ -92,7 +87,7 @@ def echo_ranking_json(ranking: Timed, documents: Sequence[Document]) -> None:
 
 
 def _short(value: float) -> float:
-    """A float32 in the fewest digits that still are that float32."""
+    """A float32 with the fewest digits that give the same float32."""
     return float(f"{value:.9g}")
 
 
@@ -102,59 +97,54 @@ def echo_ranking_table(ranking: Timed, documents: Sequence[Document], *, id_widt
     columns = [
         Column("rank", align="right"),
         Column("score", align="right"),
-        Column("", least=BAR, color="cyan"),
+        Column("", least=BAR_WIDTH),
         Column("id" if has_ids else "index", align="left" if has_ids else "right", least=id_width),
         Column("document", stretch=True),
     ]
-    rows = [
+    rows: list[list[Cell]] = [
         [
-            str(position),
+            str(rank),
             f"{found.score:.3f}",
-            bar(_fraction(found.score, ranking.scale), width=BAR),
+            bar(_fraction(found.score, ranking.scale), width=BAR_WIDTH),
             documents[found.index].name(found.index),
             found.document,
         ]
-        for position, found in enumerate(ranking.documents, 1)
+        for rank, found in enumerate(ranking.documents, 1)
     ]
     echo_table(columns, rows)
 
 
 def _fraction(score: float, scale: str) -> float:
-    """How much of the bar: scores of 0..1 as they are, logits by their sigmoid."""
+    """How much of the bar is filled: by the score, or by the sigmoid of a logit."""
     return 0.5 * (1.0 + math.tanh(0.5 * score)) if scale == "logit" else score
 
 
-def echo_footer(llama: Llama, ranking: Timed, n_documents: int) -> None:
-    """Model, mode and scale, where it runs, tokens, milliseconds, and what was cut."""
-    n_cut = sum(found.truncated for found in ranking.documents)
+def echo_footer(llama: Llama, rankings: Sequence[Timed], *facts: str) -> None:
+    """Model, mode, scale, device, the given facts, tokens, milliseconds, and how many texts were cut."""
+    n_cut = sum(found.truncated for ranking in rankings for found in ranking.documents)
+    seconds = sum(ranking.seconds for ranking in rankings)
     echo_facts(
         llama.model_path.name,
-        f"{llama.mode}, {ranking.scale}",
+        f"{llama.mode}, {rankings[0].scale}",
         f"runs on {llama.device} ({llama.engine})",
-        count(n_documents, "document"),
-        count(ranking.n_tokens, "token"),
-        f"{1000 * ranking.seconds:,.0f} ms",
+        *facts,
+        count(sum(ranking.n_tokens for ranking in rankings), "token"),
+        f"{1000 * seconds:,.0f} ms",
         f"{n_cut} cut to {llama.n_ctx} tokens" if n_cut else "",
-        cache_fact(llama, n_steps=ranking.n_steps),
+        cache_fact(llama),
     )
 
 
 def speed_hint(llama: Llama) -> str:
-    """What to install to be faster with this model on this machine; "" where nothing is gained by it."""
+    """What to install to be faster with this model on this machine; "" if nothing."""
     from ggrank.loading.tuning import openvino_hint
 
     return openvino_hint(llama.model_path, engine=llama.engine, device=llama.device)
 
 
-def cache_fact(llama: Llama, *, n_steps: int = 1) -> str:
-    """What the cache had: "from the cache: 18 of 20 pairs"; "" without one.
-
-    Args:
-        n_steps: of `rank_documents`; an embedding model looks for the query's vector in each, and it counts
-            once.
-    """
+def cache_fact(llama: Llama) -> str:
+    """What the cache had: "from the cache: 18 of 20 pairs"; "" without one."""
     if llama.cache_counts is None:
         return ""
-    what, repeated = ("pair", 0) if llama.mode == "rerank" else ("vector", n_steps - 1)
-    n_asked = llama.cache_counts.n_asked - repeated
-    return f"from the cache: {max(llama.cache_counts.n_found - repeated, 0):,} of {count(n_asked, what)}"
+    asked = count(llama.cache_counts.n_asked, "pair" if llama.mode == "rerank" else "vector")
+    return f"from the cache: {llama.cache_counts.n_found:,} of {asked}"

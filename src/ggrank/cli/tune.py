@@ -1,4 +1,4 @@
-"""``ggrank tune``: measures for some seconds which settings are fastest here, and remembers them."""
+"""``ggrank tune``: measures which settings are fastest for a model on this machine, and remembers them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from ggrank.cli.console import count, echo, echo_facts, echo_json, echo_wrapped, wants_table
+from ggrank.cli.console import Column, count, echo, echo_facts, echo_json, echo_table, wants_table
 from ggrank.cli.options import ModelChoice, model_options, output_option
 
 if TYPE_CHECKING:
-    from ggrank.loading.tuning import Remembered
-    from ggrank.measuring import Measured, TuningReport
+    from ggrank.cli.measuring import Measured, TuningReport
+    from ggrank.loading.tuning import TunedFile
 
 
 @click.command(short_help="Find the fastest settings for this machine.")
-@click.option("--show", is_flag=True, help="Only show what is remembered, of --model or of all.")
-@click.option("--forget", is_flag=True, help="Only forget it, of --model or of all.")
+@click.option("--show", is_flag=True, help="Show the remembered settings of --model, or of all models.")
+@click.option("--forget", is_flag=True, help="Forget the settings of --model, or of all models.")
 @model_options
 @output_option
 def tune(choice: ModelChoice, show: bool, forget: bool, as_table: bool | None) -> None:
-    """Measure one model on this machine, and remember the settings that are fastest.
+    """Measure for some seconds which settings are fastest for a model on this machine, and remember them.
 
     \b
     ggrank tune --model bge-reranker-base
@@ -32,25 +32,25 @@ def tune(choice: ModelChoice, show: bool, forget: bool, as_table: bool | None) -
     ggrank tune --show
     ggrank tune --forget --model model.gguf
 
-    Every later load of the same file uses them, and what is given here besides. A new llama.cpp, OpenVINO,
-    processor or file is measured by calling this again; until then the built-in rules apply. Nothing that
-    moves scores by more than quantization does is chosen.
+    From then on every load of the file uses these settings, unless you set others. Run it again after an
+    update of llama.cpp or OpenVINO, on another processor, or with another file; until then the built-in rules
+    apply. It never chooses settings that move scores by more than quantization does.
     """
-    from ggrank.measuring import tune as measure
+    from ggrank.cli.measuring import tune as measure
     from ggrank.rows.records import cache_dir
 
     if choice.cache is not None:
-        raise click.UsageError("tune measures what is computed; a --cache has no use here")
+        raise click.UsageError("leave out --cache: tune measures how fast results are computed")
     if show and forget:
-        raise click.UsageError("--show and --forget: one at a time")
+        raise click.UsageError("give --show or --forget, not both")
     if show or forget:
         _show(_named_file(choice), as_table) if show else _forget(_named_file(choice), as_table)
         return
     report = measure(choice.params(), on_measured=_show_progress)
     if not report.is_remembered:
         click.echo(
-            f"Warning: this cannot be remembered, because {cache_dir()} cannot be written; set "
-            "GGRANK_CACHE_DIR to a folder that can",
+            f"Warning: the settings are not remembered, because {cache_dir()} cannot be written; set "
+            "GGRANK_CACHE_DIR to a folder that can be written",
             err=True,
         )
     if wants_table(as_table):
@@ -60,7 +60,7 @@ def tune(choice: ModelChoice, show: bool, forget: bool, as_table: bool | None) -
 
 
 def _named_file(choice: ModelChoice) -> Path | None:
-    """The file of --model, there or not; None without it, which is every file. Nothing is downloaded."""
+    """The file of --model, even if it is gone; None (all files) without --model. Downloads nothing."""
     from ggrank.hub import find_model
 
     if click.get_current_context().get_parameter_source("model") is ParameterSource.DEFAULT:
@@ -80,16 +80,16 @@ def _show(model: Path | None, as_table: bool | None) -> None:
         return
     for one in found:
         echo(str(one.model), bold=True)
-        echo_wrapped(_told(one), first="    ", margin="    ")
+        echo_table([Column("", least=2), Column("", wrap=True)], [["", _described(one)]])
     if not found:
-        echo("Nothing is remembered: the built-in rules apply.")
+        echo("No settings are remembered: the built-in rules apply.")
 
 
-def _told(one: Remembered) -> str:
-    from ggrank.measuring import changes
+def _described(one: TunedFile) -> str:
+    from ggrank.cli.measuring import changes
 
     gain = "" if one.gain == 1 else f", {one.gain:.2f} times as fast as built-in"
-    outdated = "" if one.in_use else "; not used any more: the file, a build or the machine has changed"
+    outdated = "" if one.in_use else "; no longer used: the file, a library or the machine has changed"
     return f"{changes(one.tuned)}{gain}, measured {one.when}{outdated}"
 
 
@@ -99,9 +99,9 @@ def _forget(model: Path | None, as_table: bool | None) -> None:
     try:
         n = forget_tuned(model)
     except OSError as error:
-        raise click.ClickException(f"nothing is forgotten: {error}") from None
+        raise click.ClickException(f"cannot forget the settings: {error}") from None
     if wants_table(as_table):
-        echo(f"{count(n, 'model')} forgotten")
+        echo(f"Forgot the settings of {count(n, 'model')}.")
     else:
         echo_json({"forgotten": n})
 
@@ -112,20 +112,24 @@ def _show_progress(measured: Measured) -> None:
 
 
 def _echo_table(report: TuningReport) -> None:
+    from ggrank.cli.measuring import BUILT_IN
     from ggrank.loading.tuning import fastest_quantization
-    from ggrank.measuring import BUILT_IN
 
     default = report.default.tokens_per_second
-    echo("tokens/s  speed  settings", bold=True)
+    columns = [Column("tokens/s", align="right"), Column("speed", align="right")]
+    rows = []
     for one in (report.default, *report.tried):
         verdict = "built-in" if one is report.default else one.rejected or "faster"
-        figures = f"{one.tokens_per_second:>8,.0f}  {one.tokens_per_second / default:>5.2f}  "
-        echo_wrapped(f"{one.name}: {verdict}", first=figures, margin=" " * len(figures))
+        speed = one.tokens_per_second
+        rows.append([f"{speed:,.0f}", f"{speed / default:.2f}", f"{one.name}: {verdict}"])
+    echo_table([*columns, Column("settings", wrap=True)], rows)
     echo()
     if report.gain != 1:
-        kept = ": not enough" if report.chosen == BUILT_IN else ""
-        echo(f"timed again in turns, the best was {report.gain:.2f} times as fast as built-in{kept}")
-    echo_wrapped(f"{'remembered' if report.is_remembered else 'fastest'}: {report.chosen}")
+        verdict = ": too little to keep" if report.chosen == BUILT_IN else ""
+        echo(
+            f"Measured again, the best was {report.gain:.2f} times as fast as the built-in settings{verdict}."
+        )
+    echo(f"{'Remembered' if report.is_remembered else 'Fastest'}: {report.chosen}")
     if quantization := fastest_quantization():
-        echo_wrapped(f"the fastest file here: {quantization}")
+        echo(f"Fastest quantization here: {quantization}")
     echo_facts(report.model, f"engine {report.settings.engine}")

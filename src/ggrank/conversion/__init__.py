@@ -1,11 +1,11 @@
-"""Hugging Face folder -> GGUF that carries everything its scores need. `convert` is the way in.
+"""Hugging Face folder -> GGUF that carries everything its scores need.
 
-    original.py     folder or repo: settings, tensors of safetensors
-    vocabulary.py   its tokenizer, and llama.cpp's keys for it
-    network.py      its architecture, and llama.cpp's names and numbers for it
-    heads.py        pooling, and a reranker's last layers
-    writing.py      the one writer of GGUF
-    checking.py     the proof that the file is the original
+    original.py     reads a folder or repo: settings, tensors of safetensors
+    vocabulary.py   writes its tokenizer in llama.cpp's keys
+    network.py      writes its architecture in llama.cpp's names and numbers
+    heads.py        finds the pooling, and a reranker's last layers
+    writing.py      writes the GGUF
+    checking.py     compares the GGUF with the original
 
 Needs the extra ``convert``, but no torch; only ``check`` computes the original too.
 """
@@ -18,33 +18,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ggrank.conversion.checking import Comparison, prove, require_originals
+from ggrank.conversion.checking import Comparison, check_file, require_originals
 from ggrank.conversion.network import Network, read_network
-from ggrank.conversion.original import Json, Original, find_original
+from ggrank.conversion.original import Json, Original, find_original, read_json
 from ggrank.conversion.writing import (
-    Progress,
+    OnProgress,
+    check_output,
+    ignore_progress,
     import_gguf,
-    quiet,
-    refuse_to_overwrite,
-    unfinished,
+    replacing,
     write_gguf,
 )
-from ggrank.engine.quantizer import FILE_TYPES
-from ggrank.engine.quantizer import quantize as quantize_file
+from ggrank.engine.library import FILE_TYPES
+from ggrank.engine.library import quantize as quantize_file
 from ggrank.errors import InputError, ModelFileError
 from ggrank.hub.presets import presets
 
 FORMATS = ("f32", *FILE_TYPES)
-SMALL = 512
-"""Up to this width a model keeps its value projections in float16 beside q8_0 (`f16_tensors`)."""
 
-MOST_N_CTX = 2048
+_MOST_N_CTX = 2048
 """A longer limit of the original is not written: work buffers grow with it, and few texts need it."""
+
+_NARROW = 512
+"""Up to this width a q8_0 file keeps its value projections in float16: llama.cpp rounds their inputs to 8
+bits as well, and that hurts most there."""
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A written file, and how near it is to its original where that was asked."""
+    """A written file, and its comparison with the original if ``check`` asked for one."""
 
     path: Path
     comparison: Comparison | None
@@ -70,13 +72,13 @@ def convert(
         force: replace a file that exists.
 
     Returns:
-        The file's path. It appears whole or not at all.
+        The file's path. A file that is not complete never gets this name.
 
     Raises:
         InputError: an option cannot be used, or a package is missing.
         ModelNotFoundError: there is no such folder or repo.
-        ModelFileError: the original cannot be converted, or the file is not the original.
-        ModelModeError: the original neither embeds nor reranks.
+        ModelFileError: the model cannot be converted, or the file computes something else.
+        ModelModeError: the model neither embeds nor reranks.
         DownloadError: the hub could not be reached, or refused.
 
     Example:
@@ -96,9 +98,9 @@ def convert_model(
     revision: str | None = None,
     check: bool = False,
     force: bool = False,
-    progress: Progress = quiet,
+    on_progress: OnProgress = ignore_progress,
 ) -> Converted:
-    """`convert`, for those who show its progress and what it found."""
+    """`convert` with reports of its progress, and with what ``check`` found."""
     if quantize not in FORMATS:
         raise InputError(f"quantize must be one of {', '.join(FORMATS)}, found {quantize!r}")
     import_gguf()
@@ -106,12 +108,13 @@ def convert_model(
         require_originals()
     original = find_original(os.fspath(source), revision=revision)
     path = Path(output or f"{original.name}-{quantize}.gguf").expanduser()
-    refuse_to_overwrite(path, force=force)
+    check_output(path, force=force)
     network = read_network(original)
-    with unfinished(path, force=force) as written:
-        write_model(written, network, {**about(original), **own_keys(original, network)}, quantize, progress)
-        progress("checking", 0, 1)
-        comparison = prove(written, original, network, quantization=quantize, check=check)
+    with replacing(path) as temporary:
+        own_keys = {**_origin(original), **_own_keys(original, network)}
+        write_model(temporary, network, own_keys, quantize, on_progress)
+        on_progress("checking", 0, 1)
+        comparison = check_file(temporary, original, network, quantization=quantize, compare=check)
         if comparison is not None and not comparison.is_near:
             raise ModelFileError(
                 f"{original.name} as {quantize} differs from the original by more than this format's noise: "
@@ -119,42 +122,37 @@ def convert_model(
                 f"correlation is {comparison.correlation:.4f}. Nothing was written. Try --quantize f32: "
                 "if that passes, the model suffers from quantization; if not, this is an error of ggrank's."
             )
-    progress("checking", 1, 1)
+    on_progress("checking", 1, 1)
     return Converted(path, comparison)
 
 
 def write_model(
-    path: Path, network: Network, own: Json, quantization: str, progress: Progress = quiet
+    path: Path, network: Network, own_keys: Json, quantization: str, on_progress: OnProgress = ignore_progress
 ) -> None:
-    """Writes the network in that format; meanwhile a float32 file lies beside it."""
+    """Writes the network in that format; until it is done, a float32 file lies beside it."""
     keys = {
         "general.type": "model",
-        **own,
+        **own_keys,
         "general.file_type": 0,
         "general.quantization_version": 2,
         **network.keys,
         **network.vocabulary.keys,
     }
     f32 = path if quantization == "f32" else path.with_name(f"{path.name}.f32")
-    write_gguf(f32, network.architecture, keys, network.tensors, progress=progress)
+    write_gguf(f32, network.architecture, keys, network.tensors, on_progress=on_progress)
     if quantization != "f32":
-        progress("quantizing", 0, 1)
-        quantize_file(f32, path, quantization=quantization, f16_tensors=f16_tensors(network, quantization))
+        on_progress("quantizing", 0, 1)
+        f16_tensors = r"attn_v\.weight" if quantization == "q8_0" and _width(network) <= _NARROW else ""
+        quantize_file(f32, path, quantization=quantization, f16_tensors=f16_tensors)
         f32.unlink()
 
 
-def f16_tensors(network: Network, quantization: str) -> str:
-    """What stays float16 in a quantized file, as a regular expression.
-
-    llama.cpp rounds what it multiplies with q8_0 weights to 8 bits as well, and in the value projections that
-    hurts most.
-    """
-    width = network.keys[f"{network.architecture}.embedding_length"]
-    return r"attn_v\.weight" if quantization == "q8_0" and width <= SMALL else ""
+def _width(network: Network) -> int:
+    return int(network.keys[f"{network.architecture}.embedding_length"])
 
 
-def about(original: Original) -> Json:
-    """Where the model comes from, as far as it says so."""
+def _origin(original: Original) -> Json:
+    """Name, licence and source of the model, as far as it names them."""
     card, organization = original.card, original.repo.partition("/")[0]
     languages = card.get("language") or []
     page = f"https://huggingface.co/{original.repo}" if original.repo else ""
@@ -169,8 +167,8 @@ def about(original: Original) -> Json:
     return {key: value for key, value in keys.items() if value and isinstance(value, (str, list))}
 
 
-def own_keys(original: Original, network: Network) -> Json:
-    """What scores need and llama.cpp has no keys for: prefixes, length, trained widths."""
+def _own_keys(original: Original, network: Network) -> Json:
+    """What scores depend on and llama.cpp has no keys for: prefixes, length, trained widths."""
     query, document = _prefixes(original) if not network.head.is_reranker else ("", "")
     keys = {
         "ggrank.query_prefix": query,
@@ -183,7 +181,7 @@ def own_keys(original: Original, network: Network) -> Json:
 
 def _prefixes(original: Original) -> tuple[str, str]:
     """As sentence-transformers' ``encode_query`` and ``encode_document`` choose them; else a preset's."""
-    settings = _settings(original)
+    settings = read_json(original.root / "config_sentence_transformers.json")
     prompts = settings.get("prompts") or {}
     usual = prompts.get(settings.get("default_prompt_name") or "", "")
     names = (("query",), ("document", "passage", "corpus"))
@@ -194,21 +192,15 @@ def _prefixes(original: Original) -> tuple[str, str]:
     return str(query), str(document)
 
 
-def _settings(original: Original) -> Json:
-    from ggrank.conversion.original import read_json
-
-    return read_json(original.root / "config_sentence_transformers.json")
-
-
 def _n_ctx(original: Original, network: Network) -> int:
-    """The length that the original cuts at; 0 where it does not say, or it is above `MOST_N_CTX`."""
+    """The length at which the original cuts; 0 if it is not known, or above `_MOST_N_CTX`."""
     limits = (
         original.json("sentence_bert_config.json").get("max_seq_length"),
         original.json("tokenizer_config.json").get("model_max_length"),
     )
-    said = [limit for limit in limits if isinstance(limit, int)]
-    n_ctx = min([*said[:1], network.keys[f"{network.architecture}.context_length"]]) if said else 0
-    return n_ctx if 16 <= n_ctx <= MOST_N_CTX else 0
+    limit = next((limit for limit in limits if isinstance(limit, int)), 0)
+    n_ctx = min(limit, network.keys[f"{network.architecture}.context_length"])
+    return n_ctx if 16 <= n_ctx <= _MOST_N_CTX else 0
 
 
 def _dimensions(original: Original, network: Network) -> list[int]:
@@ -217,5 +209,4 @@ def _dimensions(original: Original, network: Network) -> list[int]:
     in_card = re.search(r'"matryoshka_dims":\s*\[([\d\s,]+)\]', original.readme)
     if not found and in_card:
         found = [int(number) for number in re.findall(r"\d+", in_card[1])]
-    width = network.keys[f"{network.architecture}.embedding_length"]
-    return sorted({int(number) for number in found if 0 < int(number) < width})
+    return sorted({int(number) for number in found if 0 < int(number) < _width(network)})

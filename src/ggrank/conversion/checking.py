@@ -1,7 +1,4 @@
-"""The proof of a written file: it loads and computes, its tokens are the original's, and so are its scores.
-
-Comparing scores needs sentence-transformers, and is done with ``check``.
-"""
+"""Compares a written file with its original: tokens, and on demand scores, with sentence-transformers."""
 
 from __future__ import annotations
 
@@ -16,22 +13,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ggrank.conversion.heads import RERANK_TEMPLATE
 from ggrank.conversion.network import Network
-from ggrank.conversion.original import Original
-from ggrank.conversion.vocabulary import Vocabulary
+from ggrank.conversion.original import Floats, Original
 from ggrank.errors import GgrankWarning, InputError, ModelFileError
 from ggrank.llama import Llama
 from ggrank.types import Mode
 
-Floats = NDArray[np.float32]
-
 N_COMPARED = 100
 
 LEAST_COSINE = {"f32": 0.9999, "f16": 0.9999, "q8_0": 0.995, "q4_k_m": 0.93}
-"""Of each vector with the original's; docs/convert.md says what was measured."""
+"""Of each vector with the original's; docs/convert.md has the measurements."""
 
 LEAST_CORRELATION = {"f32": 0.9999, "f16": 0.999, "q8_0": 0.99, "q4_k_m": 0.95}
 """Spearman's, of a reranker's scores with the original's."""
@@ -50,16 +43,18 @@ TEXTS = (
     "ΑΘΗΝΑ είναι η πρωτεύουσα ﬁnal ½ ™ …",
     "🙂 👩‍🚀 fußball STRASSE İstanbul",
 )
-"""Texts of many scripts, in which tokenizers differ."""
+"""Texts of many scripts, which tokenizers split in different ways."""
+
+_PASSAGES = Path(__file__).parent.parent / "cli" / "demo_passages.jsonl"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How near a file is to its original.
+    """The differences between a file and its original.
 
     Attributes:
-        what: was compared: "vector" or "logit".
-        n: how many.
+        what: "vector" or "logit".
+        n: how many were compared.
         deviation: the largest: 1 less the cosine of an embedder's vectors, or the difference of logits.
         correlation: Spearman's, of logits; of the cosines of all texts with each other for an embedder.
         is_near: whether that is no more than the format's own noise.
@@ -73,7 +68,7 @@ class Comparison:
 
 
 def require_originals() -> None:
-    """Raises InputError where the packages that compute originals are missing."""
+    """Raises InputError if the packages that compute originals are missing."""
     if missing := [name for name in ("torch", "sentence_transformers") if find_spec(name) is None]:
         raise InputError(
             f"check computes the original as well, which needs {' and '.join(missing)}: "
@@ -81,67 +76,59 @@ def require_originals() -> None:
         )
 
 
-def prove(
-    path: Path, original: Original, network: Network, *, quantization: str, check: bool
+def check_file(
+    path: Path, original: Original, network: Network, *, quantization: str, compare: bool
 ) -> Comparison | None:
-    """Loads a file and computes with it; compares tokens, and with ``check`` scores or vectors.
+    """Loads a file and computes with it; compares tokens, and with ``compare`` scores or vectors.
 
     Raises:
-        ModelFileError: it is not the original, by more than its format's noise.
+        ModelFileError: its tokens are not the original's.
         GgrankError: it cannot be loaded or computed.
     """
     with warnings.catch_warnings():
-        # Users see them when they load the file; texts of many scripts are compared here on purpose.
+        # Users see the warnings when they load the file; texts of many scripts are compared here on purpose.
         warnings.simplefilter("ignore", GgrankWarning)
-        return _prove(path, original, network, quantization=quantization, check=check)
+        with Llama.load(path) as llama:
+            _compare_tokens(llama, network, original)
+            if llama.mode is Mode.RERANK:
+                llama.score_pairs(_pairs()[:2])
+            else:
+                llama.embed_many(_texts()[:2])
+            if not compare:
+                return None
+            with _quiet():
+                return _compare(llama, original, network, quantization)
 
 
-def _prove(
-    path: Path, original: Original, network: Network, *, quantization: str, check: bool
-) -> Comparison | None:
-    with Llama.load(path) as llama:
-        _compare_tokens(llama, network.vocabulary, original)
-        if llama.mode is Mode.RERANK:
-            llama.score_pairs(pairs()[:2])
-        else:
-            llama.embed_many(texts()[:2])
-        if not check:
-            return None
-        with _quiet():
-            return _compare(llama, original, network, quantization)
+def _texts() -> list[str]:
+    """Texts of many scripts, passages, and their sentences."""
+    passages = _passages()
+    return [*TEXTS, *passages, *(one for text in passages for one in _sentences(text))][:N_COMPARED]
 
 
-def texts() -> list[str]:
-    """Texts to compare: sentences and passages, and those of many scripts."""
-    found = [*TEXTS, *_passages(), *(sentence for text in _passages() for sentence in _sentences(text))]
-    return found[:N_COMPARED]
-
-
-def pairs() -> list[tuple[str, str]]:
-    """Pairs to compare: a passage's first sentence with ten passages, its own among them."""
+def _pairs() -> list[tuple[str, str]]:
+    """Each of ten passages' first sentences with ten passages, its own among them."""
     passages = _passages()
     queries = [next(_sentences(text)) for text in passages[:10]]
-    rounds = range(N_COMPARED // len(queries))
     return [
         (query, passages[(i + 3 * turn) % len(passages)])
-        for turn in rounds
+        for turn in range(N_COMPARED // len(queries))
         for i, query in enumerate(queries)
     ]
 
 
 def _passages() -> list[str]:
-    path = Path(__file__).parent.parent / "cli" / "demo_passages.jsonl"
-    return [json.loads(line)["text"] for line in path.read_text("utf-8").splitlines()]
+    return [json.loads(line)["text"] for line in _PASSAGES.read_text("utf-8").splitlines()]
 
 
 def _sentences(text: str) -> Iterator[str]:
     yield from re.split(r"(?<=[.!?]) ", text)
 
 
-def _compare_tokens(llama: Llama, vocabulary: Vocabulary, original: Original) -> None:
-    tokenizer = vocabulary.tokenizer
+def _compare_tokens(llama: Llama, network: Network, original: Original) -> None:
+    tokenizer = network.vocabulary.tokenizer
     tokenizer.encode_special_tokens = True
-    for text in texts():
+    for text in _texts():
         expected = tokenizer.encode(text, add_special_tokens=False).ids
         found = llama.tokenize(text).tolist()
         if found != expected:
@@ -173,23 +160,21 @@ def _quiet() -> Iterator[None]:
 
 def _compare(llama: Llama, original: Original, network: Network, quantization: str) -> Comparison:
     if llama.mode is Mode.RERANK:
-        compared = _whole(pairs(), network, llama.n_ctx)
-        theirs = _original_scores(original, network, compared)
-        ours = llama.score_pairs(compared)
+        pairs = _short_enough(_pairs(), network, llama.n_ctx)
+        theirs, ours = _original_scores(original, network, pairs), llama.score_pairs(pairs)
         deviation, correlation = float(np.abs(ours - theirs).max()), spearman(ours, theirs)
         is_near = correlation >= LEAST_CORRELATION[quantization]
-    else:
-        theirs, ours = _original_vectors(original, llama.n_ctx), llama.embed_many(texts())
-        deviation = float(1 - (ours * theirs).sum(axis=1).min())
-        upper = np.triu_indices(len(ours), 1)
-        correlation = spearman((ours @ ours.T)[upper], (theirs @ theirs.T)[upper])
-        is_near = 1 - deviation >= LEAST_COSINE[quantization]
-    what: Literal["vector", "logit"] = "logit" if llama.mode is Mode.RERANK else "vector"
-    return Comparison(what, len(ours), deviation, correlation, is_near)
+        return Comparison("logit", len(ours), deviation, correlation, is_near)
+    theirs, ours = _original_vectors(original, llama.n_ctx), llama.embed_many(_texts())
+    deviation = float(1 - (ours * theirs).sum(axis=1).min())
+    upper = np.triu_indices(len(ours), 1)
+    correlation = spearman((ours @ ours.T)[upper], (theirs @ theirs.T)[upper])
+    is_near = 1 - deviation >= LEAST_COSINE[quantization]
+    return Comparison("vector", len(ours), deviation, correlation, is_near)
 
 
-def _whole(pairs: list[tuple[str, str]], network: Network, n_ctx: int) -> list[tuple[str, str]]:
-    """Pairs that need no cutting, which originals do in several ways."""
+def _short_enough(pairs: list[tuple[str, str]], network: Network, n_ctx: int) -> list[tuple[str, str]]:
+    """Pairs that nobody cuts: originals cut in several ways."""
     encode = network.vocabulary.tokenizer.encode
     n_template = len(encode(network.head.template).ids)
     whole = [pair for pair in pairs if len(encode(*pair).ids) + n_template <= n_ctx]
@@ -209,14 +194,14 @@ def _original_vectors(original: Original, n_ctx: int) -> Floats:
 
     model = SentenceTransformer(str(original.root), device="cpu", model_kwargs={"dtype": "float32"})
     model.max_seq_length = n_ctx
-    vectors: Floats = model.encode(texts(), prompt="", normalize_embeddings=True, show_progress_bar=False)
+    vectors: Floats = model.encode(_texts(), prompt="", normalize_embeddings=True, show_progress_bar=False)
     return vectors
 
 
 def _original_scores(original: Original, network: Network, pairs: list[tuple[str, str]]) -> Floats:
-    """Logits; of a language model the probability of "yes", as llama.cpp gives it."""
+    """Logits; from a language model the probability of "yes", as llama.cpp computes it."""
     if network.head.template:
-        return _yes(original, network, pairs)
+        return _probabilities_of_yes(original, network, pairs)
     import torch
     from sentence_transformers import CrossEncoder
 
@@ -227,7 +212,7 @@ def _original_scores(original: Original, network: Network, pairs: list[tuple[str
     return scores if scores.ndim == 1 else scores[:, labels.index("yes")]
 
 
-def _yes(original: Original, network: Network, pairs: list[tuple[str, str]]) -> Floats:
+def _probabilities_of_yes(original: Original, network: Network, pairs: list[tuple[str, str]]) -> Floats:
     import torch
     from transformers import AutoModelForCausalLM
 

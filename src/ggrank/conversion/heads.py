@@ -1,4 +1,4 @@
-"""What follows the network: pooling for an embedder, a classifier's layers for a reranker.
+"""Pooling of an embedder, and the last layers of a reranker.
 
 A reranker's head is in the model itself (``ForSequenceClassification``), in modules of sentence-transformers
 (Dense, LayerNorm, Dense after the pooling), or in two rows of a language model's embedding ("yes", "no").
@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ggrank.conversion.original import Floats, Json, Module, Original, Tensor, read_tensors
-from ggrank.conversion.vocabulary import Vocabulary
+from ggrank.conversion.original import Floats, Json, Module, Original, Tensor, Tensors, read_tensors
+from ggrank.conversion.vocabulary import OriginalVocabulary
 from ggrank.errors import GgrankWarning, ModelFileError, ModelModeError
 from ggrank.loading.heads import YES_LABELS
 from ggrank.types import PoolingType
-
-Tensors = dict[str, Tensor]
 
 RERANK_TEMPLATE = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the "
@@ -29,8 +27,17 @@ RERANK_TEMPLATE = (
 """What Qwen3-Reranker was trained to read; source: its model card."""
 
 _POOLINGS = {"mean": PoolingType.MEAN, "cls": PoolingType.CLS, "lasttoken": PoolingType.LAST}
-_OLD_POOLINGS = {"mean": "mean_tokens", "cls": "cls_token", "lasttoken": "lasttoken"}
-_HARMLESS = ("Transformer", "Pooling", "Normalize", "Dropout")
+_OLD_POOLINGS = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "lasttoken"}
+_WITHOUT_TENSORS = ("Transformer", "Pooling", "Normalize", "Dropout", "LogitScore")
+_CLASSIFIER_NAMES = {
+    "pooler.dense": "cls",
+    "classifier.dense": "cls",
+    "head.dense": "cls",
+    "head.norm": "cls.norm",
+    "classifier": "cls.output",
+    "classifier.out_proj": "cls.output",
+}
+"""llama.cpp's names for the layers of ``BertForSequenceClassification`` and its relatives."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +46,15 @@ class Head:
 
     Attributes:
         pooling: RANK for a reranker.
-        labels: what the head's outputs mean; empty for an embedder.
-        before: how a reranker with ModernBERT's head pools first; None for others.
-        template: how a language model reads a pair.
+        labels: the names of the head's outputs; empty for an embedder.
+        first_pooling: the pooling before ModernBERT's head; None for other architectures.
+        template: the text around a pair in a language model's input.
     """
 
     pooling: PoolingType
     labels: tuple[str, ...] = ()
     tensors: Tensors = field(default_factory=dict)
-    before: PoolingType | None = None
+    first_pooling: PoolingType | None = None
     template: str = ""
 
     @property
@@ -60,16 +67,18 @@ class Head:
         keys: Json = {f"{architecture}.pooling_type": int(self.pooling)}
         if self.labels:
             keys[f"{architecture}.classifier.output_labels"] = list(self.labels)
-        if self.before is not None:
-            keys[f"{architecture}.classifier.pooling_type"] = int(self.before)
+        if self.first_pooling is not None:
+            keys[f"{architecture}.classifier.pooling_type"] = int(self.first_pooling)
         if self.template:
             keys["tokenizer.chat_templates"] = ["rerank"]
             keys["tokenizer.chat_template.rerank"] = self.template
         return keys
 
 
-def read_head(original: Original, tensors: Tensors, vocabulary: Vocabulary, *, architecture: str) -> Head:
-    """The head of an original.
+def read_head(
+    original: Original, tensors: Tensors, vocabulary: OriginalVocabulary, *, architecture: str
+) -> Head:
+    """The head of a model.
 
     Args:
         tensors: all of the model's, without the prefixes of a model with a head.
@@ -77,40 +86,37 @@ def read_head(original: Original, tensors: Tensors, vocabulary: Vocabulary, *, a
 
     Raises:
         ModelFileError: modules that llama.cpp does not compute, or a layer is missing.
-        ModelModeError: a classifier or a chat model: neither embeds nor reranks.
+        ModelModeError: a classifier or a chat model, which neither embeds nor reranks.
     """
-    kind = (original.config.get("architectures") or [""])[0]
-    if kind.endswith("ForSequenceClassification"):
+    class_name = (original.config.get("architectures") or [""])[0]
+    if class_name.endswith("ForSequenceClassification"):
         return _classifier(original, tensors, architecture)
-    if _layers_after_pooling(original):
-        return _module_head(original, architecture)
+    if layers := [module for module in original.modules if module.name not in _WITHOUT_TENSORS]:
+        return _module_head(original, layers, is_modernbert=architecture == "modern-bert")
     if architecture == "qwen3" and _is_language_reranker(original):
         return _language_head(original, tensors, vocabulary)
     return Head(_pooling(original, architecture))
 
 
-# -- pooling
+def _module(original: Original, name: str) -> Module | None:
+    return next((module for module in original.modules if module.name == name), None)
 
 
-def _module(original: Original, kind: str) -> Module | None:
-    return next((module for module in original.modules if module.kind == kind), None)
-
-
-def _pooling(original: Original, architecture: str) -> PoolingType:
+def _pooling(original: Original, architecture: str = "") -> PoolingType:
     module = _module(original, "Pooling")
     if module is None:
         return _usual_pooling(original, architecture)
-    modes = module.config.get("pooling_mode") or [
-        name for name, old in _OLD_POOLINGS.items() if module.config.get(f"pooling_mode_{old}")
-    ]
+    config = module.config
+    prefix = "pooling_mode_"
+    flags = [name.removeprefix(prefix) for name, on in config.items() if on and name.startswith(prefix)]
+    modes = config.get("pooling_mode") or [_OLD_POOLINGS.get(flag, flag) for flag in flags]
     modes = [modes] if isinstance(modes, str) else list(modes)
-    others = [name for name, value in module.config.items() if name.startswith("pooling_mode_") and value]
-    if len(modes) != 1 or modes[0] not in _POOLINGS or len(others) > 1:
+    if len(modes) != 1 or modes[0] not in _POOLINGS or len(flags) > 1:
         raise ModelFileError(
-            f"{original.name} pools token vectors by {modes or others}; llama.cpp knows one of "
-            f"{', '.join(_POOLINGS)} at a time."
+            f"{original.name} pools token vectors by {modes}; llama.cpp knows one of {', '.join(_POOLINGS)} "
+            "at a time."
         )
-    if module.config.get("include_prompt") is False:
+    if config.get("include_prompt") is False:
         raise ModelFileError(f"{original.name} leaves its prompt out of the pooling; llama.cpp cannot.")
     return _POOLINGS[modes[0]]
 
@@ -132,43 +138,25 @@ def _usual_pooling(original: Original, architecture: str) -> PoolingType:
     return PoolingType.MEAN
 
 
-# -- classifiers
-
-
 def _classifier(original: Original, tensors: Tensors, architecture: str) -> Head:
-    """The layers of ``BertForSequenceClassification`` and its relatives."""
-    names = {
-        "pooler.dense": "cls",
-        "classifier.dense": "cls",
-        "head.dense": "cls",
-        "head.norm": "cls.norm",
-        "classifier": "cls.output",
-        "classifier.out_proj": "cls.output",
-    }
     found: Tensors = {}
     for name, tensor in tensors.items():
-        stem, _, suffix = name.rpartition(".")
-        if stem in names:
-            found[f"{names[stem]}.{suffix}"] = tensor
-    needed = ["cls.weight", "cls.output.weight"] + (
-        ["cls.norm.weight"] if architecture == "modern-bert" else []
-    )
+        layer, _, suffix = name.rpartition(".")
+        if layer in _CLASSIFIER_NAMES:
+            found[f"{_CLASSIFIER_NAMES[layer]}.{suffix}"] = tensor
+    is_modernbert = architecture == "modern-bert"
+    needed = ["cls.weight", "cls.output.weight", *(["cls.norm.weight"] if is_modernbert else [])]
     if missing := [name for name in needed if name not in found]:
         raise ModelFileError(
             f"{original.name} lacks layers of its head ({', '.join(missing)} in llama.cpp's words): expected "
             "the whole model as it was trained."
         )
-    before = str(original.config.get("classifier_pooling") or "cls")
-    return Head(
-        PoolingType.RANK,
-        _labels(original, found["cls.output.weight"].shape[0]),
-        found,
-        _POOLINGS[before] if architecture == "modern-bert" else None,
-    )
+    first = _POOLINGS[original.config.get("classifier_pooling") or "cls"] if is_modernbert else None
+    return Head(PoolingType.RANK, _labels(original, found["cls.output.weight"].shape[0]), found, first)
 
 
 def _labels(original: Original, n_labels: int) -> tuple[str, ...]:
-    """What the outputs mean; a reranker has one output, or one that means "relevant"."""
+    """The names of the outputs; a reranker has one output, or one that means "relevant"."""
     named = original.config.get("id2label") or {}
     labels = tuple(str(named.get(str(i), f"LABEL_{i}")) for i in range(n_labels))
     if n_labels > 1 and not any(label.lower() in YES_LABELS for label in labels):
@@ -179,43 +167,38 @@ def _labels(original: Original, n_labels: int) -> tuple[str, ...]:
     return labels
 
 
-# -- modules of sentence-transformers
+def _module_head(original: Original, layers: list[Module], *, is_modernbert: bool) -> Head:
+    """A reranker's head in modules of sentence-transformers, if llama.cpp's graph computes the same.
 
-
-def _layers_after_pooling(original: Original) -> list[Module]:
-    return [module for module in original.modules if module.kind not in (*_HARMLESS, "LogitScore")]
-
-
-def _module_head(original: Original, architecture: str) -> Head:
-    """A reranker's head in modules: Dense with the activation of llama.cpp's graph, a norm, Dense.
-
-    ModernBERT's has GELU, no bias, and a norm; BERT's and XLM-R's tanh, a bias, and the first token.
+    ModernBERT's graph: a layer without bias, GELU, a norm, a layer. BERT's and XLM-R's: the first token, a
+    layer, tanh, a layer.
     """
-    layers = _layers_after_pooling(original)
-    is_modernbert = architecture == "modern-bert"
     usual = ["Dense", "LayerNorm", "Dense"] if is_modernbert else ["Dense", "Dense"]
-    kinds = [layer.kind for layer in layers]
-    pooling = _pooling(original, architecture)
-    fits = kinds in (usual, ["Dense"]) and layers[-1].config.get("out_features") == 1
-    fits = fits and (is_modernbert or pooling is PoolingType.CLS)
+    names = [layer.name for layer in layers]
     activations = [str(layer.config.get("activation_function")).rpartition(".")[2] for layer in layers]
-    fits = fits and activations[-1] == "Identity"
-    fits = fits and (len(layers) == 1 or activations[0] == ("GELU" if is_modernbert else "Tanh"))
-    if not fits or any(layer.config.get("use_residual") for layer in layers):
-        listed = ", ".join(
-            f"{kind} ({activation})" for kind, activation in zip(kinds, activations, strict=True)
-        )
+    pooling = _pooling(original)
+    fits = (
+        names in (usual, ["Dense"])
+        and layers[-1].config.get("out_features") == 1
+        and activations[-1] == "Identity"
+        and (len(layers) == 1 or activations[0] == ("GELU" if is_modernbert else "Tanh"))
+        and (is_modernbert or pooling is PoolingType.CLS)
+        and not any(layer.config.get("use_residual") for layer in layers)
+    )
+    if not fits:
+        listed = ", ".join(f"{name} ({what})" for name, what in zip(names, activations, strict=True))
         raise ModelFileError(
-            f"{original.name} has modules after its pooling that llama.cpp's {architecture} does not "
-            f"compute: {listed}. Expected none, or a reranker's head: {', '.join(usual)} to one value."
+            f"{original.name} has modules after its pooling that llama.cpp does not compute for this "
+            f"architecture: {listed}. Expected none, or a reranker's head: {', '.join(usual)} to one value."
         )
     tensors = _module_tensors([read_tensors(layer.folder) for layer in layers], original, is_modernbert)
     return Head(PoolingType.RANK, ("LABEL_0",), tensors, pooling if is_modernbert else None)
 
 
 def _module_tensors(layers: list[Tensors], original: Original, is_modernbert: bool) -> Tensors:
-    tensors = {"cls.output.weight": layers[-1]["linear.weight"]}
-    shift: Floats | None = layers[-1]["linear.bias"].load() if "linear.bias" in layers[-1] else None
+    last = layers[-1]
+    tensors = {"cls.output.weight": last["linear.weight"]}
+    shift: Floats | None = last["linear.bias"].load() if "linear.bias" in last else None
     if len(layers) > 1:
         tensors["cls.weight"] = layers[0]["linear.weight"]
         bias = layers[0].get("linear.bias")
@@ -227,20 +210,12 @@ def _module_tensors(layers: list[Tensors], original: Original, is_modernbert: bo
             )
     if len(layers) == 3:
         tensors["cls.norm.weight"] = layers[1]["norm.weight"]
-        # llama.cpp's norm has no bias; the linear layer after it takes the bias in.
-        moved = layers[-1]["linear.weight"].load() @ layers[1]["norm.bias"].load()
+        # llama.cpp's norm has no bias; the bias of the linear layer after it can hold it.
+        moved = last["linear.weight"].load() @ layers[1]["norm.bias"].load()
         shift = moved if shift is None else shift + moved
     if shift is not None:
-        tensors["cls.output.bias"] = constant(shift)
+        tensors["cls.output.bias"] = Tensor(shift.shape, lambda: shift)
     return tensors
-
-
-def constant(values: Floats) -> Tensor:
-    """Numbers that are there already."""
-    return Tensor(values.shape, lambda: np.ascontiguousarray(values, dtype=np.float32))
-
-
-# -- language models
 
 
 def _is_language_reranker(original: Original) -> bool:
@@ -250,7 +225,7 @@ def _is_language_reranker(original: Original) -> bool:
     return _module(original, "Pooling") is None and "rerank" in names.lower()
 
 
-def _language_head(original: Original, tensors: Tensors, vocabulary: Vocabulary) -> Head:
+def _language_head(original: Original, tensors: Tensors, vocabulary: OriginalVocabulary) -> Head:
     """Two rows of the last matrix, "yes" first, between which llama.cpp's graph takes the softmax."""
     score = _module(original, "LogitScore")
     chosen = score.config if score is not None else {}
@@ -258,10 +233,10 @@ def _language_head(original: Original, tensors: Tensors, vocabulary: Vocabulary)
     rows = [chosen.get("true_token_id", token("yes")), chosen.get("false_token_id", token("no"))]
     if None in rows:
         raise ModelFileError(
-            f"{original.name} has no tokens 'yes' and 'no', of which a Qwen3 reranker's score is"
+            f"{original.name} has no tokens 'yes' and 'no', from which a Qwen3 reranker computes its score"
         )
     is_tied = original.config.get("tie_word_embeddings", True) or "lm_head.weight" not in tensors
     matrix = tensors["embed_tokens.weight" if is_tied else "lm_head.weight"]
-    # A copy: the rows alone would keep the whole matrix.
+    # A copy: a view of the rows would keep the whole matrix in memory.
     head = Tensor((2, *matrix.shape[1:]), lambda: matrix.load()[np.array(rows)].copy())
     return Head(PoolingType.RANK, ("yes", "no"), {"cls.output.weight": head}, template=RERANK_TEMPLATE)

@@ -1,6 +1,4 @@
-"""The original's network in llama.cpp's words: which architecture, with which numbers, and which tensors.
-
-Reads shapes; numbers are read when a tensor is written.
+"""The model's network in llama.cpp's terms: the architecture, its numbers, and the names of its tensors.
 
 Source of names and keys: ``src/models/*.cpp`` and ``build_pooling`` in ``src/llama-graph.cpp`` of llama.cpp.
 """
@@ -15,29 +13,36 @@ from typing import Any
 import numpy as np
 
 from ggrank.conversion.heads import Head, read_head
-from ggrank.conversion.original import Json, Original, Tensor
-from ggrank.conversion.vocabulary import Vocabulary, read_vocabulary
+from ggrank.conversion.original import Json, Original, Tensor, Tensors
+from ggrank.conversion.vocabulary import OriginalVocabulary, read_vocabulary
 from ggrank.errors import ModelFileError
 
-Tensors = dict[str, Tensor]
-
-_KINDS = ("Model", "ForSequenceClassification", "ForMaskedLM")
+_TASKS = ("Model", "ForSequenceClassification", "ForMaskedLM")
 _TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")
-_LEFT_OUT = re.compile(
-    r"(cls\.|lm_head\.|decoder\.|.*position_ids$|.*token_type_ids$|.*rotary_emb\.inv_freq$)"
-)
-"""What computes no score: heads for masked words, and buffers."""
+_UNUSED = re.compile(r"(cls\.|lm_head\.|decoder\.|.*position_ids$|.*token_type_ids$|.*rotary_emb\.inv_freq$)")
+"""Tensors that no score depends on: heads for masked words, and buffers."""
 _HEADS = re.compile(r"(pooler|classifier|head|score)\.")
+_TYPES = "embeddings.token_type_embeddings.weight"
+_NOMIC_NAMES = {
+    "embeddings.LayerNorm": "emb_ln",
+    "self_attn.o_proj": "attn.out_proj",
+    "mlp.up_proj": "mlp.fc11",
+    "mlp.gate_proj": "mlp.fc12",
+    "mlp.down_proj": "mlp.fc2",
+    "post_attention_layernorm": "norm1",
+    "post_mlp_layernorm": "norm2",
+}
+"""transformers' names of nomic-bert's tensors, and those of nomic's own code, which ``gguf`` knows."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is to be written, but for the file's own name and origin."""
+    """Everything that is written, except the file's own name and origin."""
 
     architecture: str
     keys: Json
     tensors: Tensors
-    vocabulary: Vocabulary
+    vocabulary: OriginalVocabulary
     head: Head
 
 
@@ -46,28 +51,28 @@ class _Family:
     """How one ``model_type`` of transformers is converted.
 
     Attributes:
-        stem: of its classes' names, such as "Bert" in "BertForSequenceClassification".
+        prefix: of its classes' names, such as "Bert" in "BertForSequenceClassification".
         architecture: llama.cpp's name.
         embedding: the name of the matrix of token embeddings.
         keys: the numbers of its shape, from config.json.
-        edit: its tensors as llama.cpp's names are looked up for them.
-        kinds: of its classes that can be converted.
+        edit: changes its tensors to those that ``gguf`` has names for; None if that is not needed.
+        tasks: the rest of the names of the classes that can be converted.
     """
 
-    stem: str
+    prefix: str
     architecture: str
     embedding: str
     keys: Callable[[Original, Tensors], Json]
-    edit: Callable[[Original, Tensors], Tensors]
-    kinds: tuple[str, ...] = _KINDS
+    edit: Callable[[Original, Tensors], Tensors] | None = None
+    tasks: tuple[str, ...] = _TASKS
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(f"{self.stem}{kind}" for kind in self.kinds)
+        return tuple(f"{self.prefix}{task}" for task in self.tasks)
 
 
 def read_network(original: Original) -> Network:
-    """The whole of an original.
+    """The whole model.
 
     Raises:
         ModelFileError: the architecture or something in it cannot be converted, or a file is missing.
@@ -81,21 +86,19 @@ def read_network(original: Original) -> Network:
         )
     vocabulary = read_vocabulary(original, n_rows=tensors[family.embedding].shape[0])
     head = read_head(original, tensors, vocabulary, architecture=family.architecture)
-    tensors = {name: tensor for name, tensor in tensors.items() if not _LEFT_OUT.match(name)}
-    network = {name: tensor for name, tensor in tensors.items() if not _HEADS.match(name)}
-    keys = {f"{family.architecture}.{name}": value for name, value in family.keys(original, network).items()}
-    types = network.get("embeddings.token_type_embeddings.weight")
-    if types is not None:
-        keys["tokenizer.ggml.token_type_count"] = types.shape[0]
-    named = _renamed(family.edit(original, network), family.architecture, original)
-    segments = _segment_key(tensors, vocabulary) if head.is_reranker else {}
-    return Network(
-        family.architecture,
-        {**keys, **head.keys(family.architecture), **_own_keys(original, family), **segments},
-        {**named, **head.tensors},
-        vocabulary,
-        head,
-    )
+    body = {name: one for name, one in tensors.items() if not (_UNUSED.match(name) or _HEADS.match(name))}
+    keys = {f"{family.architecture}.{name}": value for name, value in family.keys(original, body).items()}
+    if _TYPES in body:
+        keys["tokenizer.ggml.token_type_count"] = body[_TYPES].shape[0]
+    keys |= head.keys(family.architecture)
+    if family.architecture == "bert":
+        # llama.cpp computes every GELU by one formula; the OpenVINO engine can compute either.
+        keys["ggrank.gelu"] = "tanh" if original.config.get("hidden_act") in _TANH else "erf"
+    if head.is_reranker and _has_unused_segment(body, vocabulary):
+        keys["ggrank.segment_ids"] = False
+    edited = family.edit(original, body) if family.edit else body
+    named = _renamed(edited, family.architecture, original)
+    return Network(family.architecture, keys, {**named, **head.tensors}, vocabulary, head)
 
 
 def _family_of(original: Original) -> _Family:
@@ -112,14 +115,13 @@ def _family_of(original: Original) -> _Family:
 
 
 def _without_prefixes(tensors: Tensors) -> Tensors:
-    """Names as the bare network has them, and not as part of a model with a head."""
-    clean: Tensors = {}
+    """The tensors under the names that they have in the model without a head."""
+    plain: Tensors = {}
     for name, tensor in tensors.items():
         name = re.sub(r"^(bert|roberta|model)\.", "", name)
-        clean[
-            name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-        ] = tensor
-    return clean
+        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        plain[name] = tensor
+    return plain
 
 
 def _renamed(tensors: Tensors, architecture: str, original: Original) -> Tensors:
@@ -127,7 +129,8 @@ def _renamed(tensors: Tensors, architecture: str, original: Original) -> Tensors
     import gguf
 
     arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
-    names = gguf.get_tensor_name_map(arch, 1 + max(map(_layer, tensors)))
+    layers = (re.search(r"layers?\.(\d+)\.", name) for name in tensors)
+    names = gguf.get_tensor_name_map(arch, 1 + max(int(found[1]) if found else 0 for found in layers))
     renamed: Tensors = {}
     for name, tensor in tensors.items():
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
@@ -140,25 +143,12 @@ def _renamed(tensors: Tensors, architecture: str, original: Original) -> Tensors
     return renamed
 
 
-def _layer(name: str) -> int:
-    found = re.search(r"layers?\.(\d+)\.", name)
-    return int(found[1]) if found else 0
-
-
-def _own_keys(original: Original, family: _Family) -> Json:
-    """What llama.cpp has no key for: it computes every GELU by one formula, another engine can do either."""
-    if family.architecture != "bert":
-        return {}
-    return {"ggrank.gelu": "tanh" if original.config.get("hidden_act") in _TANH else "erf"}
-
-
-def _segment_key(tensors: Tensors, vocabulary: Vocabulary) -> Json:
-    """A note where the type rows differ but the original's pairs have one type."""
-    types = tensors.get("embeddings.token_type_embeddings.weight")
-    if types is None or vocabulary.gives_types or types.shape[0] < 2:
-        return {}
-    rows = types.load()
-    return {} if np.array_equal(rows[0], rows[1]) else {"ggrank.segment_ids": False}
+def _has_unused_segment(tensors: Tensors, vocabulary: OriginalVocabulary) -> bool:
+    """Whether the rows of token types differ, but the original's tokenizer gives pairs one type alone."""
+    if _TYPES not in tensors or vocabulary.gives_types or tensors[_TYPES].shape[0] < 2:
+        return False
+    rows = tensors[_TYPES].load()
+    return not np.array_equal(rows[0], rows[1])
 
 
 # -- numbers of a shape
@@ -174,14 +164,15 @@ def _config(original: Original, name: str, *others: str, default: Any = None) ->
     return default
 
 
-def _need(original: Original, name: str, allowed: tuple[Any, ...]) -> None:
-    """Refuses what llama.cpp computes otherwise; a setting that is left out is the usual one."""
-    value = original.config.get(name)
-    if value is not None and value not in allowed:
-        raise ModelFileError(
-            f"{original.name} has {name}={value!r}, which llama.cpp does not compute; expected "
-            f"{' or '.join(repr(one) for one in allowed)}."
-        )
+def _need(original: Original, **allowed: tuple[Any, ...]) -> None:
+    """Refuses settings with which llama.cpp computes something else; a missing one has its usual value."""
+    for name, values in allowed.items():
+        found = original.config.get(name)
+        if found is not None and found not in values:
+            raise ModelFileError(
+                f"{original.name} has {name}={found!r}, which llama.cpp does not compute; expected "
+                f"{' or '.join(repr(value) for value in values)}."
+            )
 
 
 def _sizes(original: Original) -> Json:
@@ -193,10 +184,10 @@ def _sizes(original: Original) -> Json:
     }
 
 
-def _rope_base(original: Original, *, kind: str = "", old: str, default: float) -> float:
-    """The base of rotary positions, where transformers 5 keeps it or as an older one did."""
+def _rope_base(original: Original, old: str, default: float, *, layer_type: str = "") -> float:
+    """The base of rotary positions, under transformers 5's name or an ``old`` one."""
     rope: Json = original.config.get("rope_parameters") or original.config.get("rope_scaling") or {}
-    rope = rope.get(kind) or rope
+    rope = rope.get(layer_type) or rope
     if rope.get("rope_type", rope.get("type", "default")) != "default":
         raise ModelFileError(
             f"{original.name} scales its rotary positions ({rope}), which 'ggrank convert' does not write; "
@@ -206,9 +197,7 @@ def _rope_base(original: Original, *, kind: str = "", old: str, default: float) 
 
 
 def _bert_keys(original: Original, tensors: Tensors) -> Json:
-    _need(original, "hidden_act", ("gelu", *_TANH))
-    _need(original, "position_embedding_type", ("absolute",))
-    _need(original, "is_decoder", (False,))
+    _need(original, hidden_act=("gelu", *_TANH), position_embedding_type=("absolute",), is_decoder=(False,))
     n_positions = tensors["embeddings.position_embeddings.weight"].shape[0]
     return {
         **_sizes(original),
@@ -225,13 +214,13 @@ def _first_position(original: Original) -> int:
 
 
 def _modernbert_keys(original: Original, tensors: Tensors) -> Json:
-    for name in ("norm_bias", "attention_bias", "mlp_bias"):
-        _need(original, name, (False,))
-    _need(original, "classifier_activation", ("gelu",))
-    _need(original, "hidden_activation", ("gelu", "silu", *_TANH))
+    _need(original, norm_bias=(False,), attention_bias=(False,), mlp_bias=(False,))
+    _need(original, classifier_activation=("gelu",), hidden_activation=("gelu", "silu", *_TANH))
     activation = original.config.get("hidden_activation", "gelu")
-    bases = {"rope.freq_base": ("full_attention", "global_rope_theta", 160_000.0)}
-    bases["rope.freq_base_swa"] = ("sliding_attention", "local_rope_theta", 10_000.0)
+    base, window_base = (
+        _rope_base(original, "global_rope_theta", 160_000.0, layer_type="full_attention"),
+        _rope_base(original, "local_rope_theta", 10_000.0, layer_type="sliding_attention"),
+    )
     return {
         **_sizes(original),
         "context_length": _config(original, "max_position_embeddings"),
@@ -239,57 +228,43 @@ def _modernbert_keys(original: Original, tensors: Tensors) -> Json:
         "attention.layer_norm_epsilon": float(_config(original, "norm_eps", default=1e-5)),
         "attention.causal": False,
         "attention.sliding_window": _config(original, "local_attention"),
-        "attention.sliding_window_pattern": _global_every(original),
+        "attention.sliding_window_pattern": _full_attention_period(original),
         "rope.scaling.type": "none",
         "hidden_activation": "gelu" if activation in _TANH else activation,
-        **{
-            name: _rope_base(original, kind=kind, old=old, default=base)
-            for name, (kind, old, base) in bases.items()
-        },
+        "rope.freq_base": base,
+        "rope.freq_base_swa": window_base,
     }
 
 
-def _global_every(original: Original) -> int:
-    """One layer in so many looks at the whole text: the first, and every such one after it."""
+def _full_attention_period(original: Original) -> int:
+    """Layers from one that reads the whole text to the next one; the first layer is such a one."""
     kinds = original.config.get("layer_types")
     if not kinds:
         return int(_config(original, "global_attn_every_n_layers", default=3))
-    every = next((i for i, kind in enumerate(kinds) if i and kind == "full_attention"), len(kinds))
-    if [kind == "full_attention" for kind in kinds] != [i % every == 0 for i in range(len(kinds))]:
+    period = next((i for i, kind in enumerate(kinds) if i and kind == "full_attention"), len(kinds))
+    if [kind == "full_attention" for kind in kinds] != [i % period == 0 for i in range(len(kinds))]:
         raise ModelFileError(f"{original.name} mixes its layers in a way that llama.cpp does not: {kinds}")
-    return every
+    return period
 
 
 def _nomic_keys(original: Original, tensors: Tensors) -> Json:
-    for name in (
-        "qkv_proj_bias",
-        "mlp_fc1_bias",
-        "mlp_fc2_bias",
-        "prenorm",
-        "causal",
-        "rotary_emb_interleaved",
-    ):
-        _need(original, name, (False,))
-    _need(original, "activation_function", ("swiglu",))
-    _need(original, "hidden_act", ("silu",))
-    _need(original, "rotary_emb_fraction", (1.0,))
+    _need(original, qkv_proj_bias=(False,), mlp_fc1_bias=(False,), mlp_fc2_bias=(False,), prenorm=(False,))
+    _need(original, causal=(False,), rotary_emb_interleaved=(False,), rotary_emb_fraction=(1.0,))
+    _need(original, activation_function=("swiglu",), hidden_act=("silu",))
     positions = int(_config(original, "max_position_embeddings", "n_positions"))
     trained = int(original.config.get("max_trained_positions") or (2048 if positions == 8192 else positions))
+    epsilon = _config(original, "layer_norm_eps", "layer_norm_epsilon", default=1e-12)
     return {
         **_sizes(original),
         "context_length": min(positions, trained),
-        "attention.layer_norm_epsilon": float(
-            _config(original, "layer_norm_eps", "layer_norm_epsilon", default=1e-12)
-        ),
+        "attention.layer_norm_epsilon": float(epsilon),
         "attention.causal": False,
-        "rope.freq_base": _rope_base(original, old="rotary_emb_base", default=1000.0),
+        "rope.freq_base": _rope_base(original, "rotary_emb_base", 1000.0),
     }
 
 
 def _qwen3_keys(original: Original, tensors: Tensors) -> Json:
-    _need(original, "attention_bias", (False,))
-    _need(original, "use_sliding_window", (False,))
-    _need(original, "hidden_act", ("silu",))
+    _need(original, attention_bias=(False,), use_sliding_window=(False,), hidden_act=("silu",))
     n_heads = int(_config(original, "num_attention_heads"))
     width = int(_config(original, "head_dim", default=int(_config(original, "hidden_size")) // n_heads))
     return {
@@ -299,7 +274,7 @@ def _qwen3_keys(original: Original, tensors: Tensors) -> Json:
         "attention.key_length": width,
         "attention.value_length": width,
         "attention.layer_norm_rms_epsilon": float(_config(original, "rms_norm_eps", default=1e-6)),
-        "rope.freq_base": _rope_base(original, old="rope_theta", default=10_000.0),
+        "rope.freq_base": _rope_base(original, "rope_theta", 10_000.0),
     }
 
 
@@ -316,48 +291,33 @@ def _bert_tensors(original: Original, tensors: Tensors) -> Tensors:
 
 def _nomic_tensors(original: Original, tensors: Tensors) -> Tensors:
     """Under the names of nomic's own code, with queries, keys and values in one matrix."""
-    names = {
-        "embeddings.LayerNorm": "emb_ln",
-        "self_attn.o_proj": "attn.out_proj",
-        "mlp.up_proj": "mlp.fc11",
-        "mlp.gate_proj": "mlp.fc12",
-        "mlp.down_proj": "mlp.fc2",
-        "post_attention_layernorm": "norm1",
-        "post_mlp_layernorm": "norm2",
-    }
-    out: Tensors = {}
+    renamed: Tensors = {}
     for name, tensor in tensors.items():
-        for ours, theirs in names.items():
-            name = name.replace(ours, theirs)
-        out[f"encoder.{name}" if name.startswith("layers.") else name] = tensor
-    for name in [name for name in out if "self_attn.q_proj" in name]:
-        parts = [out.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
-        out[name.replace("self_attn.q_proj", "attn.Wqkv")] = _stacked(parts)
-    return out
+        for new, old in _NOMIC_NAMES.items():
+            name = name.replace(new, old)
+        renamed[f"encoder.{name}" if name.startswith("layers.") else name] = tensor
+    for name in [name for name in renamed if "self_attn.q_proj" in name]:
+        three = [renamed.pop(name.replace("q_proj", f"{letter}_proj")) for letter in "qkv"]
+        renamed[name.replace("self_attn.q_proj", "attn.Wqkv")] = _stacked(three)
+    return renamed
 
 
-def _stacked(parts: list[Tensor]) -> Tensor:
-    n_rows = sum(part.shape[0] for part in parts)
-    return Tensor((n_rows, *parts[0].shape[1:]), lambda: np.concatenate([part.load() for part in parts]))
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    n_rows = sum(tensor.shape[0] for tensor in tensors)
+    return Tensor((n_rows, *tensors[0].shape[1:]), lambda: np.concatenate([one.load() for one in tensors]))
 
 
 def _qwen3_tensors(original: Original, tensors: Tensors) -> Tensors:
     return {f"model.{name}": tensor for name, tensor in tensors.items()}
 
 
-def _unchanged(original: Original, tensors: Tensors) -> Tensors:
-    return tensors
-
-
-_BERT_TABLE = "embeddings.word_embeddings.weight"
-_BERT = _Family("Bert", "bert", _BERT_TABLE, _bert_keys, _bert_tensors)
+_WORDS = "embeddings.word_embeddings.weight"
+_BERT = _Family("Bert", "bert", _WORDS, _bert_keys, _bert_tensors)
 _FAMILIES = {
     "bert": _BERT,
-    "xlm-roberta": replace(_BERT, stem="XLMRoberta"),
-    "modernbert": _Family(
-        "ModernBert", "modern-bert", "embeddings.tok_embeddings.weight", _modernbert_keys, _unchanged
-    ),
-    "nomic_bert": _Family("NomicBert", "nomic-bert", _BERT_TABLE, _nomic_keys, _nomic_tensors, ("Model",)),
+    "xlm-roberta": replace(_BERT, prefix="XLMRoberta"),
+    "modernbert": _Family("ModernBert", "modern-bert", "embeddings.tok_embeddings.weight", _modernbert_keys),
+    "nomic_bert": _Family("NomicBert", "nomic-bert", _WORDS, _nomic_keys, _nomic_tensors, ("Model",)),
     "qwen3": _Family(
         "Qwen3", "qwen3", "embed_tokens.weight", _qwen3_keys, _qwen3_tensors, ("Model", "ForCausalLM")
     ),

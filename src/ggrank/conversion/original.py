@@ -1,70 +1,71 @@
-"""The original: a folder or a repo in the layout of transformers, and of sentence-transformers on top of it.
-
-Reads configurations, and lists the tensors of safetensors files, whose numbers are read one tensor at a time.
-"""
+"""The model to convert: a folder or repo in the layout of transformers or sentence-transformers."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import InputError, ModelFileError, ModelNotFoundError
 from ggrank.hub import find_folder
+from ggrank.hub.names import REPO_ID
+
+if TYPE_CHECKING:
+    from gguf.utility import LocalTensor
 
 Json = dict[str, Any]
 Floats = NDArray[np.float32]
 
-WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_MODULE = r"(\d+_[A-Za-z]\w*/)?"
-_WANTED = re.compile(
-    rf"{_MODULE}({WEIGHTS.pattern}|[^/]+\.json|vocab\.txt|sentencepiece\.bpe\.model)|README\.md"
+_READ = re.compile(
+    r"(\d+_[A-Za-z]\w*/)?(model(-\d+-of-\d+)?\.safetensors|[^/]+\.json|vocab\.txt|sentencepiece\.bpe\.model)"
+    r"|README\.md"
 )
 _NO_MODEL = (
     "has no config.json. Expected a model as transformers or sentence-transformers save it, with "
     "config.json, model.safetensors and a tokenizer."
 )
-_TYPES = {"F32": 4, "F16": 2, "BF16": 2}
-"""Bytes of the numbers that can be read; https://huggingface.co/docs/safetensors, "Format"."""
+_N_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+"""Of the types of numbers that can be read; https://huggingface.co/docs/safetensors, "Format"."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Numbers that are made when they are needed: ``load`` gives float32 of ``shape``."""
+    """Numbers that are read when they are needed: ``load`` gives float32 of ``shape``."""
 
     shape: tuple[int, ...]
     load: Callable[[], Floats]
+
+
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Module:
     """One entry of modules.json: the last word of its type, such as "Pooling", its folder and settings."""
 
-    kind: str
+    name: str
     folder: Path
     config: Json
 
 
 @dataclass(frozen=True)
 class Original:
-    """What is to be converted.
+    """The model to convert.
 
     Attributes:
         root: the folder that holds it.
-        name: the model's name, from its folder or repo.
-        repo: ``org/name``, where it came from a hub; ``commit`` is then the revision that was fetched.
+        name: of its folder or repo.
+        repo: ``org/name``, if it came from a hub; ``commit`` is then the revision that was fetched.
         modules: those of sentence-transformers, in order; empty for a folder of transformers alone.
     """
 
@@ -72,11 +73,11 @@ class Original:
     name: str
     repo: str = ""
     commit: str = ""
-    modules: tuple[Module, ...] = field(default=())
+    modules: tuple[Module, ...] = ()
 
     @property
     def folder(self) -> Path:
-        """Where config.json, the weights and the tokenizer lie."""
+        """The folder of config.json, the weights and the tokenizer."""
         return self.modules[0].folder if self.modules else self.root
 
     @cached_property
@@ -87,39 +88,38 @@ class Original:
         return self.json("config.json")
 
     def json(self, name: str) -> Json:
-        """A file of settings beside config.json; empty where there is none."""
+        """A file of settings beside config.json; empty if there is none."""
         return read_json(self.folder / name)
 
     @cached_property
     def card(self) -> Json:
-        """What the head of README.md says: licence, languages."""
+        """Licence and languages from the head of README.md."""
         from huggingface_hub.repocard import metadata_load
 
-        path = self.root / "README.md"
         try:
-            return dict(metadata_load(path) or {}) if path.is_file() else {}
-        except Exception:  # the card is for people: whatever is wrong with it, the model is not
+            return dict(metadata_load(self.root / "README.md") or {})
+        except Exception:  # a missing or broken card does not make the model unusable
             return {}
 
     @cached_property
     def readme(self) -> str:
-        """README.md; empty where there is none."""
+        """README.md; empty if there is none."""
         path = self.root / "README.md"
         return path.read_text("utf-8", "replace") if path.is_file() else ""
 
     @cached_property
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> Tensors:
         """The tensors of the weights, by name."""
         return read_tensors(self.folder)
 
 
 def find_original(source: str | Path, *, revision: str | None) -> Original:
-    """The original that ``source`` means: a folder that exists, else a Hugging Face repo.
+    """The model in the folder ``source``, else in the Hugging Face repo of that name.
 
     Raises:
-        ModelNotFoundError: neither a folder nor the name of a repo.
+        ModelNotFoundError: ``source`` is neither.
         InputError: ``revision`` for a folder.
-        ModelFileError: the weights are pickles, or a settings file is no JSON.
+        ModelFileError: the weights are pickles, or a settings file is not JSON.
         DownloadError: the hub could not be reached, or refused.
     """
     path, name = Path(source).expanduser(), str(source)
@@ -127,8 +127,8 @@ def find_original(source: str | Path, *, revision: str | None) -> Original:
         if revision is not None:
             raise InputError(f"revision={revision!r} chooses inside a Hugging Face repo; {name} is a folder")
         original = Original(path, path.resolve().name)
-    elif not path.exists() and _REPO_ID.fullmatch(name):
-        root = find_folder(name, lambda names: choose_files(names, name), revision=revision)
+    elif not path.exists() and REPO_ID.fullmatch(name):
+        root = find_folder(name, lambda names: _choose_files(names, name), revision=revision)
         commit = root.name if _COMMIT.fullmatch(root.name) else ""
         original = Original(root, name.split("/")[1], name, commit)
     else:
@@ -136,27 +136,22 @@ def find_original(source: str | Path, *, revision: str | None) -> Original:
             f"Expected a folder with a model of transformers, or a Hugging Face repo id (org/name), "
             f"found {name!r}"
         )
-    return replace(original, modules=tuple(_modules(original.root)))
+    return replace(original, modules=_modules(original.root))
 
 
-def choose_files(names: Collection[str], source: str) -> list[str]:
-    """The files that a conversion reads.
-
-    Raises:
-        ModelFileError: there are pickles and no safetensors, or no model in this layout.
-    """
-    wanted = [name for name in names if _WANTED.fullmatch(name)]
-    if not any(name.endswith(".safetensors") for name in wanted):
+def _choose_files(names: Collection[str], source: str) -> list[str]:
+    chosen = [name for name in names if _READ.fullmatch(name)]
+    if not any(name.endswith(".safetensors") for name in chosen):
         _refuse_pickles(names, source)
-    if not any(name.rpartition("/")[2] in ("config.json", "modules.json") for name in wanted):
+    if not any(name.rpartition("/")[2] in ("config.json", "modules.json") for name in chosen):
         is_gguf = any(name.lower().endswith(".gguf") for name in names)
-        advice = "It holds GGUF files, which need no conversion: load it by its name." if is_gguf else ""
-        raise ModelFileError(f"{source} {_NO_MODEL} {advice}".rstrip())
-    return wanted
+        advice = " It holds GGUF files, which need no conversion: load it by its name." if is_gguf else ""
+        raise ModelFileError(f"{source} {_NO_MODEL}{advice}")
+    return chosen
 
 
 def _refuse_pickles(names: Iterable[str], source: str | Path) -> None:
-    if pickles := sorted(name for name in names if name.endswith(PICKLES)):
+    if pickles := sorted(name for name in names if name.endswith(_PICKLES)):
         raise ModelFileError(
             f"{source} holds its weights as pickles ({', '.join(pickles[:3])}), which can run any code when "
             "they are read. Expected safetensors: load it with transformers where you trust it and save it "
@@ -165,40 +160,39 @@ def _refuse_pickles(names: Iterable[str], source: str | Path) -> None:
 
 
 def read_json(path: Path) -> Json:
-    """An object of JSON; empty where there is no such file.
+    """An object of JSON; empty if there is no such file.
 
     Raises:
-        ModelFileError: it is something else.
+        ModelFileError: the file holds something else.
     """
     if not path.is_file():
         return {}
     try:
         value = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise ModelFileError(f"{path} is no JSON ({error}): download or save it again.") from None
+        raise ModelFileError(f"{path} is not JSON ({error}): download or save it again.") from None
     if not isinstance(value, dict):
         raise ModelFileError(f"{path} should hold a JSON object, found {type(value).__name__}")
     return value
 
 
-def _modules(root: Path) -> Iterable[Module]:
+def _modules(root: Path) -> tuple[Module, ...]:
     path = root / "modules.json"
     if not path.is_file():
-        return
+        return ()
     try:
         entries = json.loads(path.read_text("utf-8"))
         listed = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in entries]
     except (ValueError, TypeError, KeyError) as error:
-        raise ModelFileError(f"{path} is no list of modules ({error!r}): save the model again.") from None
-    for kind, folder in listed:
-        # The first module's config.json is the transformer's own.
-        yield Module(kind, root / folder, read_json(root / folder / "config.json") if folder else {})
+        raise ModelFileError(f"{path} is not a list of modules ({error!r}): save the model again.") from None
+    # The first module's config.json is the transformer's own.
+    configs = [read_json(root / folder / "config.json") if folder else {} for _, folder in listed]
+    return tuple(
+        Module(name, root / folder, config) for (name, folder), config in zip(listed, configs, strict=True)
+    )
 
 
-# -- safetensors
-
-
-def read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path) -> Tensors:
     """The tensors of a folder's safetensors, in one file or in several with an index.
 
     Raises:
@@ -206,7 +200,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     """
     index = read_json(folder / "model.safetensors.index.json").get("weight_map")
     names = sorted(set(index.values())) if isinstance(index, dict) else ["model.safetensors"]
-    tensors: dict[str, Tensor] = {}
+    tensors: Tensors = {}
     for name in names:
         path = folder / name
         if not path.is_file():
@@ -220,38 +214,34 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _tensors_of(path: Path) -> dict[str, Tensor]:
-    """Source: https://huggingface.co/docs/safetensors, "Format": 8 bytes of length, a JSON header, data."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        n_header = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(n_header if n_header <= size else 0))
-            header.pop("__metadata__", None)
-            return {name: _tensor(path, 8 + n_header, size, entry) for name, entry in header.items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ModelFileError(
-                f"{path} is no safetensors file, or is cut off ({error}): save or download it again."
-            ) from None
+def _tensors_of(path: Path) -> Tensors:
+    from gguf.utility import SafetensorsLocal
 
-
-def _tensor(path: Path, start: int, size: int, entry: Mapping[str, Any]) -> Tensor:
-    kind, shape = str(entry["dtype"]), tuple(int(n) for n in entry["shape"])
-    begin, end = (start + int(offset) for offset in entry["data_offsets"])
-    if end > size or (kind in _TYPES and end - begin != math.prod(shape) * _TYPES[kind]):
-        raise ValueError(f"{end - begin:,} bytes of type {kind} for shape {shape}")
-    return Tensor(shape, lambda: _read(path, begin, end, kind).reshape(shape))
-
-
-def _read(path: Path, begin: int, end: int, kind: str) -> Floats:
-    if kind not in _TYPES:
+    try:
+        stored = SafetensorsLocal(path).tensors
+        in_order = sorted(stored, key=lambda name: stored[name].data_range.offset)
+        return {name: _tensor(stored[name], path.stat().st_size) for name in in_order}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelFileError(
-            f"{path} holds numbers of type {kind}; expected float32, float16 or bfloat16. Convert the model "
-            "that was trained, not a quantized copy of it."
+            f"{path} is not a safetensors file, or is cut off ({error}): save or download it again."
+        ) from None
+
+
+def _tensor(stored: LocalTensor, file_size: int) -> Tensor:
+    shape, n_bytes = stored.shape, stored.data_range.size
+    expected = math.prod(shape) * _N_BYTES.get(stored.dtype, 0)
+    if stored.data_range.offset + n_bytes > file_size or expected not in (0, n_bytes):
+        raise ValueError(f"{n_bytes:,} bytes of type {stored.dtype} for shape {shape}")
+    return Tensor(shape, lambda: _read(stored).reshape(shape))
+
+
+def _read(stored: LocalTensor) -> Floats:
+    if stored.dtype not in _N_BYTES:
+        raise ModelFileError(
+            f"{stored.data_range.filename} holds numbers of type {stored.dtype}; expected float32, float16 "
+            "or bfloat16. Convert the model that was trained, not a quantized copy of it."
         )
-    with path.open("rb") as file:
-        file.seek(begin)
-        data = np.fromfile(file, "<u4" if kind == "F32" else "<u2", (end - begin) // _TYPES[kind])
-    if kind == "BF16":
-        return (data.astype(np.uint32) << 16).view(np.float32)
-    return data.view("<f4") if kind == "F32" else data.view("<f2").astype(np.float32)
+    data = stored.mmap_bytes()
+    if stored.dtype == "BF16":
+        return (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    return data.view("<f4" if stored.dtype == "F32" else "<f2").astype(np.float32)

@@ -1,9 +1,9 @@
-"""The original's tokenizer, and the keys that llama.cpp reads it from.
+"""The model's tokenizer, and the keys from which llama.cpp reads it.
 
-tokenizer.json, vocab.txt and sentencepiece.bpe.model all become a tokenizer of the package ``tokenizers``,
-the one that transformers would make of them; its JSON is then written as one of llama.cpp's three layouts:
+tokenizer.json, vocab.txt and sentencepiece.bpe.model all become a tokenizer of the package ``tokenizers``, as
+transformers makes it; its JSON is then written as one of llama.cpp's three layouts:
 
-    WordPiece    "bert"    "##" goes, and a word's first piece begins with U+2581
+    WordPiece    "bert"    without "##"; a word's first piece begins with U+2581
     Unigram      "t5"      pieces with scores, and sentencepiece's map of characters
     BPE          "gpt2"    pieces and merges
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +25,18 @@ from ggrank.errors import InputError, ModelFileError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 """``enum llama_token_type``, llama.h."""
 
-ROLES = ("bos", "eos", "unk", "sep", "pad", "mask")
-_KEYS = {"unk": "unknown", "sep": "seperator", "pad": "padding"}
-"""llama.cpp's names of the roles, where they are others; "seperator" is its spelling."""
+_ROLES = {
+    "bos": "bos",
+    "eos": "eos",
+    "unk": "unknown",
+    "sep": "seperator",
+    "pad": "padding",
+    "mask": "mask",
+}
+"""Special tokens in transformers' words and in llama.cpp's, which spells "seperator" so."""
 
 _BERT = {"cls": "[CLS]", "sep": "[SEP]", "unk": "[UNK]", "pad": "[PAD]", "mask": "[MASK]"}
 _XLMR = {"cls": "<s>", "sep": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
@@ -38,32 +44,23 @@ _UNUSED_SCORE = -10_000.0
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """A tokenizer on both sides.
+class OriginalVocabulary:
+    """A tokenizer and the GGUF's keys for it.
 
     Attributes:
-        keys: what the GGUF says of it.
-        tokenizer: the original.
-        special: its special tokens' ids by role: "cls", "sep", "eos" ...
         gives_types: whether it gives a pair's second text another token type than the first.
     """
 
     keys: Json
     tokenizer: Tokenizer
-    special: dict[str, int]
     gives_types: bool
 
-    @property
-    def model(self) -> str:
-        """llama.cpp's name of the layout: "bert", "t5" or "gpt2"."""
-        return str(self.keys["tokenizer.ggml.model"])
 
-
-def read_vocabulary(original: Original, *, n_rows: int) -> Vocabulary:
-    """The original's tokenizer.
+def read_vocabulary(original: Original, *, n_rows: int) -> OriginalVocabulary:
+    """The model's tokenizer.
 
     Args:
-        n_rows: of the embedding's matrix; unused tokens fill the vocabulary up to as many.
+        n_rows: rows of the embedding matrix; unused tokens fill the vocabulary up to as many.
 
     Raises:
         ModelFileError: there is no tokenizer, or one that llama.cpp has no layout for.
@@ -73,22 +70,18 @@ def read_vocabulary(original: Original, *, n_rows: int) -> Vocabulary:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     data = json.loads(tokenizer.to_str())
-    special = _special(original, tokenizer, data["model"])
     tokens, types = _tokens(tokenizer, data, n_rows)
-    kind = data["model"]["type"]
-    layouts: dict[str, Callable[[Json, list[str], list[int]], Json]] = {
-        "WordPiece": _wordpiece,
-        "Unigram": _unigram,
-        "BPE": _bpe,
-    }
-    if kind not in layouts:
+    algorithm = data["model"]["type"]
+    layouts = {"WordPiece": _wordpiece, "Unigram": _unigram, "BPE": _bpe}
+    if algorithm not in layouts:
         raise ModelFileError(
-            f"{original.folder} has a tokenizer of type {kind}; expected one of {', '.join(layouts)}, which "
-            "are all that llama.cpp's embedders and rerankers read."
+            f"{original.folder} has a tokenizer of type {algorithm}; expected one of {', '.join(layouts)}, "
+            "which are all that llama.cpp's embedders and rerankers read."
         )
-    keys = {**layouts[kind](data, tokens, types), **_frame(tokenizer, special, original)}
-    keys["tokenizer.ggml.add_sep_token"] = kind == "Unigram"  # RoBERTa's pairs have two separators
-    return Vocabulary(keys, tokenizer, special, _gives_types(tokenizer, original))
+    special = _special(original, tokenizer, data["model"])
+    keys = {**layouts[algorithm](data, tokens, types), **_special_keys(tokenizer, special, original)}
+    keys["tokenizer.ggml.add_sep_token"] = algorithm == "Unigram"  # RoBERTa's pairs have two separators
+    return OriginalVocabulary(keys, tokenizer, _gives_types(tokenizer, original))
 
 
 # -- reading
@@ -118,28 +111,19 @@ def _tokenizer(original: Original) -> Tokenizer:
 
 
 def _from_vocab_txt(path: Path, original: Original) -> Tokenizer:
-    """BERT's, as transformers makes it of a list of words."""
-    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
+    from tokenizers import Tokenizer
+    from tokenizers.implementations import BertWordPieceTokenizer
 
     vocabulary = {word: i for i, word in enumerate(path.read_text("utf-8").rstrip("\n").split("\n"))}
     names = {role: _named(original, role) or name for role, name in _BERT.items()}
     if missing := [name for name in names.values() if name not in vocabulary]:
         raise ModelFileError(f"{path} lacks {', '.join(missing)}, which every BERT vocabulary has.")
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=names["unk"]))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names.values()])
-    cls, sep = names["cls"], names["sep"]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {sep}",
-        pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
-    )
-    return tokenizer
+    special = {f"{role}_token": name for role, name in names.items()}
+    return Tokenizer.from_str(BertWordPieceTokenizer(vocabulary, **special).to_str())
 
 
 def _from_sentencepiece(path: Path) -> Tokenizer:
-    """XLM-R's, as transformers makes it: fairseq's four special tokens first, the mask last."""
+    """XLM-R's tokenizer: fairseq's four special tokens first, the mask last."""
     from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
     try:
@@ -151,8 +135,8 @@ def _from_sentencepiece(path: Path) -> Tokenizer:
     proto = sentencepiece_model_pb2.ModelProto()
     try:
         proto.ParseFromString(path.read_bytes())
-    except Exception as error:  # protobuf's own kind, of a package that may not be imported under this name
-        raise ModelFileError(f"{path} is no sentencepiece model: {error}. Download it again.") from None
+    except Exception as error:  # an error class of protobuf's, which sentencepiece may bring a copy of
+        raise ModelFileError(f"{path} is not a sentencepiece model: {error}. Download it again.") from None
     special = ["<s>", "<pad>", "</s>", "<unk>"]
     pieces = [*((name, 0.0) for name in special), *((one.piece, one.score) for one in proto.pieces[3:])]
     pieces.append(("<mask>", 0.0))
@@ -169,8 +153,8 @@ def _from_sentencepiece(path: Path) -> Tokenizer:
 
 
 def _with_overrides(tokenizer: Tokenizer, original: Original) -> Tokenizer:
-    """BERT's normalizer as transformers makes it: ``BertTokenizer`` has its flags from tokenizer_config.json
-    and not from tokenizer.json; for other classes it is the other way round.
+    """``BertTokenizer`` of transformers takes its normalizer's flags from tokenizer_config.json; other
+    classes take them from tokenizer.json.
     """
     from tokenizers import normalizers
 
@@ -202,17 +186,17 @@ def _special(original: Original, tokenizer: Tokenizer, model: Json) -> dict[str,
     """The ids of the special tokens by role: as the settings name them, else as usual."""
     usual = _XLMR if model["type"] == "Unigram" else _BERT
     ids: dict[str, int] = {}
-    for role in ("cls", *ROLES):
-        for name in (_named(original, role), usual.get(role)):
-            token_id = None if name is None else tokenizer.token_to_id(name)
-            if token_id is not None:
-                ids.setdefault(role, token_id)
+    for role in _ROLES:
+        found = (tokenizer.token_to_id(name) for name in (_named(original, role), usual.get(role)) if name)
+        token_id = next((i for i in found if i is not None), None)
+        if token_id is not None:
+            ids[role] = token_id
     return ids | ({"unk": model["unk_id"]} if model.get("unk_id") is not None else {})
 
 
 def _gives_types(tokenizer: Tokenizer, original: Original) -> bool:
     settings = original.json("tokenizer_config.json")
-    # transformers 5 names its general class so, and gives no types unless they are named; 4 gave them.
+    # The general class of transformers 5 gives no types unless they are named; the classes of version 4 did.
     usual = [] if settings.get("tokenizer_class") == "TokenizersBackend" else ["token_type_ids"]
     if "token_type_ids" not in (settings.get("model_input_names") or usual):
         return False
@@ -223,7 +207,7 @@ def _gives_types(tokenizer: Tokenizer, original: Original) -> bool:
 
 
 def _tokens(tokenizer: Tokenizer, data: Json, n_rows: int) -> tuple[list[str], list[int]]:
-    """All tokens by id and their types; a row of the matrix that no token has gets an unused one."""
+    """All tokens by id and their types; a row of the matrix without a token gets an unused one."""
     by_id = {token_id: token for token, token_id in tokenizer.get_vocab(with_added_tokens=True).items()}
     if max(by_id) >= n_rows:
         raise ModelFileError(
@@ -231,12 +215,12 @@ def _tokens(tokenizer: Tokenizer, data: Json, n_rows: int) -> tuple[list[str], l
             "token embeddings: they belong to different models. Take both from the same place."
         )
     tokens = [by_id.get(i, f"[PAD{i}]") for i in range(n_rows)]
-    types = [NORMAL if i in by_id else UNUSED for i in range(n_rows)]
+    types = [_NORMAL if i in by_id else _UNUSED for i in range(n_rows)]
     for token_id, added in tokenizer.get_added_tokens_decoder().items():
-        types[token_id] = CONTROL if added.special else USER_DEFINED
+        types[token_id] = _CONTROL if added.special else _USER_DEFINED
     unk = data["model"].get("unk_id")
     if unk is not None:
-        types[unk] = UNKNOWN
+        types[unk] = _UNKNOWN
     return tokens, types
 
 
@@ -246,7 +230,7 @@ def _wordpiece(data: Json, tokens: list[str], types: list[int]) -> Json:
     if not usual or data["model"].get("continuing_subword_prefix") != "##":
         raise ModelFileError(
             "the tokenizer splits words in a way that llama.cpp does not know: expected BERT's "
-            "(BertNormalizer that parts Chinese characters, pieces marked with ##), found "
+            "(BertNormalizer that separates Chinese characters, pieces marked with ##), found "
             f"{json.dumps(normalizer)}"
         )
     lowercase = bool(normalizer["lowercase"])
@@ -255,8 +239,8 @@ def _wordpiece(data: Json, tokens: list[str], types: list[int]) -> Json:
         "tokenizer.ggml.model": "bert",
         "tokenizer.ggml.pre": "bert-bge",
         "tokenizer.ggml.tokens": [
-            _with_phantom_space(token) if kind == NORMAL else token
-            for token, kind in zip(tokens, types, strict=True)
+            _with_word_start(token) if type_ == _NORMAL else token
+            for token, type_ in zip(tokens, types, strict=True)
         ],
         "tokenizer.ggml.token_type": types,
         "tokenizer.ggml.normalizer.lowercase": lowercase,
@@ -264,15 +248,16 @@ def _wordpiece(data: Json, tokens: list[str], types: list[int]) -> Json:
     }
 
 
-def _with_phantom_space(token: str) -> str:
+def _with_word_start(token: str) -> str:
     return token[2:] if token.startswith("##") else "\u2581" + token
 
 
 def _unigram(data: Json, tokens: list[str], types: list[int]) -> Json:
     scores = [float(score) for _, score in data["model"]["vocab"]]
-    scores += [_UNUSED_SCORE if kind == UNUSED else 0.0 for kind in types[len(scores) :]]
+    scores += [_UNUSED_SCORE if type_ == _UNUSED else 0.0 for type_ in types[len(scores) :]]
     if data["model"].get("byte_fallback"):
-        types = [BYTE if _is_byte(token) else kind for token, kind in zip(tokens, types, strict=True)]
+        is_byte = re.compile("<0x..>").fullmatch
+        types = [_BYTE if is_byte(token) else type_ for token, type_ in zip(tokens, types, strict=True)]
     charsmap = _charsmap(data["normalizer"])
     return {
         "tokenizer.ggml.model": "t5",
@@ -286,22 +271,16 @@ def _unigram(data: Json, tokens: list[str], types: list[int]) -> Json:
     }
 
 
-def _is_byte(token: str) -> bool:
-    return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
-
-
 def _charsmap(normalizer: Json | None) -> bytes:
-    """The map of characters of a normalizer, or of the one in its sequence that has one."""
-    parts = [normalizer, *normalizer.get("normalizers", [])] if normalizer else []
-    for part in parts:
-        if part.get("type") == "Precompiled":
-            return base64.b64decode(part["precompiled_charsmap"] or "")
-    return b""
+    """The map of characters of a normalizer, or of the first one in its sequence that has one."""
+    steps = [normalizer, *normalizer.get("normalizers", [])] if normalizer else []
+    maps = (step["precompiled_charsmap"] for step in steps if step.get("type") == "Precompiled")
+    return base64.b64decode(next(maps, None) or "")
 
 
 def _bpe(data: Json, tokens: list[str], types: list[int]) -> Json:
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in data["model"]["merges"]]
-    # Qwen's rule splits digits one by one; ModernBERT's is GPT-2's, which is inside ByteLevel.
+    # Qwen's rule splits digits one by one; ModernBERT has GPT-2's rule, which ByteLevel contains.
     is_qwen = r"\p{N}|" in json.dumps(data["pre_tokenizer"]).replace("\\\\", "\\")
     return {
         "tokenizer.ggml.model": "gpt2",
@@ -312,20 +291,17 @@ def _bpe(data: Json, tokens: list[str], types: list[int]) -> Json:
     }
 
 
-def _frame(tokenizer: Tokenizer, special: dict[str, int], original: Original) -> Json:
-    """Which special tokens stand around a text, found by letting the original tokenizer do it."""
+def _special_keys(tokenizer: Tokenizer, special: dict[str, int], original: Original) -> Json:
+    """The special tokens; those around a text are found by letting the original tokenizer add them."""
     plain, framed = (tokenizer.encode("a", add_special_tokens=flag).ids for flag in (False, True))
     start = next((i for i in range(len(framed)) if framed[i : i + len(plain)] == plain), 0)
     head, tail = framed[:start], framed[start + len(plain) :]
     if max(len(head), len(tail)) > 1:
         raise ModelFileError(f"{original.folder}: llama.cpp sets one token before and after a text, not more")
-    ids = dict(special)
-    ids.update(
-        bos=head[0] if head else special.get("bos", -1), eos=tail[0] if tail else special.get("eos", -1)
-    )
-    named = {f"tokenizer.ggml.{_KEYS.get(role, role)}_token_id": ids.get(role, -1) for role in ROLES}
+    ids = {**special, **({"bos": head[0]} if head else {}), **({"eos": tail[0]} if tail else {})}
+    named = {f"tokenizer.ggml.{key}_token_id": ids[role] for role, key in _ROLES.items() if role in ids}
     return {
-        **{key: token_id for key, token_id in named.items() if token_id >= 0},
+        **named,
         "tokenizer.ggml.add_bos_token": bool(head),
         "tokenizer.ggml.add_eos_token": bool(tail),
     }

@@ -1,12 +1,16 @@
-"""What computes: llama.cpp, and OpenVINO for the files that it knows, with one small interface.
+"""llama.cpp, and OpenVINO for the files that it knows, behind one interface: `ggrank.types.Engine`.
 
-That interface is `ggrank.types.Engine`: tokenize, run a micro-batch, free. Here is only which one to start;
-each is imported when it is asked for, so that importing this package loads neither library.
+    llama_cpp_engine.py, openvino/    the two engines
+    base.py                           their common part
+    library.py, vocabulary.py         llama.cpp's library, and its tokenizer, which both engines use
+    weights.py                        a file's tensors as NumPy arrays
+    lifetime.py, hardware.py          forks and the interpreter's end; this machine's processor
+
+Importing this package loads neither library.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,19 +18,19 @@ if TYPE_CHECKING:
     from ggrank.types import Engine, EngineSettings
 
 
-def start_engine(path: Path, settings: EngineSettings) -> Engine:
+def start_engine(file: GgufFile, settings: EngineSettings) -> Engine:
     """A running engine; the errors are those of `LlamaCppEngine` and `OpenVinoEngine`."""
     if settings.engine == "openvino":
         from ggrank.engine.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, settings)
+        return OpenVinoEngine(file, settings)
     from ggrank.engine.llama_cpp_engine import LlamaCppEngine
 
-    return LlamaCppEngine(path, settings)
+    return LlamaCppEngine(file, settings)
 
 
 def why_not_openvino(file: GgufFile) -> str | None:
-    """Why the engine "openvino" cannot compute a file, in a few words; None where it can."""
+    """Why the engine "openvino" cannot compute a file, in a few words; None if it can."""
     if file.architecture != "bert":
         return f"it computes BERT and XLM-R, and {file.path.name} is {file.architecture}"
     if "blk.0.attn_q.weight" not in file.tensors:

@@ -1,7 +1,4 @@
-"""The processor of this machine: its name, cores and the instructions that matter to llama.cpp.
-
-Knows operating systems; not llama.cpp.
-"""
+"""The processor of this machine: its name, cores and the instructions that matter to llama.cpp."""
 
 from __future__ import annotations
 
@@ -35,12 +32,12 @@ _DARWIN_FEATURES = {"FEAT_DotProd": "dotprod", "FEAT_I8MM": "i8mm", "FEAT_BF16":
 
 @dataclass(frozen=True)
 class Processor:
-    """What this machine computes with.
+    """This machine's processor.
 
     Attributes:
-        name: as the maker calls it; the architecture where the system does not tell.
+        name: the maker's name; the architecture if the system does not report a name.
         n_cores: logical cores that this process may use.
-        features: of those that speed llama.cpp up, the ones that it has.
+        features: those of its instruction sets that make llama.cpp faster.
     """
 
     name: str

@@ -1,5 +1,5 @@
-"""When native libraries may be called: never with a closed model or while the interpreter ends, and in a
-forked child only in new threads.
+"""Guards of native calls: none with a closed model or at the interpreter's end, and new threads after a
+fork.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class Lifetime:
-    """Whether a loaded model may still be used; one object, shared by all that hold its pointers."""
+    """Whether a loaded model may still be used; shared by all objects that have its pointers."""
 
     def __init__(self) -> None:
         self._process_id = os.getpid()
@@ -31,7 +31,7 @@ class Lifetime:
         return self._process_id == os.getpid()
 
     def check(self) -> None:
-        """Raises ClosedError where the model may not be used."""
+        """Raises ClosedError if the model must not be used."""
         if not self.in_this_process:
             raise ClosedError(
                 "this model was loaded in another process, and its threads do not survive a fork. Load it in "
@@ -46,7 +46,7 @@ class Lifetime:
 
 
 class _Calls:
-    """The native calls of this process: how many run beside the main thread, and whether there were any."""
+    """The native calls of this process: how many run outside the main thread, and whether there were any."""
 
     def __init__(self, *, is_forked: bool = False) -> None:
         self.changed = threading.Condition()
@@ -61,14 +61,14 @@ _calls = _Calls()
 
 @contextmanager
 def native_call() -> Iterator[None]:
-    """Encloses every call into a native library that takes long or calls back into Python.
+    """Must enclose every call into a native library that takes long or calls back into Python.
 
-    At the interpreter's end (``atexit``) running calls are waited for, and daemon threads that begin
-    another one are stopped. Otherwise a call would return into an interpreter that has ended: CPython then
-    unwinds the thread's C++ frames with ``pthread_exit``, and the process aborts.
+    The interpreter waits for running calls before it ends (``atexit``), and stops daemon threads that begin
+    another one. Otherwise a call would return into an interpreter that has ended: CPython then unwinds the
+    thread's C++ frames with ``pthread_exit``, and the process aborts.
 
-    The main thread's calls are not counted: they are over before the interpreter ends. And Ctrl-C, which
-    interrupts only this thread, could come between counting up and counting down.
+    The main thread's calls are not counted. They end before the interpreter does, and Ctrl-C, which
+    interrupts only this thread, could leave the count wrong.
     """
     calls = _calls
     calls.were_any = True
@@ -96,12 +96,12 @@ def _wait_for_calls() -> None:
 
 
 def is_ending() -> bool:
-    """Whether the interpreter is ending; then nothing needs to be freed."""
+    """Whether the interpreter is ending, so that nothing needs to be freed."""
     return bool(getattr(_calls, "is_ending", True))  # At the very end a module's names are None.
 
 
 def _start_again() -> None:
-    """A forked child has none of the parent's threads, so no call of theirs will ever end."""
+    """New counts for a forked child: the parent's threads, and so their calls, do not exist in it."""
     global _calls
     _calls = _Calls(is_forked=_calls.is_forked or _calls.were_any)
 
@@ -111,12 +111,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def note_use() -> None:
-    """Native libraries run in this process from here on, which a forked child needs to know."""
+    """Records that this process uses native libraries, for `check_fork` in a forked child."""
     _calls.were_any = True
 
 
 def check_fork(*, on_gpu: bool) -> None:
-    """Raises EngineError in a forked child that cannot compute: its parent has used these libraries."""
+    """Raises EngineError in a forked child that cannot compute because its parent has used native
+    libraries.
+    """
     if _calls.is_forked and (on_gpu or sys.platform != "linux"):
         what = "a GPU's driver does" if on_gpu else "this system's libraries do"
         raise EngineError(
@@ -126,10 +128,10 @@ def check_fork(*, on_gpu: bool) -> None:
 
 
 def in_living_threads(compute: Callable[[], Result]) -> Result:
-    """Calls ``compute``; in a forked child in a new thread, which must take the locks that it needs itself.
+    """Calls ``compute``, in a forked child in a new thread; ``compute`` must take its locks itself.
 
-    GNU's OpenMP keeps a pool of threads for each thread that has computed. In the child, the pool of the
-    thread that forked is dead, and computing there would wait for it for ever. A new thread gets a new pool.
+    GNU's OpenMP has a pool of threads for each thread that has computed. In the child, the pool of the thread
+    that forked is dead, and a computation would wait for it for ever. A new thread gets a new pool.
     """
     if not _calls.is_forked:
         return compute()

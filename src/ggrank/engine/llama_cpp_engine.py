@@ -1,51 +1,54 @@
 """llama.cpp in the few calls that ggrank needs: tokenize, run a micro-batch, free.
 
-With ``library.py`` and ``vocabulary.py`` the only place that uses llama_cpp, and of it the C API: its
-``Llama`` class reads ``n_embd`` floats where rank pooling gives ``n_cls_out``, and drops the closing token
-when it cuts. Checked before every call, because llama.cpp ends the process otherwise: a micro-batch's tokens
-against ``n_ubatch`` (``GGML_ASSERT`` in ``llama_context::encode``), token ids against the vocabulary.
+It uses the C API and not llama-cpp-python's ``Llama`` class. With rank pooling that class reads ``n_embd``
+floats of a result that has ``n_cls_out``, and it cuts off the closing token of long texts.
 """
 
 from __future__ import annotations
 
 import ctypes
-import threading
+import mmap
+import os
+import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.engine.batch_arrays import BatchArrays
-from ggrank.engine.budget import check_budget
+from ggrank.engine.base import EngineBase, check_token_ids
 from ggrank.engine.library import api, gpu_names, log, recent_errors, refusal, start_backend
-from ggrank.engine.lifetime import Lifetime, check_fork, in_living_threads, is_ending, native_call
-from ggrank.engine.token_vectors import TokenVectors
-from ggrank.engine.unused_memory import give_back
+from ggrank.engine.lifetime import check_fork, in_living_threads, native_call
 from ggrank.engine.vocabulary import Vocabulary
-from ggrank.engine.weights import Weights
+from ggrank.engine.weights import TokenVectors, Weights
 from ggrank.errors import EngineError, ModelFileError
-from ggrank.gguf import open_gguf
-from ggrank.types import Attention, EngineSettings, PoolingType, SpecialTokens, TokenIds
+from ggrank.gguf import GgufFile
+from ggrank.types import Attention, EngineSettings, PoolingType, TokenIds
+
+LEAST_UNUSED = 1 << 20
+"""Bytes; less is not worth the call that gives them back."""
 
 _F32 = 0
 """``GGML_TYPE_F32``, ggml.h."""
 
+_int32 = ctypes.POINTER(ctypes.c_int32)
+_float = ctypes.POINTER(ctypes.c_float)
 
-class LlamaCppEngine:
+
+class LlamaCppEngine(EngineBase):
     """One GGUF, loaded with one set of settings. Safe to call from several threads.
+
+    Values that are not finite are computed again in a new context, and on a GPU then on the CPU.
 
     Raises:
         ModelFileError: llama.cpp refused the file; its own last words are in the message.
 
     Example:
-        >>> from ggrank.engine.llama_cpp_engine import LlamaCppEngine
+        >>> from ggrank.gguf import open_gguf
         >>> from ggrank.hub import find_model
-        >>> from ggrank.types import EngineSettings, PoolingType
         >>> settings = EngineSettings(pooling_type=PoolingType.MEAN, n_ctx=256, n_ubatch=512,
         ...                           n_seq_max=64, n_threads=2)
-        >>> engine = LlamaCppEngine(find_model("all-minilm-l6-v2").path, settings)
+        >>> engine = LlamaCppEngine(open_gguf(find_model("all-minilm-l6-v2").path), settings)
         >>> tokens = engine.tokenize("hello world")
         >>> engine.run([tokens, tokens]).shape
         (2, 384)
@@ -54,14 +57,11 @@ class LlamaCppEngine:
 
     name = "llama.cpp"
 
-    def __init__(self, path: Path, settings: EngineSettings) -> None:
+    def __init__(self, file: GgufFile, settings: EngineSettings) -> None:
+        super().__init__(file, settings)
         start_backend()
-        self._path = path
-        self._settings = settings
-        self._lifetime = Lifetime()
-        self._lock = threading.Lock()
         self._most_tokens = 0
-        self._context: Any = None  # A pointer; ctypes gives it no type.
+        self._context: Any = None  # a pointer to a ``llama_context``
         may_use_gpu = settings.n_gpu_layers != 0 and bool(api.llama_supports_gpu_offload())
         check_fork(on_gpu=may_use_gpu)  # before a GPU's driver is asked for its devices
         self._on_gpu = may_use_gpu and bool(gpu_names())
@@ -76,7 +76,7 @@ class LlamaCppEngine:
             raise
         self._token_vectors: TokenVectors | None = None
         if settings.segment_ids:
-            self._token_vectors = TokenVectors(Weights(open_gguf(path)), separator=self.special.sep)
+            self._token_vectors = TokenVectors(Weights(file), separator=self.special.sep)
         self._arrays = BatchArrays(settings.n_ubatch, settings.n_seq_max)
         self.n_embd = int(api.llama_model_n_embd_out(self._model))
         is_rank = settings.pooling_type is PoolingType.RANK
@@ -84,73 +84,13 @@ class LlamaCppEngine:
 
     @property
     def device(self) -> str:
-        """Where it computes: "CPU", or a GPU's backend and name."""
+        """The device that computes: "CPU", or a GPU's backend and name."""
         return gpu_names()[0] if self._on_gpu else "CPU"
 
     @property
     def attention(self) -> Attention:
-        """What packing sequences into one micro-batch costs here: nothing with flash attention."""
+        """The cost of packing sequences into one micro-batch: none with flash attention."""
         return "packed" if self._settings.flash_attn else "full"
-
-    @property
-    def special(self) -> SpecialTokens:
-        """The vocabulary's special tokens."""
-        return self._vocabulary.special
-
-    def control_tokens(self) -> dict[str, int]:
-        """The text of every control token and its id, such as ``{"[SEP]": 102}``."""
-        return self._vocabulary.control_tokens()
-
-    def tokenize(self, text: str, *, parse_special: bool = False) -> TokenIds:
-        """Token ids, shape (n_tokens,), int32; see `ggrank.engine.vocabulary.Vocabulary.tokenize`."""
-        return self._vocabulary.tokenize(text, parse_special=parse_special)
-
-    def detokenize(self, tokens: TokenIds) -> str:
-        """The text of token ids, special tokens left out."""
-        return self._vocabulary.detokenize(tokens)
-
-    def run(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
-        """Computes one micro-batch.
-
-        Args:
-            sequences: token ids, each at least one; ``n_ubatch`` tokens and ``n_seq_max``
-                sequences in total at most.
-
-        Returns:
-            Shape (n_sequences, n_outputs), float32: vectors not normalised, or raw logits.
-
-        Raises:
-            InputError: the micro-batch is empty or over a budget, or has an unknown token id.
-            EngineError: llama.cpp reported a failure, or the values are not finite even from a
-                new context and, on a GPU, from the CPU.
-        """
-        check_budget(sequences, self._settings)
-        return self._finite(lambda: self._compute(sequences))
-
-    def run_tokens(self, tokens: TokenIds) -> NDArray[np.float32]:
-        """Computes one sequence without pooling: shape (n_tokens, n_embd), float32.
-
-        Raises:
-            InputError, EngineError: as for `run`.
-        """
-        check_budget([tokens], self._settings)
-        return self._finite(lambda: self._compute_tokens(tokens))
-
-    def close(self) -> None:
-        """Frees the context and the model, after calls in other threads have ended; twice is fine."""
-        if not self._lifetime.in_this_process:
-            return  # A forked child shares the memory, but not the threads that would have to end.
-        with self._lock, self._vocabulary.lock, native_call():
-            self._free_context()
-            if self._model is not None:
-                api.llama_model_free(self._model)
-                self._model = None
-            self._lifetime.end()
-
-    def __del__(self, _is_ending: Callable[[], bool] = is_ending) -> None:
-        # Bound early: at the interpreter's end this module's names are gone before the last engine is.
-        if getattr(self, "_model", None) is not None and not _is_ending():
-            self.close()
 
     def _load_model(self) -> Any:
         params = api.llama_model_default_params()
@@ -163,7 +103,7 @@ class LlamaCppEngine:
         params.load_mode = api.LLAMA_LOAD_MODE_MMAP if self._settings.use_mmap else api.LLAMA_LOAD_MODE_NONE
         params.use_extra_bufts = self._settings.use_extra_bufts
         recent_errors.clear()
-        model = api.llama_model_load_from_file(str(self._path).encode("utf-8"), params)
+        model = api.llama_model_load_from_file(os.fsencode(self._path), params)
         if not model:
             raise ModelFileError(refusal(self._path, "load the model"))
         return model
@@ -190,31 +130,23 @@ class LlamaCppEngine:
             raise ModelFileError(refusal(self._path, "make a context for the model"))
         return context
 
-    def _free_context(self) -> None:
+    def _free(self) -> None:
         if self._context is not None:
             api.llama_free(self._context)
             self._context, self._most_tokens = None, 0
 
     def _finite(self, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Computes; values that are not finite get a new context, then the CPU, then an error.
-
-        A NaN from a GPU backend can stick to a context and spoil all that follows.
-        """
-
-        def locked() -> NDArray[np.float32]:
-            with self._lock, native_call():
-                self._lifetime.check()
-                return self._computed(compute)
-
         self._lifetime.check()
-        return in_living_threads(locked)
+        return in_living_threads(lambda: self._locked(lambda: self._until_finite(compute)))
 
-    def _computed(self, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+    def _until_finite(self, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """A NaN from a GPU backend can stick to a context and spoil all that follows."""
         values = compute()
         if np.isfinite(values).all():
             return values
         log.warning("values are not finite; computing once more in a new context")
-        self._rebuild()
+        self._free()
+        self._context = self._new_context()
         values = compute()
         if not np.isfinite(values).all() and self._on_gpu:
             log.warning("still not finite; moving this model to the CPU")
@@ -228,13 +160,9 @@ class LlamaCppEngine:
             "wrongly here (ggrank doctor)."
         )
 
-    def _rebuild(self) -> None:
-        self._free_context()
-        self._context = self._new_context()
-
     def _move_to_cpu(self) -> None:
         with self._vocabulary.lock:
-            self._free_context()
+            self._free()
             api.llama_model_free(self._model)
             self._on_gpu, self._model = False, None
             self._model = self._load_model()
@@ -261,10 +189,10 @@ class LlamaCppEngine:
         return np.ctypeslib.as_array(pointer, shape=(len(tokens), self.n_embd)).copy()
 
     def _process(self, sequences: Sequence[TokenIds]) -> None:
-        if self._context is None:  # A rebuild failed before, for want of memory perhaps.
+        if self._context is None:  # An earlier attempt to make one failed, perhaps for want of memory.
             self._context = self._new_context()
         # llama.cpp's BERT graph adds segment 0 to every token (bert.cpp: "token types are hardcoded to
-        # zero"), and takes vectors in place of ids: these hold what segment 1 differs from segment 0.
+        # zero"), and takes vectors in place of ids; the difference of segment 1 to segment 0 is in these.
         vectors = None if self._token_vectors is None else self._token_vectors.of(sequences)
         fields = self._arrays.fill(sequences, n_vocab=self._vocabulary.n_tokens, vectors=vectors)
         batch = api.llama_batch(**fields)
@@ -282,11 +210,75 @@ class LlamaCppEngine:
             self._give_back_logits()
 
     def _give_back_logits(self) -> None:
-        """llama.cpp keeps and clears room for the logits of every piece of the vocabulary, for each token of
-        the largest micro-batch (``output_reserve``, llama-context.cpp: ``has_logits = true``): 490 MB for
-        250,002 pieces and 512 tokens. An encoder has no logits; its vectors lie after that room.
+        """Frees the room for the logits of every piece of the vocabulary for each token, which encoders lack.
+
+        llama.cpp reserves and clears it for the largest micro-batch (``output_reserve``, llama-context.cpp:
+        ``has_logits = true``): 490 MB for 250,002 pieces and 512 tokens. An encoder's vectors lie after it.
         """
         if not self._on_gpu:
             n_rows = max(self._most_tokens, self._settings.n_seq_max)
             address = ctypes.cast(api.llama_get_logits(self._context), ctypes.c_void_p).value
             give_back(address or 0, 4 * self._vocabulary.n_tokens * n_rows if address else 0)
+
+
+class BatchArrays:
+    """The arrays of a ``llama_batch`` (llama.h) of at most ``n_tokens`` tokens and ``n_sequences`` sequences.
+
+    It must live as long as the batches made from it, which point into it.
+    """
+
+    def __init__(self, n_tokens: int, n_sequences: int) -> None:
+        self._token = np.zeros(n_tokens, dtype=np.int32)
+        self._pos = np.zeros(n_tokens, dtype=np.int32)
+        self._n_seq_id = np.ones(n_tokens, dtype=np.int32)
+        self._seq_ids = np.arange(n_sequences, dtype=np.int32)
+        self._seq_id = np.zeros(n_tokens, dtype=np.uintp)
+        self._output = np.ones(n_tokens, dtype=np.int8)
+        self._pointers: dict[str, Any] = {
+            "token": self._token.ctypes.data_as(_int32),
+            "embd": None,
+            "pos": self._pos.ctypes.data_as(_int32),
+            "n_seq_id": self._n_seq_id.ctypes.data_as(_int32),
+            "seq_id": self._seq_id.ctypes.data_as(ctypes.POINTER(_int32)),
+            "logits": self._output.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        }
+
+    def fill(
+        self, sequences: Sequence[TokenIds], *, n_vocab: int, vectors: NDArray[np.float32] | None = None
+    ) -> dict[str, Any]:
+        """The fields of one batch: sequence i has id i and positions from 0; every token is an output.
+
+        Args:
+            n_vocab: pieces of the vocabulary.
+            vectors: shape (n_tokens, n_embd), in place of the word vectors. The caller must keep it for as
+                long as the batch.
+
+        Raises:
+            InputError: a token id is not in the vocabulary.
+        """
+        lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+        n_tokens = int(lengths.sum())
+        tokens = self._token[:n_tokens]
+        np.concatenate(sequences, out=tokens)
+        check_token_ids(tokens, n_vocab)
+        self._pos[:n_tokens] = np.arange(n_tokens) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        # Each token points at its sequence's id: an address into _seq_ids, four bytes an id.
+        owner = np.repeat(np.arange(len(sequences), dtype=np.uintp), lengths)
+        self._seq_id[:n_tokens] = np.uintp(self._seq_ids.ctypes.data) + owner * np.uintp(4)
+        fields = {"n_tokens": n_tokens, **self._pointers}
+        if vectors is not None:
+            fields |= {"token": None, "embd": vectors.ctypes.data_as(_float)}
+        return fields
+
+
+def give_back(address: int, n_bytes: int) -> None:
+    """Gives the whole pages of a range of memory back to the system; they read as zeros from then on.
+
+    For memory that is no longer read, or was only cleared. On Linux, where ``madvise`` promises this
+    (``MADV_DONTNEED``, madvise(2)); elsewhere nothing happens.
+    """
+    first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (address + n_bytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+    if sys.platform == "linux" and size >= LEAST_UNUSED:
+        libc = ctypes.CDLL(None)
+        libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), mmap.MADV_DONTNEED)

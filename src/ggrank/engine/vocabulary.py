@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def load_vocabulary(path: Path) -> Any:
     params.vocab_only = True
     recent_errors.clear()
     with native_call():
-        model = api.llama_model_load_from_file(str(path).encode("utf-8"), params)
+        model = api.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise ModelFileError(refusal(path, "load the vocabulary"))
     return model

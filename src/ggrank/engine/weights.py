@@ -1,4 +1,4 @@
-"""A GGUF's tensors as NumPy arrays, read from the mapped file: whole matrices, or single rows of a table.
+"""A GGUF's tensors as NumPy arrays: whole matrices, single rows of a table, and the vectors of BERT's tokens.
 
 Rows are dequantized by ggml's own functions (``ggml_get_type_traits``, ggml.h), so that they are the numbers
 with which llama.cpp computes.
@@ -7,14 +7,17 @@ with which llama.cpp computes.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ggrank.engine.base import check_token_ids
 from ggrank.engine.library import declare
 from ggrank.gguf import GgufFile
 from ggrank.gguf.format import TENSOR_TYPES, TensorInfo
+from ggrank.types import TokenIds
 
 Floats = NDArray[np.float32]
 
@@ -56,7 +59,7 @@ class Weights:
         return self._tensors[name].shape[::-1]
 
     def is_quantized(self, name: str) -> bool:
-        """Whether its numbers are stored in blocks, and not each by itself."""
+        """Whether its numbers are stored in blocks."""
         return TENSOR_TYPES[_CODES[self._tensors[name].type]][1] > 1
 
     def array(self, name: str) -> Floats:
@@ -71,7 +74,7 @@ class Weights:
         return _floats(table[indices].reshape(-1), tensor).reshape(len(indices), tensor.shape[0])
 
     def blocks(self, name: str) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-        """A matrix as whole numbers of -127 to 127, and a scale for each `BLOCK` of a row, as q8_0 has them.
+        """A matrix as whole numbers from -127 to 127, and a scale for each `BLOCK` of a row, as in q8_0.
 
         Returns:
             Shapes (rows, blocks, BLOCK), int8, and (rows, blocks, 1), float16. Of a q8_0 tensor they are
@@ -100,3 +103,56 @@ def _floats(data: NDArray[np.uint8], tensor: TensorInfo) -> Floats:
     source: Any = np.ascontiguousarray(data)
     _type_traits(_CODES[tensor.type]).contents.to_float(source.ctypes.data, out.ctypes.data, out.size)
     return out
+
+
+class TokenVectors:
+    """The word vectors of one BERT file, with what the segments add; an engine's input in place of token ids.
+
+    Args:
+        weights: the file's tensors.
+        separator: the id of ``[SEP]``, which ends a pair's query: what follows the first one is segment 1.
+            None: every token is segment 0.
+    """
+
+    def __init__(self, weights: Weights, *, separator: int | None) -> None:
+        self._weights = weights
+        self._separator = separator
+        self._n_vocab = weights.shape("token_embd.weight")[0]
+        if separator is not None:
+            types = weights.array("token_types.weight")
+            self._segment_difference = types[1] - types[0]
+
+    def of(self, sequences: Sequence[TokenIds]) -> Floats:
+        """Each token's word vector; in segment 1 with the difference of its type vector to segment 0's.
+
+        Graphs add the vector of segment 0 to every token, so the sum is that of the original model.
+
+        Returns:
+            Shape (n_tokens, n_embd), float32, all sequences in a row.
+
+        Raises:
+            InputError: a token id is not in the vocabulary.
+        """
+        tokens = np.concatenate(sequences)
+        words, which = np.unique(tokens, return_inverse=True)
+        check_token_ids(words, self._n_vocab)
+        vectors = self._weights.rows("token_embd.weight", words.astype(np.int64))[which]
+        if self._separator is not None:
+            vectors[segments(sequences, tokens == self._separator)] += self._segment_difference
+        return vectors
+
+
+def segments(sequences: Sequence[TokenIds], is_separator: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether each token follows the first separator of its sequence: shape (n_tokens,).
+
+    ``BertTokenizer`` of transformers gives these tokens the segment id 1.
+
+    Example:
+        >>> pair = np.array([101, 7, 102, 8, 9, 102])
+        >>> segments([pair], pair == 102).astype(int).tolist()
+        [0, 0, 0, 1, 1, 1]
+    """
+    lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+    n_before: NDArray[np.int64] = np.cumsum(is_separator) - is_separator
+    starts = np.cumsum(lengths) - lengths
+    return n_before > np.repeat(n_before[starts], lengths)

@@ -1,12 +1,11 @@
-"""What a model file says about itself, memory-mapped and checked before llama.cpp sees it.
+"""The header of a GGUF file, memory-mapped and checked before llama.cpp sees it.
 
-Opens a file, says in plain words what is wrong with one that is no usable GGUF, and answers what
-the rest of ggrank asks of a header. The format is in ``format.py`` and ``strings.py``, the
-checks are in ``checks.py`` and ``vocabulary.py``, and what is no GGUF at all is named by
-``impostors.py``. Reads no weights, and knows nothing of llama.cpp's running.
+    format.py                   the format
+    checks.py, vocabulary.py    checks of what llama.cpp asserts
+    impostors.py                names of files that are not GGUF at all
 
-A file that passes can still be one that llama.cpp refuses, or dies of: `ggrank.loading.preflight` tries that
-out in another process.
+llama.cpp may still refuse a file that passes, or crash: `ggrank.loading.preflight` tries it in another
+process.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ class GgufFile:
     Attributes:
         path: the file.
         n_bytes: its size.
-        metadata: every key. Numbers, booleans and strings are values; an array is a `GgufArray`,
-            to be read with `strings` or `numbers`.
-        tensors: every tensor by name, in the file's order.
+        metadata: all keys. Numbers, booleans and strings are values; an array is a `GgufArray`, which
+            `strings` or `numbers` reads.
+        tensors: all tensors by name, in the file's order.
 
     Example:
         >>> from ggrank.gguf import open_gguf
@@ -81,7 +80,7 @@ class GgufFile:
 
     @property
     def pooling_type(self) -> PoolingType:
-        """How the file says that it pools; UNSPECIFIED where it says nothing."""
+        """The file's own pooling; UNSPECIFIED if it has none."""
         value = self._fact("pooling_type")
         return PoolingType(value) if value in range(5) else PoolingType.UNSPECIFIED
 
@@ -92,27 +91,27 @@ class GgufFile:
 
     @property
     def tokenizer_pre(self) -> str:
-        """How a BPE tokenizer splits text first, such as "modern-bert"; empty where the file says nothing."""
+        """How a BPE tokenizer splits text first, such as "modern-bert"; empty if the file does not say."""
         return self._text("tokenizer.ggml.pre") or ""
 
     @property
     def unknown_id(self) -> int | None:
-        """The token that stands for what the vocabulary lacks; None where there is none."""
+        """The token for what is not in the vocabulary; None if there is none."""
         default = NEEDED.get(self.tokenizer_model, {}).get("unknown")
         found: int | None = self.metadata.get("tokenizer.ggml.unknown_token_id", default)
         return found
 
     @property
     def rerank_template(self) -> str | None:
-        """The chat template named "rerank", where there is one."""
+        """The chat template named "rerank"; None if there is none."""
         return self._text("tokenizer.chat_template.rerank")
 
     @property
     def has_head(self) -> bool:
-        """Whether it has the last layer of a classifier, without which nothing can be reranked.
+        """Whether it has the last layer of a classifier, without which it cannot rerank.
 
-        That is ``cls.output.weight``; or ``cls.weight`` alone where it is not square (Jina's
-        reranker). A square one alone is a pooler that lost the layer behind it.
+        That is ``cls.output.weight``, or ``cls.weight`` alone if it is not square (Jina's reranker). A square
+        one alone is a pooler without the layer after it.
         """
         pooler = self.tensors.get("cls.weight")
         is_last = pooler is not None and pooler.shape[1:] != pooler.shape[:1]
@@ -120,39 +119,34 @@ class GgufFile:
 
     @property
     def segment_ids(self) -> bool:
-        """Whether a pair's document is segment 1: in a WordPiece BERT with two different rows of token types,
-        unless ``ggrank.segment_ids`` is false, for a model that was trained with segment 0 alone.
+        """Whether a pair's document is segment 1: in a WordPiece BERT with two different rows of token types.
+
+        ``ggrank.segment_ids`` is false in the file of a model that was trained with segment 0 alone.
         """
-        if self.architecture != "bert" or self.tokenizer_model != "bert":
-            return False
-        return self.metadata.get("ggrank.segment_ids", True) is True and self._rows_differ(
-            "token_types.weight"
-        )
+        is_wordpiece_bert = (self.architecture, self.tokenizer_model) == ("bert", "bert")
+        is_on = is_wordpiece_bert and self.metadata.get("ggrank.segment_ids", True) is True
+        return is_on and self._rows_differ("token_types.weight")
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the outputs of a classifier mean, such as ("yes", "no"); empty where the file says nothing."""
-        array = self._fact("classifier.output_labels")
-        is_text = isinstance(array, GgufArray) and array.type == "string"
-        return tuple(self.strings(f"{self.architecture}.classifier.output_labels")) if is_text else ()
+        """The names of a classifier's outputs, such as ("yes", "no"); empty if they have none."""
+        return self._texts(f"{self.architecture}.classifier.output_labels")
 
     @property
     def query_prefix(self) -> str:
-        """What the model wants before a query, as `ggrank.convert` writes it; empty where nothing is said."""
+        """The model's prefix of queries, as `ggrank.convert` writes it; empty if there is none."""
         return self._text("ggrank.query_prefix") or ""
 
     @property
     def document_prefix(self) -> str:
-        """What the model wants before a document, likewise."""
+        """The model's prefix of documents, as `ggrank.convert` writes it; empty if there is none."""
         return self._text("ggrank.document_prefix") or ""
 
     @property
     def n_ctx(self) -> int | None:
-        """The length in tokens that the original cuts at; None where the file does not say."""
+        """The length in tokens at which the original cuts; None if the file does not say."""
         value = self.metadata.get("ggrank.n_ctx")
-        if not isinstance(value, int) or not 16 <= value <= self.n_ctx_train:
-            return None
-        return value
+        return value if isinstance(value, int) and 16 <= value <= self.n_ctx_train else None
 
     @property
     def gelu(self) -> Literal["erf", "tanh"]:
@@ -161,21 +155,19 @@ class GgufFile:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """What the model was trained for, as its card says ("en", "multilingual"); empty if it does not."""
-        array = self.metadata.get("general.languages")
-        is_text = isinstance(array, GgufArray) and array.type == "string"
-        return tuple(self.strings("general.languages")) if is_text else ()
+        """The languages of the model's card ("en", "multilingual"); empty if it names none."""
+        return self._texts("general.languages")
 
     @property
     def dimensions(self) -> tuple[int, ...]:
-        """Widths that vectors may be cut to (Matryoshka), smallest first; empty where the file says none."""
+        """Widths to which vectors may be cut (Matryoshka), smallest first; empty if the file names none."""
         value = self.metadata.get("ggrank.dimensions")
         is_list = isinstance(value, GgufArray) and value.type in ("i4", "u4")
         return tuple(sorted(self.numbers("ggrank.dimensions").tolist())) if is_list else ()
 
     @property
     def quantization(self) -> str:
-        """How most weights are stored: "q4_k_m" where the file names its mixture, else a type as "q8_0"."""
+        """The type of most weights: the file's own name such as "q4_k_m", else that of the largest part."""
         name = _FILE_TYPES.get(self.metadata.get("general.file_type", -1))
         if name is not None:
             return name
@@ -223,18 +215,22 @@ class GgufFile:
     def _fact(self, name: str) -> Any:
         return self.metadata.get(f"{self.architecture}.{name}")
 
+    def _texts(self, key: str) -> tuple[str, ...]:
+        value = self.metadata.get(key)
+        return tuple(self.strings(key)) if isinstance(value, GgufArray) and value.type == "string" else ()
+
     def _text(self, key: str) -> str | None:
         value = self.metadata.get(key)
         return value if isinstance(value, str) else None
 
 
 def open_gguf(path: str | os.PathLike[str]) -> GgufFile:
-    """Reads and checks a file's header: some 25 ms for a vocabulary of 250,000 words.
+    """Reads and checks a file's header: some 0.1 s for a vocabulary of 250,000 words.
 
     Raises:
         ModelNotFoundError: there is no such file.
-        ModelFileError: it cannot be read, is no GGUF, is cut off or damaged, or is one piece of several.
-        ModelModeError: it is a sound GGUF, but no model: an mmproj, an adapter.
+        ModelFileError: it cannot be read, is not a GGUF, is cut off or damaged, or is one piece of several.
+        ModelModeError: it is a valid GGUF, but not a model: an mmproj, an adapter.
     """
     path = Path(path)
     n_bytes = _size(path)
@@ -249,14 +245,10 @@ def open_gguf(path: str | os.PathLike[str]) -> GgufFile:
 
 
 def check_usable(file: GgufFile, pooling_type: PoolingType) -> None:
-    """Checks that a file can do what it is to be loaded for.
-
-    Args:
-        file: the header.
-        pooling_type: the caller's, else the file's own, else a preset's; UNSPECIFIED when nobody says.
+    """Checks that a file can be loaded with this pooling; UNSPECIFIED means that it is not known.
 
     Raises:
-        ModelModeError: it is a chat model, or does not say how it pools, or cannot rerank.
+        ModelModeError: it is a chat model, or its pooling is not known, or it cannot rerank.
     """
     name, architecture = file.path.name, file.architecture
     if pooling_type is PoolingType.RANK and not file.has_head:
@@ -296,7 +288,7 @@ def _size(path: Path) -> int:
     if stat.S_ISDIR(status.st_mode):
         raise ModelFileError(_about_directory(path))
     if not stat.S_ISREG(status.st_mode):
-        raise ModelFileError(f"{path} is no regular file (a device, pipe or socket). Expected a .gguf file.")
+        raise ModelFileError(f"{path} is a device, pipe or socket. Expected a .gguf file.")
     if status.st_size == 0:
         raise ModelFileError(
             f"{path} is empty: expected a .gguf file, found 0 bytes. The download did not begin, or the disk "
@@ -333,6 +325,6 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
     try:
         yield data
     finally:
-        # An error's traceback may still hold views of it; then it goes when they do.
+        # An error's traceback may still hold views of it; then it is closed after them.
         with suppress(BufferError):
             data.close()

@@ -1,8 +1,7 @@
-"""Checks of what a GGUF says about its model, for all that llama.cpp asserts instead of refusing.
+"""Checks of a GGUF's metadata and shapes, for everything that llama.cpp asserts instead of refusing.
 
-llama.cpp refuses many damaged files politely; those are left to it. A failed ``GGML_ASSERT`` ends
-the process, so what it asserts when it loads a file, plans a graph or computes is checked here, where
-the header tells. Knows metadata and shapes; reads no weights.
+llama.cpp refuses many damaged files itself; those are left to it. A failed ``GGML_ASSERT`` ends the
+process, so what it asserts when it loads a file, plans a graph or computes is checked here.
 
 Source: llama.cpp's ``src/llama-model.cpp`` (``load_hparams``), ``src/llama-graph.cpp``,
 ``src/models/*.cpp``, ``ggml/src/ggml-cpu/ops.cpp``.
@@ -14,8 +13,7 @@ import math
 from typing import Any
 
 from ggrank.errors import ModelFileError, ModelModeError
-from ggrank.gguf.format import GgufArray, Header, numbers
-from ggrank.gguf.strings import Bytes
+from ggrank.gguf.format import Bytes, GgufArray, Header, numbers
 
 ENCODERS = frozenset(
     {"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"}
@@ -30,7 +28,7 @@ _PLAIN_ATTENTION = _HEADS_FILL_N_EMBD | _ROTATES_WHOLE_HEADS | {"gemma-embedding
 """Those that assert keys and values of one length, in heads, in every layer. Others are left alone."""
 
 _PERIODS = {"modern-bert": 3, "gemma-embedding": 6}
-"""One layer in so many looks at the whole text, where the file does not say."""
+"""Layers from one that reads the whole text to the next, in files that do not name the number."""
 
 _NOT_FOR_COMPUTING = frozenset({"q8_1", "q8_k", "i8", "i16", "i32", "i64", "f64"})
 """Types without ``vec_dot`` in ggml-cpu.c; a matrix product with one calls a null pointer."""
@@ -41,7 +39,7 @@ _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 
 
 def check_kind(header: Header) -> None:
-    """Checks that a sound GGUF is a model, and a whole one.
+    """Checks that a valid GGUF is a complete model.
 
     Raises:
         ModelModeError: it belongs to a model: an image encoder, a LoRA adapter, an importance matrix.
@@ -57,8 +55,8 @@ def check_kind(header: Header) -> None:
     if kind in ("adapter", "imatrix"):
         name = "a LoRA adapter" if kind == "adapter" else "an importance matrix"
         raise ModelModeError(
-            f"{path} is {name}, which is no model by itself. Expected an embedding or reranker model: load "
-            "the model that it was made for, or one that it was merged into."
+            f"{path} is {name}, which is not a model by itself. Expected an embedding or reranker model: "
+            "load the model that it was made for, or one that it was merged into."
         )
     n_pieces, piece = metadata.get("split.count", 0), metadata.get("split.no", 0)
     if isinstance(n_pieces, int) and n_pieces > 1:
@@ -81,7 +79,7 @@ def check_model(header: Header, data: Bytes) -> None:
     Raises:
         ModelFileError: llama.cpp would end the process over them.
     """
-    facts = _Facts(header, data)
+    facts = _ModelKeys(header, data)
     for name in ("context_length", "embedding_length"):
         facts.need(1 <= facts.whole(name, 0) < 1 << 31, name, "a whole number from 1")
     n_layers = facts.whole("block_count", 0)
@@ -103,7 +101,7 @@ def check_model(header: Header, data: Bytes) -> None:
     _check_tensors(facts)
 
 
-class _Facts:
+class _ModelKeys:
     """The keys of the model's architecture, such as ``bert.block_count`` for "block_count"."""
 
     def __init__(self, header: Header, data: Bytes) -> None:
@@ -134,7 +132,7 @@ class _Facts:
         raise self.header.damaged(f"expected {self.architecture}.{name} to be {expected}, found {found}")
 
 
-def _check_heads(facts: _Facts) -> None:
+def _check_heads(facts: _ModelKeys) -> None:
     """Reshapes and matrix products of the attention assert that heads divide what they share."""
     n_embd = facts.whole("embedding_length", 0)
     heads = facts.wholes("attention.head_count")
@@ -157,7 +155,7 @@ def _each(values: list[int], n_layers: int) -> list[int]:
     return values * n_layers if len(values) == 1 else values
 
 
-def _check_head_width(facts: _Facts, usual: int) -> None:
+def _check_head_width(facts: _ModelKeys, usual: int) -> None:
     keys, values = facts.whole("attention.key_length", usual), facts.whole("attention.value_length", usual)
     facts.need(keys == values > 0, "attention.value_length", f"as long as a key, {keys}")
     if facts.architecture in _HEADS_FILL_N_EMBD:
@@ -170,7 +168,7 @@ def _check_head_width(facts: _Facts, usual: int) -> None:
         facts.need(fits, "rope.dimension_count", f"an even number up to {keys}, the width of a head")
 
 
-def _check_windows(facts: _Facts, n_layers: int) -> None:
+def _check_windows(facts: _ModelKeys, n_layers: int) -> None:
     """llama.cpp asserts a buffer for the mask of each kind of layer, with and without a window."""
     period = _PERIODS.get(facts.architecture, 0)
     if not period or not facts.whole("attention.sliding_window", 0):
@@ -187,7 +185,7 @@ def _check_windows(facts: _Facts, n_layers: int) -> None:
     facts.need(len(kinds) == 2, "attention.sliding_window_pattern", expected)
 
 
-def _check_experts(facts: _Facts) -> None:
+def _check_experts(facts: _ModelKeys) -> None:
     """``load_hparams`` asserts all of this."""
     n_experts, used = facts.whole("expert_count", 0), max(facts.wholes("expert_used_count"), default=0)
     facts.need(n_experts <= _MOST_EXPERTS, "expert_count", f"{_MOST_EXPERTS} at most")
@@ -199,7 +197,7 @@ def _check_experts(facts: _Facts) -> None:
     facts.need(groups < 2 or 1 <= used_groups < groups, "expert_group_used_count", f"less than {groups}")
 
 
-def _check_widths(facts: _Facts) -> None:
+def _check_widths(facts: _ModelKeys) -> None:
     n_embd, n_ff = facts.whole("embedding_length", 0), facts.wholes("feed_forward_length")
     if facts.architecture in _PLAIN_ATTENTION:
         # llama.cpp would read that many numbers of each vector.
@@ -213,7 +211,7 @@ def _check_widths(facts: _Facts) -> None:
         facts.need(facts.whole(name, 0) in (0, n_embd), name, f"{n_embd}, as embedding_length")
 
 
-def _check_tensors(facts: _Facts) -> None:
+def _check_tensors(facts: _ModelKeys) -> None:
     header = facts.header
     for tensor in header.tensors.values():
         # What is added or multiplied number by number must be f32: binary_op in ggml-cpu.

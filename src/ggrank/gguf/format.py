@@ -1,8 +1,8 @@
-"""A GGUF's bytes as keys, arrays and tensors: the format, versions 2 and 3, and nothing else.
+"""The format of a GGUF, versions 2 and 3: its bytes as keys, arrays and tensors.
 
-Checks every length, count and offset against the size of the file before it is used, so that a
-damaged file ends in `ModelFileError` and never in a read beyond its end. Knows nothing of models,
-and copies nothing large: an array is remembered as a place in the file.
+Every length, count and offset is checked against the size of the file before it is used, so that a damaged
+file raises `ModelFileError` and is never read past its end. Nothing large is copied: an array is a range of
+bytes.
 
 Source: ``docs/gguf.md`` in https://github.com/ggml-org/ggml, and llama.cpp's ``ggml/src/gguf.cpp``
 for what it refuses.
@@ -11,8 +11,10 @@ for what it refuses.
 from __future__ import annotations
 
 import math
+import mmap
 import struct
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import ModelFileError
-from ggrank.gguf.strings import Bytes, string_offsets, texts
+
+Bytes = mmap.mmap | bytes
 
 VALUE_TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "?", "string", "array", "u8", "i8", "f8")
 """``enum gguf_type``, gguf.h, as NumPy names; little-endian."""
@@ -51,7 +54,7 @@ _STRING, _ARRAY = VALUE_TYPES.index("string"), VALUE_TYPES.index("array")
 
 @dataclass(frozen=True)
 class GgufArray:
-    """Where an array of the metadata lies in the file.
+    """The range of an array of the metadata in the file.
 
     Attributes:
         type: "string", or a NumPy name such as "i4" or "f4".
@@ -68,7 +71,7 @@ class GgufArray:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor: its fastest dimension comes first, its ``offset`` counts from the file's beginning."""
+    """One tensor: the fastest dimension is the first, and ``offset`` counts from the file's beginning."""
 
     name: str
     shape: tuple[int, ...]
@@ -88,7 +91,7 @@ class Header:
     string_offsets: Mapping[str, NDArray[np.int64]]
 
     def damaged(self, what: str) -> ModelFileError:
-        """The error to raise for what does not fit; ``what`` says what was expected and found."""
+        """The error for a damaged file; ``what`` says what was expected and found."""
         return ModelFileError(f"{self.path} is damaged: {what}. Download it again.")
 
 
@@ -96,7 +99,7 @@ def read_header(data: Bytes, path: Path) -> Header:
     """Reads a file that begins with ``GGUF``; ``path`` is for messages only.
 
     Raises:
-        ModelFileError: the version is unknown, something does not fit, or the file is cut off.
+        ModelFileError: the version is unknown, or the file is damaged or cut off.
     """
     reader = _Reader(data, path)
     version = _read_version(reader)
@@ -122,8 +125,8 @@ def numbers(data: Bytes, array: GgufArray) -> NDArray[Any]:
     """
     if array.type == "string":
         raise TypeError("expected an array of numbers, found one of strings")
-    place = data[array.offset : array.offset + array.n_bytes]
-    return np.frombuffer(place, np.dtype(array.type).newbyteorder("<"))
+    block = data[array.offset : array.offset + array.n_bytes]
+    return np.frombuffer(block, np.dtype(array.type).newbyteorder("<"))
 
 
 def strings(data: Bytes, array: GgufArray) -> list[str]:
@@ -134,7 +137,50 @@ def strings(data: Bytes, array: GgufArray) -> list[str]:
     """
     if array.type != "string":
         raise TypeError("expected an array of strings, found one of numbers")
-    return texts(data, string_offsets(data, array.offset, array.count))
+    found = raw_strings(data, string_offsets(data, array.offset, array.count))
+    return [string.decode("utf-8", "replace") for string in found]
+
+
+def string_offsets(data: Bytes, start: int, count: int) -> NDArray[np.int64]:
+    """The position of each string of an array, and the end of the last one: shape (count + 1,).
+
+    A string is its length, eight bytes little-endian, and then its bytes.
+
+    Raises:
+        ValueError: a string would end after the data.
+    """
+    length_at, n_bytes = struct.Struct("<Q").unpack_from, len(data)
+
+    def positions() -> Iterator[int]:
+        position = start
+        yield position
+        for _ in range(count):
+            position += 8 + length_at(data, position)[0] if position + 8 <= n_bytes else 8
+            if position > n_bytes:
+                raise ValueError("an array of strings ends after the data")
+            yield position
+
+    return np.fromiter(positions(), np.int64, count + 1)
+
+
+def raw_strings(data: Bytes, offsets: NDArray[np.int64]) -> list[bytes]:
+    """The strings at ``offsets``."""
+    first = int(offsets[0])
+    block = data[first : int(offsets[-1])]
+    starts, ends = (offsets[:-1] + 8 - first).tolist(), (offsets[1:] - first).tolist()
+    return [block[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def repeated_string(data: Bytes, offsets: NDArray[np.int64]) -> str | None:
+    """A string that the array holds twice, or None. Empty strings do not count.
+
+    llama.cpp reads strings as C does, so they end at their first zero byte here too.
+    """
+    found = [string.partition(b"\0")[0] for string in raw_strings(data, offsets)]
+    if len(set(found)) + found.count(b"") - (b"" in found) == len(found):
+        return None
+    twice = next(string for string, n in Counter(filter(None, found)).items() if n > 1)
+    return twice.decode("utf-8", "backslashreplace")
 
 
 def _read_version(reader: _Reader) -> int:
@@ -175,7 +221,7 @@ def _read_tensors(reader: _Reader, n_tensors: int, alignment: int) -> list[Tenso
             raise reader.damaged(f"expected every tensor to have its own name, found {tensor.name!r} twice")
         if tensor.offset != end:
             raise reader.damaged(
-                f"expected the numbers of {tensor.name!r} at {end:,}, behind those of the tensor before it, "
+                f"expected the numbers of {tensor.name!r} at {end:,}, after those of the tensor before it, "
                 f"found {tensor.offset:,}"
             )
         found.append(tensor)
@@ -237,7 +283,7 @@ class _Reader:
         return ModelFileError(f"{self.path} is damaged {where}: {what}. Download it again.")
 
     def skip(self, n_bytes: int, what: str) -> int:
-        """Moves on; returns where it was."""
+        """Moves the position; returns the old one."""
         start, end = self.position, self.position + n_bytes
         if end > self.size:
             raise ModelFileError(

@@ -1,7 +1,4 @@
-"""Names what was found where a GGUF was expected: a web page, a pointer, another format.
-
-Knows the first bytes of many kinds of files, and what to do about each; opens nothing.
-"""
+"""Names of files that are not GGUF, by their first bytes: a web page, a pointer, another format."""
 
 from __future__ import annotations
 
@@ -41,12 +38,6 @@ def what_it_is(path: Path, beginning: bytes, n_bytes: int) -> str:
         path: the file, for the message.
         beginning: its first bytes, a few thousand.
         n_bytes: its size.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from ggrank.gguf.impostors import what_it_is
-        >>> what_it_is(Path("model.gguf"), b"<!DOCTYPE html><title>404</title>", 33)[:36]
-        'model.gguf is a web page, not a mode'
     """
     if beginning.startswith(b"version https://git-lfs"):
         return _about_pointer(path, beginning, n_bytes)

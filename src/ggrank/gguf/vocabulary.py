@@ -1,8 +1,8 @@
-"""Checks of a GGUF's tokenizer that llama.cpp leaves out, or ends the process over.
+"""Checks of a GGUF's tokenizer, for everything over which llama.cpp ends the process or computes other
+tokens.
 
-Its tokenizers throw C++ exceptions through the C API, which no caller can catch, and assert what
-they rely on. Each check here names what would happen without it. Knows the metadata and the bytes
-of the vocabulary; tokenises nothing.
+Its tokenizers throw C++ exceptions through the C API, which no caller can catch, and have assertions. Each
+check names what would happen without it.
 
 Source: llama.cpp's ``src/llama-vocab.cpp`` (``llama_vocab::impl::load`` and the tokenizers).
 """
@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import ModelFileError
-from ggrank.gguf.format import GgufArray, Header, numbers
-from ggrank.gguf.strings import Bytes, repeated_string
+from ggrank.gguf.format import Bytes, GgufArray, Header, numbers, raw_strings, repeated_string
 
 TOKENS = "tokenizer.ggml.tokens"
 CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
@@ -22,13 +21,16 @@ BYTE_TOKEN = 6
 """``LLAMA_TOKEN_TYPE_BYTE``, llama.h."""
 
 _NOT_FOR_TEXT = ("no_vocab", "none", "test", "rwkv")
-"""llama_tokenize aborts with the first two; "rwkv" never returns where its vocabulary lacks a byte."""
+"""llama_tokenize aborts with the first two; "rwkv" never returns if its vocabulary lacks a byte."""
 
 _SPECIAL = ("bos", "eos", "unknown", "seperator", "cls")
 """Those that a sequence may need. "seperator" is llama.cpp's spelling."""
 
 NEEDED = {"bert": {"bos": 101, "unknown": 100, "seperator": 102}, "t5": {"eos": 1, "unknown": 2}}
-"""What these tokenizers cannot do without, and llama.cpp's ids where a file names none."""
+"""The special tokens that these tokenizers require, and llama.cpp's ids if a file names none."""
+
+_MOST_TOKENS = 1 << 22
+"""Words of a vocabulary; the largest ones have 300,000."""
 
 _LONGEST_WORD = 1024
 """Bytes of a word of a unigram tokenizer; XLM-R's longest has 48."""
@@ -49,6 +51,8 @@ def check_vocabulary(header: Header, data: Bytes) -> None:
         raise header.damaged(f"expected a tokenizer for text (tokenizer.ggml.model), found {model!r}")
     if not isinstance(tokens, GgufArray) or tokens.type != "string" or tokens.count == 0:
         raise header.damaged(f"expected a list of words in {TOKENS}, found none")
+    if tokens.count > _MOST_TOKENS:
+        raise header.damaged(f"expected at most {_MOST_TOKENS:,} words in {TOKENS}, found {tokens.count:,}")
     _check_pre(header)
     _check_lists(header, data, tokens.count)
     _check_special_ids(header, tokens.count, model)
@@ -93,7 +97,7 @@ def _check_special_ids(header: Header, n_tokens: int, model: str) -> None:
         key = f"tokenizer.ggml.{name}_token_id"
         found = header.metadata.get(key, needed.get(name))
         if found is not None and not (isinstance(found, int) and 0 <= found < n_tokens):
-            # llama.cpp goes on with a token of its own choice, or with none.
+            # llama.cpp would use another token, or none.
             raise header.damaged(f"expected {key} to be from 0 to {n_tokens - 1:,}, found {found!r}")
 
 
@@ -102,10 +106,7 @@ def _check_byte_tokens(header: Header, data: Bytes, offsets: NDArray[np.int64]) 
 
     llm_tokenizer_spm throws std::out_of_range at the first text with a character that is not in it.
     """
-    lengths = np.diff(offsets) - 8
-    short = np.flatnonzero((lengths == 6) | (lengths == 1))
-    places = zip((offsets[short] + 8).tolist(), offsets[short + 1].tolist(), strict=True)
-    spelled = {data[start:end] for start, end in places}
+    spelled = {string for string in raw_strings(data, offsets) if len(string) in (1, len("<0x41>"))}
     for byte in range(256):
         if b"<0x%02X>" % byte not in spelled and bytes([byte]) not in spelled:
             raise header.damaged(f"expected a token for every byte, found none for <0x{byte:02X}>")

@@ -1,13 +1,16 @@
 """Names to files: a preset's name, a path or a Hugging Face repo id becomes a GGUF file on this disk.
 
-The one door to the files below it: what a name means (`ggrank.hub.names`), what is known of a model
-(`ggrank.hub.presets`), where a repo's file is (`ggrank.hub.store`), how the hub is spoken to
-(`ggrank.hub.client`). Knows nothing of what is in a file.
-
     name -> path
          -> preset, repo -> a file that is here | the cache | a download -> size and sha256 checked -> path
 
-A file that is here means no network call; for a bundled model or a path the network code is not loaded.
+    names.py       what a name means
+    presets.py     what is known of a model: the catalogue in presets.toml
+    store.py       where a repo's file is, and what it must hold
+    client.py      the Hugging Face hub and its cache
+    checksums.py   sha256 sums, remembered
+    matryoshka.py  widths to which vectors may be cut
+
+A file that is here needs no network call; for a bundled model or a path no network code is loaded.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pathlib import Path
 from ggrank.errors import InputError, ModelNotFoundError
 from ggrank.hub import store
 from ggrank.hub.checksums import Expected, check
-from ggrank.hub.files import HubAccess, HubFile
+from ggrank.hub.client import HubAccess, HubFile
 from ggrank.hub.names import Named, read_name
 from ggrank.hub.presets import Preset as Preset
 from ggrank.hub.presets import presets as presets
@@ -28,7 +31,7 @@ from ggrank.hub.presets import presets as presets
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model's file, and the preset that it was asked for by (None for a path or a repo)."""
+    """A model's file, and the preset of the name that was asked for (None for a path or a repo)."""
 
     path: Path
     preset: Preset | None
@@ -36,16 +39,15 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """What `download` would do, found out without network and without a look at the token.
+    """What `download` would do, without a network call.
 
     Attributes:
         name: as it was asked for.
-        here: the file, where it is on this machine already and nothing would be fetched.
-        url: where it would come from; of the repo, while only the hub knows the file's name; empty for
-            a bundled model.
-        target: the file or the cache directory where it would go.
-        size: in bytes; None where only the hub knows.
-        sha256: what it must have; None where only the hub knows.
+        here: the file, if it is on this machine already and nothing would be downloaded.
+        url: its address; the repo's, while only the hub knows the file's name; empty for a bundled model.
+        target: the file or the cache directory that it would be written to.
+        size: in bytes; None if only the hub knows it.
+        sha256: what it must have; None if only the hub knows it.
         preset: the preset of that name; None for a repo.
     """
 
@@ -60,7 +62,7 @@ class DownloadPlan:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """A preset, and its file on this machine; None where it must be downloaded first."""
+    """A preset, and its file on this machine; None if it must be downloaded first."""
 
     preset: Preset
     path: Path | None
@@ -68,7 +70,7 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class Verification:
-    """A file that was read whole: its sum, and the sum it had to have (None: nobody knows one)."""
+    """A file that was read: its sum, and the expected sum (None if it is not known)."""
 
     path: Path
     size: int
@@ -91,10 +93,10 @@ def find_model(
     Args:
         model: a preset's name; a path (a `pathlib.Path`, any string that ends in ``.gguf``, or a string
             with a path separator that exists); else a repo id ``org/name``.
-        filename: which file of the repo; needed where it has several ``.gguf`` files.
+        filename: the file of the repo; needed if it has several ``.gguf`` files.
         revision: the repo's branch, tag or commit.
         token: for private and gated repos; else ``HF_TOKEN``.
-        cache_dir: where downloads are kept; else Hugging Face's own cache.
+        cache_dir: the folder of downloads; else Hugging Face's own cache.
         endpoint: another hub's address; else ``HF_ENDPOINT``.
         local_files_only: never use the network, as ``HF_HUB_OFFLINE=1`` does.
 
@@ -105,15 +107,14 @@ def find_model(
         InputError: options that do not go together.
 
     Example:
-        >>> from ggrank.hub import find_model
         >>> find_model("all-minilm-l6-v2").path.name
         'all-minilm-l6-v2-q8_0.gguf'
     """
     named = read_name(model, filename=filename, revision=revision)
-    if isinstance(named.place, Path):
-        return ModelSource(named.place, named.preset)
+    if isinstance(named.location, Path):
+        return ModelSource(named.location, named.preset)
     access = HubAccess(token, cache_dir, endpoint, local_files_only)
-    return ModelSource(store.obtain(named.place, access), named.preset)
+    return ModelSource(store.obtain(named.location, access), named.preset)
 
 
 def find_folder(
@@ -123,7 +124,7 @@ def find_folder(
 
     Args:
         repo: ``org/name``.
-        choose: takes the names of all files, gives those that are wanted; ``config.json`` is one of them.
+        choose: takes the names of all files, returns those to download; ``config.json`` is one of them.
         revision: branch, tag or commit; else the main branch.
 
     Raises:
@@ -144,18 +145,18 @@ def download(
     cache_dir: str | os.PathLike[str] | None = None,
     endpoint: str | None = None,
 ) -> ModelSource:
-    """Like `find_model`, for a preset or a repo, with a choice of where the file goes.
+    """Like `find_model`, for a preset or a repo, with a choice of the folder.
 
-    With ``directory`` the file is put there under its own name, as a plain file, and `find_model`
-    finds it there from then on; else it goes into the cache. The other options are `find_model`'s.
+    With ``directory`` the file is put there under its own name, as a plain file, and `find_model` finds it
+    there from then on; otherwise it is put into the cache. The other options are `find_model`'s.
 
     Raises:
         InputError: ``model`` is a path. And what `find_model` raises.
     """
     named = read_name(model, filename=filename, revision=revision)
     target = None if directory is None else Path(directory).expanduser()
-    if isinstance(named.place, HubFile):
-        path = store.obtain(named.place, HubAccess(token, cache_dir, endpoint), target)
+    if isinstance(named.location, HubFile):
+        path = store.obtain(named.location, HubAccess(token, cache_dir, endpoint), target)
     else:
         path = _bundled(named)
         path = path if target is None else store.copy(path, target / path.name)
@@ -171,21 +172,16 @@ def plan(
     cache_dir: str | os.PathLike[str] | None = None,
     endpoint: str | None = None,
 ) -> DownloadPlan:
-    """What `download` would fetch, from where, to where, and how big it is. Changes nothing.
-
-    Example:
-        >>> from ggrank.hub import plan
-        >>> plan("bge-reranker-v2-m3").size
-        438376864
-    """
+    """What `download` would download, from where, to where, and how large it is. Changes nothing."""
     named = read_name(model, filename=filename, revision=revision)
     target = None if directory is None else Path(directory).expanduser()
-    if isinstance(named.place, Path):
+    if isinstance(named.location, Path):
         path = _bundled(named)
-        place = path if target is None else target / path.name
-        return DownloadPlan(str(model), path, "", place, path.stat().st_size, _sum(named), named.preset)
+        target = path if target is None else target / path.name
+        sha256 = named.preset.sha256 if named.preset else None
+        return DownloadPlan(str(model), path, "", target, path.stat().st_size, sha256, named.preset)
     access = HubAccess(cache_dir=cache_dir, endpoint=endpoint)
-    file = store.with_name(named.place)
+    file = store.with_name(named.location)
     expected = store.expected_of(file)
     return DownloadPlan(
         name=str(model),
@@ -199,34 +195,23 @@ def plan(
 
 
 def _bundled(named: Named) -> Path:
-    """The path of a bundled model, for those who only take names."""
-    if named.preset is None or not isinstance(named.place, Path):
-        raise InputError(f"{named.place} is a file, not a name: there is nothing to download")
-    return named.place
-
-
-def _sum(named: Named) -> str | None:
-    return named.preset.sha256 if named.preset else None
+    if named.preset is None or not isinstance(named.location, Path):
+        raise InputError(f"{named.location} is a file, not a name: there is nothing to download")
+    return named.location
 
 
 def list_models(*, cache_dir: str | os.PathLike[str] | None = None) -> tuple[ModelStatus, ...]:
-    """Every preset, and where its file is on this machine. No network.
-
-    Example:
-        >>> from ggrank.hub import list_models
-        >>> list_models()[0].preset.name
-        'all-minilm-l6-v2'
-    """
+    """Every preset, and where its file is on this machine. No network."""
     access = HubAccess(cache_dir=cache_dir)
     return tuple(ModelStatus(preset, _where(preset, access)) for preset in presets().values())
 
 
 def _where(preset: Preset, access: HubAccess) -> Path | None:
     try:
-        place = read_name(preset.name).place
-    except ModelNotFoundError:  # an installation without its bundled file; the list still tells the rest
+        location = read_name(preset.name).location
+    except ModelNotFoundError:  # an installation without its bundled file
         return None
-    return place if isinstance(place, Path) else store.present(place, access)
+    return location if isinstance(location, Path) else store.present(location, access)
 
 
 def verify(
@@ -236,11 +221,11 @@ def verify(
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Verification:
-    """Reads a model's file whole and compares its sum with the pinned or recorded one. No network.
+    """Reads a model's file and compares its sum with the pinned or recorded one. No network.
 
     Raises:
         ModelNotFoundError: the file is not on this machine.
-        ChecksumError: it holds other bytes than it should.
+        ChecksumError: it holds other bytes than expected.
     """
     source = model
     if not isinstance(source, ModelSource):
@@ -249,6 +234,6 @@ def verify(
         )
     expected = store.expected_at(source.path)
     if expected.sha256 is None and source.preset is not None and source.path.name == source.preset.file_name:
-        expected = Expected(source.preset.sha256, source.preset.size, "as ggrank's catalogue pins it")
+        expected = Expected(source.preset.sha256, source.preset.size, store.PINNED)
     found = check(source.path, expected, again=True)
     return Verification(source.path, source.path.stat().st_size, found, expected.sha256)

@@ -1,7 +1,4 @@
-"""Whether a file holds the bytes that it should, without reading 400 MB at every start.
-
-Knows sizes, sha256 sums and what earlier runs found; not where a file comes from.
-"""
+"""Checks that a file holds the expected bytes, without reading 400 MB at every start."""
 
 from __future__ import annotations
 
@@ -21,29 +18,21 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Expected:
-    """The bytes that a file should have, and who says so; None where nobody does.
+    """The bytes that a file should have; None if that is not known.
 
     Attributes:
         sha256: 64 hex digits.
         size: in bytes.
-        said_by: ends the sentence "expected ..., ", such as "as ggrank's preset pins it".
+        source: ends the sentence "expected ..., ", such as "as ggrank's catalogue pins it".
     """
 
     sha256: str | None = None
     size: int | None = None
-    said_by: str = ""
+    source: str = ""
 
 
 def sha256_of(path: Path) -> str:
-    """The file's sha256 as 64 hex digits.
-
-    Example:
-        >>> from ggrank.hub.checksums import sha256_of
-        >>> from ggrank.hub.presets import bundled_path, presets
-        >>> preset = presets()["all-minilm-l6-v2"]
-        >>> sha256_of(bundled_path(preset)) == preset.sha256
-        True
-    """
+    """The file's sha256 as 64 hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -52,10 +41,10 @@ def sha256_of(path: Path) -> str:
 
 
 def check(path: Path, expected: Expected, *, again: bool = False) -> str:
-    """The file's sha256, once it is known to be the expected one.
+    """The file's sha256, if it is the expected one.
 
-    A file that was checked before and has the same size and times of change is not read again,
-    unless ``again`` asks for it. The file is never changed or removed.
+    A file that was checked before and has the same size and times of change is read again only if ``again``
+    is true. The file is never changed or removed.
 
     Raises:
         ChecksumError: other bytes than expected.
@@ -73,15 +62,15 @@ def check(path: Path, expected: Expected, *, again: bool = False) -> str:
 
 def _facts(path: Path) -> dict[str, Any]:
     status = path.stat()
-    # The second time cannot be set: it tells of a file that another took the place of, its own time kept.
+    # ctime cannot be set: it shows that a file was replaced by another one with the same mtime.
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
 
 
 def _mismatch(path: Path, found: str, expected: Expected) -> str:
-    real = path.resolve()  # the cache's entry is a link: without it alone, the same bytes would come back
+    real = path.resolve()  # the cache's entry is a link; deleting it alone would bring the same bytes back
     size = "" if expected.size is None else f" and {expected.size:,} bytes"
     return (
         f"{path.name} holds other bytes than it should: sha256 {found} and {real.stat().st_size:,} bytes, "
-        f"expected sha256 {expected.sha256 or 'unknown'}{size}, {expected.said_by}. "
+        f"expected sha256 {expected.sha256 or 'unknown'}{size}, {expected.source}. "
         f"It is not loaded and was not deleted. It lies at {real}: delete it, then download again."
     )

@@ -1,7 +1,6 @@
-"""Files of Hugging Face repos: what is in the cache, what the hub has, fetching, and failures in our words.
+"""The Hugging Face hub: the cache, the list of a repo's files, downloads, and failures in ggrank's words.
 
-Knows ``huggingface_hub``, which is imported when a repo's file is asked for and not before. Knows no
-presets and no GGUF. Written against huggingface_hub 2.4.
+``huggingface_hub`` is imported when a repo's file is asked for and not before; written against version 2.4.
 """
 
 from __future__ import annotations
@@ -9,28 +8,118 @@ from __future__ import annotations
 import difflib
 import errno
 import logging
+import os
 import re
 import shutil
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 from ggrank.errors import DownloadError, GgrankError, InputError, ModelNotFoundError
-from ggrank.hub.files import HubAccess, HubFile
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+_SECRETS = re.compile(r"hf_[A-Za-z0-9]{16,}|Bearer [^\s'\"]+|(?<=://)[^/@\s]+(?=@)")
 _SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.gguf$")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a repo.
+
+    Attributes:
+        repo: ``"org/name"``.
+        file: its path in the repo; None means the repo's only ``.gguf`` file.
+        revision: branch, tag or commit; None means the main branch.
+        sha256: what the file must have; None if that is not known.
+        size: in bytes; None if that is not known.
+    """
+
+    repo: str
+    file: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.repo}/{self.file}" if self.file else self.repo
+
+
+@dataclass(frozen=True)
+class HubAccess:
+    """How the hub is reached; None leaves it to huggingface_hub and its environment variables.
+
+    Raises:
+        InputError: the token has characters that no token has. The message does not show it.
+
+    Example:
+        >>> HubAccess("hf_secret", endpoint="https://name:password@mirror.example/").page
+        'https://***@mirror.example'
+        >>> HubAccess("hf_secret")
+        HubAccess(cache_dir=None, endpoint=None, local_files_only=False)
+    """
+
+    token: str | None = field(default=None, repr=False)
+    cache_dir: str | os.PathLike[str] | None = None
+    endpoint: str | None = None
+    local_files_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
+            raise InputError("token= holds spaces, line ends or other characters that no token has")
+
+    @property
+    def offline(self) -> bool:
+        """True when the network must not be used."""
+        return self.local_files_only or bool(_constants().HF_HUB_OFFLINE)
+
+    @property
+    def address(self) -> str:
+        """The hub's address, without a slash at the end."""
+        return (self.endpoint or _constants().ENDPOINT).rstrip("/")
+
+    @property
+    def cache(self) -> Path:
+        """The directory of Hugging Face's cache."""
+        return Path(self.cache_dir or _constants().HF_HUB_CACHE).expanduser()
+
+    @property
+    def page(self) -> str:
+        """The hub's address for people to read: without a password that it may hold."""
+        return self.without_secrets(self.address)
+
+    def without_secrets(self, text: str) -> str:
+        """The text without tokens, and without the password in an address."""
+        for token in (self.token or "", os.environ.get("HF_TOKEN", "").strip()):
+            # Replacing a "token" of two letters would garble every sentence.
+            text = text.replace(token, "***") if len(token) > 5 else text
+        return _SECRETS.sub("***", text)
+
+    def url_of(self, file: HubFile) -> str:
+        """The file's address, for people to read; the repo's page while the file's name is unknown."""
+        page = f"{self.page}/{file.repo}"
+        return f"{page}/resolve/{file.revision or 'main'}/{file.file}" if file.file else page
+
+    def folder_of(self, file: HubFile) -> Path:
+        """The cache's directory for the file's repo; it need not exist."""
+        return self.cache / f"models--{file.repo.replace('/', '--')}"
+
+
+def _constants() -> ModuleType:
+    from huggingface_hub import constants
+
+    return constants
+
+
 def cached(file: HubFile, access: HubAccess) -> Path | None:
-    """The file in the cache, for that revision, or None. No network, nothing written."""
+    """The file of that revision in the cache, or None. No network, nothing is written."""
     from huggingface_hub import try_to_load_from_cache
 
     def look() -> object:
@@ -38,12 +127,12 @@ def cached(file: HubFile, access: HubAccess) -> Path | None:
             file.repo, file.file or "", cache_dir=access.cache, revision=file.revision
         )
 
-    found = _ask(look, file, access)
+    found = _translate_errors(look, file, access)
     return Path(found) if isinstance(found, str) else None
 
 
 def sum_in_cache(path: Path) -> str | None:
-    """The sha256 that the hub gave for a cached file: its link leads to a blob of that name."""
+    """The sha256 that the hub gave for a cached file: it is the name of the blob that the file links to."""
     if not path.is_symlink():
         return None
     name = path.readlink().name
@@ -51,7 +140,7 @@ def sum_in_cache(path: Path) -> str | None:
 
 
 def look_up(file: HubFile, access: HubAccess) -> HubFile:
-    """What the hub has: the file's name, sha256 and size. One request, not repeated.
+    """The file's name, sha256 and size from the hub, in one request.
 
     Raises:
         ModelNotFoundError: no such repo, revision or file, or several files to choose from.
@@ -65,17 +154,17 @@ def look_up(file: HubFile, access: HubAccess) -> HubFile:
 
 
 def list_files(repo: HubFile, access: HubAccess) -> dict[str, HubFile]:
-    """All files of a repo's revision by name, each at the commit that the revision means now. One request.
+    """All files of a repo's revision by name, with the commit that the revision names now; one request.
 
     Raises:
         ModelNotFoundError: no such repo or revision.
         DownloadError: the hub cannot be reached or refuses.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi
 
     api = HfApi(endpoint=access.address, token=access.token, library_name="ggrank")
-    timeout = constants.HF_HUB_ETAG_TIMEOUT
-    info = _ask(
+    timeout = _constants().HF_HUB_ETAG_TIMEOUT
+    info = _translate_errors(
         lambda: api.model_info(repo.repo, revision=repo.revision, files_metadata=True, timeout=timeout),
         repo,
         access,
@@ -93,7 +182,7 @@ def list_files(repo: HubFile, access: HubAccess) -> dict[str, HubFile]:
 
 
 def _gguf_files(names: Collection[str]) -> list[str]:
-    """The files that hold a whole model: no piece of one, no image projector."""
+    """The files that hold a whole model: no pieces of one, no image projectors."""
     return sorted(
         name
         for name in names
@@ -125,10 +214,10 @@ def _offer(name: str, names: Collection[str]) -> str:
 
 
 def fetch(file: HubFile, access: HubAccess, directory: Path | None = None) -> Path:
-    """Downloads into the cache, or as a plain file into ``directory``; broken connections are resumed.
+    """Downloads into the cache, or as a plain file into ``directory``.
 
-    The client writes to a file of another name and moves it when it is whole. Progress is shown on a
-    terminal only. Both are huggingface_hub's doing.
+    huggingface_hub resumes broken connections, shows progress on a terminal, and renames a file when it is
+    complete.
 
     Raises:
         ModelNotFoundError: no such repo, revision or file.
@@ -148,14 +237,13 @@ def fetch(file: HubFile, access: HubAccess, directory: Path | None = None) -> Pa
             library_name="ggrank",
         )
 
-    return Path(_ask(lambda: _despite_resets(get), file, access, directory))
+    return Path(_translate_errors(lambda: _despite_resets(get), file, access, directory))
 
 
 def _despite_resets(get: Callable[[], T], *, resets: int = 2) -> T:
-    """Tries again when the connection was reset, which the client takes for final.
+    """Downloads again if the connection was reset, after which huggingface_hub 2.4 does not resume.
 
-    It resumes after a quiet end and after a timeout, but not after a reset (``ReadError`` is missing
-    from what ``http_get`` in its file_download.py catches, version 2.4). Then the download begins anew.
+    ``http_get`` in its file_download.py does not catch ``ReadError``.
     """
     try:
         return get()
@@ -166,14 +254,16 @@ def _despite_resets(get: Callable[[], T], *, resets: int = 2) -> T:
     return _despite_resets(get, resets=resets - 1)
 
 
-def _ask(question: Callable[[], T], file: HubFile, access: HubAccess, directory: Path | None = None) -> T:
-    """The client's answer, or its failure as one error of ours."""
+def _translate_errors(
+    call: Callable[[], T], file: HubFile, access: HubAccess, directory: Path | None = None
+) -> T:
+    """The client's answer; a failure of it becomes one of ggrank's errors."""
     try:
-        return question()
-    except Exception as error:  # the client lets through what five libraries raise
+        return call()
+    except Exception as error:  # errors of five libraries come through the client
         problem = _explain(error, file, access, directory or access.cache)
-    # Raised out here so that it drags no chain along: five tracebacks that say less than the
-    # message, from libraries that put request headers, and so the token, into some of their errors.
+    # Not raised in the ``except`` block, so that it has no chain of causes: some of those libraries put
+    # request headers, and so the token, into their errors.
     raise problem
 
 
@@ -203,7 +293,7 @@ def _explain(error: Exception, file: HubFile, access: HubAccess, target: Path) -
 
 
 def _explain_status(error: Exception, file: HubFile, access: HubAccess) -> GgrankError:
-    """For an answer of the hub that is not a success."""
+    """The error for an answer of the hub that is not a success."""
     from huggingface_hub import errors
 
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
@@ -229,7 +319,7 @@ def _explain_status(error: Exception, file: HubFile, access: HubAccess) -> Ggran
 
 
 def _root(error: BaseException) -> BaseException:
-    """The first failure behind the client's own words."""
+    """The first error in the chain of causes."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error

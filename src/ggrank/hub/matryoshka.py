@@ -32,10 +32,10 @@ class Matryoshka:
 
     @classmethod
     def parse(cls, text: str) -> Matryoshka:
-        """Reads what a preset says: widths or a range of them, then ", layer norm" where there is one.
+        """Reads a preset's words: widths or a range of them, then ", layer norm" if there is one.
 
         Raises:
-            ValueError: it says something else.
+            ValueError: the words are others.
         """
         widths = text.removesuffix(", layer norm")
         least, dash, most = widths.partition("-")

@@ -1,8 +1,4 @@
-"""What the name of a model means: a preset, a path on this disk, or a file of a Hugging Face repo.
-
-Knows spellings and which paths exist; nothing of downloads. A name that means nothing gets an error
-that offers the nearest one that does.
-"""
+"""The meaning of a model's name: a preset, a path on this disk, or a file of a Hugging Face repo."""
 
 from __future__ import annotations
 
@@ -10,37 +6,32 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ggrank.errors import InputError, InputTypeError, ModelNotFoundError
-from ggrank.hub.files import HubFile
+from ggrank.hub.client import HubFile
 from ggrank.hub.presets import Preset, bundled_path, presets
 
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Named:
-    """What a name means: a path that exists or a file of a repo; and the preset of that name."""
+    """The meaning of a name: a path that exists or a file of a repo; and the preset of that name."""
 
-    place: Path | HubFile
+    location: Path | HubFile
     preset: Preset | None = None
 
 
 def read_name(
     model: str | os.PathLike[str], *, filename: str | None = None, revision: str | None = None
 ) -> Named:
-    """What ``model`` means, by the rules that `ggrank.hub.find_model` explains.
+    """The meaning of ``model``, by the rules that `ggrank.hub.find_model` explains.
 
     Raises:
-        ModelNotFoundError: it means nothing, or a path that does not exist.
+        ModelNotFoundError: no preset, path or repo has that name; the message offers the nearest one.
         InputError: ``filename`` or ``revision`` for something that is not in a repo.
-
-    Example:
-        >>> from ggrank.hub.names import read_name
-        >>> str(read_name("org/model-GGUF", filename="model-q8_0.gguf").place)
-        'org/model-GGUF/model-q8_0.gguf'
     """
     name = _text(model)
     if name in presets() and isinstance(model, str):
@@ -48,7 +39,7 @@ def read_name(
     if not isinstance(model, str) or name.lower().endswith(".gguf") or _is_existing_path(name):
         _refuse_repo_options(name, filename, revision)
         return Named(_path(name))
-    if _REPO_ID.fullmatch(name):
+    if REPO_ID.fullmatch(name):
         return Named(HubFile(name, filename, revision))
     raise ModelNotFoundError(_nothing(name))
 
@@ -61,16 +52,13 @@ def _text(model: str | os.PathLike[str]) -> str:
 
 
 def _preset(preset: Preset, filename: str | None, revision: str | None) -> Named:
-    """A preset's file. Another file or revision of its repo has no pinned sum, but keeps the prefixes."""
+    """A preset's file. Another file or revision of its repo has the prefixes, but no pinned sum."""
     if preset.bundled:
         _refuse_repo_options(preset.name, filename, revision)
         return Named(bundled_path(preset), preset)
-    if filename in (None, preset.file) and revision in (None, preset.revision):
-        file = HubFile(preset.repo, preset.file, preset.revision, preset.sha256, preset.size)
-    elif filename in (None, preset.file):
-        file = HubFile(preset.repo, preset.file, revision)
-    else:
-        file = HubFile(preset.repo, filename, revision or preset.revision)
+    file = HubFile(preset.repo, filename or preset.file, revision or preset.revision)
+    if (file.file, file.revision) == (preset.file, preset.revision):
+        file = replace(file, sha256=preset.sha256, size=preset.size)
     return Named(file, preset)
 
 
@@ -88,7 +76,7 @@ def _is_existing_path(name: str) -> bool:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that no file can have: NUL bytes, or far too long
+    except (OSError, ValueError):  # no file can have this name: NUL bytes, or far too long
         return False
 
 
@@ -100,9 +88,9 @@ def _path(name: str) -> Path:
 
 
 def _where_instead(path: Path) -> str:
-    """What may have been meant by a path that does not exist."""
+    """A hint at what may have been meant by a path that does not exist."""
     repo = "/".join(path.parts[:2])
-    if len(path.parts) == 3 and _REPO_ID.fullmatch(repo) and not _exists(Path(path.parts[0])):
+    if len(path.parts) == 3 and REPO_ID.fullmatch(repo) and not _exists(Path(path.parts[0])):
         return f" A file of a Hugging Face repo is given as {repo!r} with filename={path.name!r}."
     for preset in presets().values():
         if preset.file_name.lower() == path.name.lower():
@@ -114,7 +102,7 @@ def _where_instead(path: Path) -> str:
 
 
 def _nothing(name: str) -> str:
-    """For a name that is neither a preset nor a path nor a repo id."""
+    """The message for a name that is neither a preset nor a path nor a repo id."""
     if name and _exists(Path(name)):
         return f"{name!r} is no preset. If the file or directory here is meant, write './{name}'."
     expected = "a preset, a path to a .gguf file, or a Hugging Face repo id (org/name)"

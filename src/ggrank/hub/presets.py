@@ -1,4 +1,4 @@
-"""The catalogue: models that ggrank knows by name, read from ``presets.toml``."""
+"""The catalogue of models that have a name in ggrank, read from ``presets.toml``."""
 
 from __future__ import annotations
 
@@ -21,41 +21,35 @@ else:
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 BUNDLED_MODELS = _PACKAGE / "models"
-"""The directory of the model files that travel inside the package."""
+"""The directory of the model files that are part of the package."""
 
 _OPEN_SOURCE = ("Apache-2.0", "MIT")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A model by name. What is not known is None or empty, never guessed.
+    """A model by name. Facts that are not known are None or empty.
 
     Attributes:
-        name: what people type, such as ``"bge-small-en-v1.5"``.
+        name: such as ``"bge-small-en-v1.5"``.
         summary: one line for a table.
         license: of the weights, an SPDX id; "Gemma" for the Gemma Terms of Use.
-        languages: that it was trained for, ISO 639-1 codes; for many of them one word of how many ("100+").
+        languages: that it was trained for, as ISO 639-1 codes; if they are many, one word ("100+").
         file: the file's path in its repo, or its name in the package.
         repo: the Hugging Face repo that has the file; empty for a bundled model.
         revision: the commit that is pinned; None for the repo's main branch.
         sha256: of the file, 64 hex digits.
         size: of the file, in bytes.
-        about_mb: roughly how many megabytes, where ``size`` is not known.
+        about_mb: approximate megabytes, if ``size`` is not known.
         pooling_type: how the model pools; `PoolingType.RANK` makes it a reranker.
-        n_ctx: the longest sequence that it is loaded with, in tokens, where that is not ggrank's default.
+        n_ctx: the longest sequence that it is loaded with, in tokens, if that is not ggrank's default.
         context: the longest sequence that its file allows, in tokens.
         width: numbers of a vector; None for a reranker.
-        query_prefix: what the model wants before a query.
-        document_prefix: what the model wants before a document.
-        matryoshka: the widths to which its vectors may be cut; None where they may not.
-        blend: of a reranker: how much the first stage counts beside its logits where two stages order
-            (`ggrank.scoring.blend`); 0: not at all.
-        bundled: True when the file travels inside the package.
-
-    Example:
-        >>> from ggrank.hub.presets import presets
-        >>> presets()["nomic-embed-text-v1.5"].query_prefix
-        'search_query: '
+        query_prefix: goes before a query.
+        document_prefix: goes before a document.
+        matryoshka: the widths to which its vectors may be cut; None if they must not be cut.
+        blend: of a reranker: the weight of the first stage beside its logits (`ggrank.scoring.blend`).
+        bundled: whether the file is part of the package.
     """
 
     name: str
@@ -80,17 +74,17 @@ class Preset:
 
     @property
     def is_reranker(self) -> bool:
-        """True for a model that scores pairs, False for one that makes vectors."""
+        """Whether it scores pairs; other models make vectors."""
         return self.pooling_type is PoolingType.RANK
 
     @property
     def is_multilingual(self) -> bool:
-        """True for a model of so many languages that they are not listed."""
+        """Whether it has so many languages that they are not listed."""
         return covers_many(self.languages)
 
     @property
     def is_open_source(self) -> bool:
-        """False where the licence forbids or demands what no open source licence does."""
+        """Whether its licence is an open source licence."""
         return self.license in _OPEN_SOURCE
 
     @property
@@ -100,19 +94,13 @@ class Preset:
 
 
 def covers_many(languages: Iterable[str]) -> bool:
-    """True where a model's languages are not listed one by one, but as "100+" or "many"."""
+    """Whether a model's languages are one word such as "100+" or "many"."""
     return any(len(language) != 2 for language in languages)
 
 
 @lru_cache(maxsize=1)
 def presets() -> Mapping[str, Preset]:
-    """All presets by name, in the catalogue's order: the bundled ones first.
-
-    Example:
-        >>> from ggrank.hub.presets import presets
-        >>> presets()["all-minilm-l6-v2"].bundled
-        True
-    """
+    """All presets by name, in the catalogue's order: the bundled ones first."""
     catalogue = tomllib.loads(Path(__file__).with_name("presets.toml").read_text("utf-8"))
     return MappingProxyType({name: _read_preset(name, entry) for name, entry in catalogue.items()})
 
@@ -132,7 +120,7 @@ def _read_preset(name: str, entry: dict[str, Any]) -> Preset:
 
 
 def _bundled_sums() -> dict[str, str]:
-    """The sums beside the bundled files, in the format of ``sha256sum``: ``<sum>  <file>``."""
+    """The sums of the bundled files, from a file in the format of ``sha256sum``."""
     try:
         lines = (BUNDLED_MODELS / "SHA256SUMS").read_text("utf-8").splitlines()
     except OSError:
@@ -141,31 +129,26 @@ def _bundled_sums() -> dict[str, str]:
 
 
 def preset_of_file(name: str) -> Preset | None:
-    """The preset whose model a file holds, in whatever quantization, by the file's name.
-
-    Example:
-        >>> preset_of_file("Qwen3-Embedding-0.6B-f16.gguf").name
-        'qwen3-embedding-0.6b'
-    """
+    """The preset whose model a file holds, in whatever quantization, by the file's name."""
     names = (preset for preset in presets().values() if name.lower().startswith(preset.name))
     exact = (preset for preset in presets().values() if name == preset.file_name)
     return next(exact, None) or max(names, key=lambda preset: len(preset.name), default=None)
 
 
 def multilingual_preset(*, reranker: bool) -> Preset:
-    """The first model of many languages in the catalogue, to recommend where another cannot read a text."""
+    """The first model of many languages in the catalogue, to recommend if another cannot read a text."""
     return next(one for one in presets().values() if one.is_multilingual and one.is_reranker is reranker)
 
 
 def check_dimensions(dimensions: int, *, model: str, n_embd: int, trained: Matryoshka | None) -> None:
-    """Whether vectors of a model may be cut to this width; its own width always will do.
+    """Checks that vectors of a model may be cut to this width; its own width is always allowed.
 
     Args:
-        model: what the error calls it.
+        model: its name in the error.
         trained: the widths that it was trained with.
 
     Raises:
-        InputError: they may not.
+        InputError: they must not be cut to it.
     """
     if dimensions == n_embd or (trained and dimensions < n_embd and dimensions in trained.widths):
         return
@@ -183,12 +166,12 @@ def bundled_path(preset: Preset) -> Path:
     """The bundled model's file.
 
     Raises:
-        ModelNotFoundError: this installation came without it.
+        ModelNotFoundError: this installation lacks it.
     """
     path = BUNDLED_MODELS / preset.file
     if not path.is_file():
         raise ModelNotFoundError(
-            f"The model {preset.name!r} travels inside the package, but {path} is missing: "
+            f"The model {preset.name!r} is part of the package, but {path} is missing: "
             "this installation is incomplete. Install ggrank again."
         )
     return path

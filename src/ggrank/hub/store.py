@@ -1,35 +1,30 @@
-"""One file of a repo, on this disk: found where it is already, else fetched, and held to its sum.
-
-Knows the records of earlier downloads and the order of places to look; not what names mean, nor how
-the hub is spoken to.
-"""
+"""A repo's file on this disk: found where it is already, else downloaded, and compared with its sum."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ggrank.errors import ChecksumError, DownloadError, ModelNotFoundError
+from ggrank.errors import ChecksumError, DownloadError, InputError, ModelNotFoundError
 from ggrank.hub import client
 from ggrank.hub.checksums import Expected, check
-from ggrank.hub.files import HubAccess, HubFile
+from ggrank.hub.client import HubAccess, HubFile
 from ggrank.rows import records
+from ggrank.rows.writing import written
 
 DOWNLOADS = "downloads"
 """The record of repos' files: ``repo@revision/file`` -> sha256, size, path; ``repo@revision`` -> file."""
 
-_PINNED = "as ggrank's catalogue pins it"
+PINNED = "as ggrank's catalogue pins it"
 _RECORDED = "as recorded at its first download"
 _NAMED = "as the hub names it"
 
 
 def obtain(file: HubFile, access: HubAccess, directory: Path | None = None) -> Path:
-    """The file's path, after a download if need be; checked, and remembered for the next time.
+    """The file's path, after a download if it is not here yet; checked, and remembered for the next time.
 
     Raises:
         ModelNotFoundError: no such repo or file, or it is not here and the network must not be used.
@@ -49,10 +44,10 @@ def obtain(file: HubFile, access: HubAccess, directory: Path | None = None) -> P
 
 
 def obtain_folder(repo: HubFile, access: HubAccess, choose: Callable[[Collection[str]], list[str]]) -> Path:
-    """A folder of the cache that holds the files of a repo that ``choose`` takes from its list of names.
+    """A folder of the cache with those of a repo's files that ``choose`` returns for the list of their names.
 
-    ``choose`` takes at least one, or raises. The folder has the commit's name. Without network it is the one
-    that an earlier call filled.
+    ``choose`` returns at least one, or raises. The folder's name is the commit's. Without network it is the
+    folder of an earlier call.
 
     Raises:
         ModelNotFoundError: no such repo, or it is not here and the network must not be used.
@@ -83,30 +78,30 @@ def present(file: HubFile, access: HubAccess, directory: Path | None = None) -> 
     if directory is not None and (directory / file.file).is_file():
         return directory / file.file
     recorded = _recall(file).get("path")
-    # Who names a cache wants the file in there, not one that lies elsewhere.
+    # Callers who name a cache expect the file in there, not one that lies elsewhere.
     if recorded and access.cache_dir is None and Path(str(recorded)).is_file():
         return Path(str(recorded))
     return client.cached(file, access)
 
 
 def with_name(file: HubFile) -> HubFile:
-    """The same file, with the name that an earlier look at a repo of one ``.gguf`` file has found."""
+    """The same file, with its name if an earlier call has asked the hub for it."""
     return file if file.file else replace(file, file=_recall(file).get("file"))
 
 
 def expected_of(file: HubFile, path: Path | None = None) -> Expected:
-    """What the file must be: as pinned, else as recorded, else as its link in the cache is named."""
+    """The expected sum: the pinned one, else the recorded one, else the one that names the cache's blob."""
     recorded = _recall(file)
     size = file.size or recorded.get("size")
     if file.sha256:
-        return Expected(file.sha256, size, _PINNED)
+        return Expected(file.sha256, size, PINNED)
     if recorded.get("sha256"):
         return Expected(recorded["sha256"], size, _RECORDED)
     return Expected(client.sum_in_cache(path) if path else None, size, _NAMED)
 
 
 def expected_at(path: Path) -> Expected:
-    """What the file at that path must be, where it came from one of our downloads."""
+    """The expected sum of the file at that path, if it was downloaded by ggrank."""
     for facts in records.recall(DOWNLOADS).values():
         if isinstance(facts, dict) and facts.get("path") == str(path.absolute()):
             return Expected(facts.get("sha256"), facts.get("size"), _RECORDED)
@@ -114,30 +109,28 @@ def expected_at(path: Path) -> Expected:
 
 
 def copy(source: Path, target: Path) -> Path:
-    """Copies a file to a place of its own; a file that is there already is left alone.
+    """Copies a file; one that is at ``target`` already is left alone.
 
     Raises:
-        DownloadError: the place cannot be written to.
+        DownloadError: ``target`` cannot be written.
     """
     if target.is_file():
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-        os.close(handle)
-        shutil.copyfile(source, temporary)
-        shutil.copymode(source, temporary)
-        Path(temporary).replace(target)
-    except OSError as error:
-        raise DownloadError(f"Cannot copy {source} to {target}: {error.strerror or error}") from None
+        with written(target) as unfinished:
+            shutil.copyfile(source, unfinished)
+            shutil.copymode(source, unfinished)
+    except (OSError, InputError) as error:
+        raise DownloadError(f"Cannot copy {source} to {target}: {error}") from None
     return target
 
 
 def _ask_hub(file: HubFile, access: HubAccess) -> HubFile:
-    """The file with its name, and with the sum that it must have; nothing is fetched yet.
+    """The file with its name and expected size; nothing is downloaded yet.
 
-    The sum is recorded before the first byte comes: else a damaged download that ends in an error
-    would be taken for the original at the next start.
+    The sum is recorded before the download begins. Otherwise a damaged download that ends in an error would
+    be taken for the original at the next start.
     """
     if access.offline:
         raise ModelNotFoundError(_not_here(file, access))
@@ -146,7 +139,7 @@ def _ask_hub(file: HubFile, access: HubAccess) -> HubFile:
     if known.sha256 and remote.sha256 and known.sha256 != remote.sha256:
         raise ChecksumError(
             f"The hub now has another file as {remote}: sha256 {remote.sha256}, expected {known.sha256}, "
-            f"{known.said_by}. Nothing was downloaded. If the new file is wanted, choose its revision=."
+            f"{known.source}. Nothing was downloaded. If the new file is wanted, choose its revision=."
         )
     if file.file is None:
         records.remember(DOWNLOADS, {_key(file): {"file": remote.file}})

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from ggrank.errors import ModelModeError
 from ggrank.hub.checksums import Expected, check
 from ggrank.llama import Llama
-from ggrank.loading.identity import identity
-from ggrank.loading.model import load_model
+from ggrank.loading.model import identity, load_model
 from ggrank.loading.params import LlamaParams
 from ggrank.types import Mode, PoolingType, Truncate
 

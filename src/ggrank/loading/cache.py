@@ -1,12 +1,10 @@
-"""Results that were computed once, on disk: the same key gives the same numbers again, bit by bit.
+"""A cache of results on disk: the same key gives the same numbers again, bit by bit.
 
-Knows bytes, float32 rows and one SQLite file in a folder; no models, tokens or texts. Any number of processes
-and threads may share a folder, and each may be killed at any moment: SQLite sees to both.
+Any number of processes and threads may share a folder, and each may be killed at any moment.
 
-A cache never fails its caller. One that cannot be read or written is told of once, and holds nothing from
-then on; one that is damaged is told of and started afresh; one that somebody deleted is made again. Every row
-carries a checksum over its key and numbers, so that damage which SQLite does not see gives no wrong result
-either.
+A cache never raises an error. If its file cannot be read or written, it warns once and is empty from then on;
+if the file is damaged, it warns and starts a new one; if the file was deleted, it makes it again. Every row
+has a checksum over its key and numbers, because SQLite does not see all damage.
 """
 
 from __future__ import annotations
@@ -32,16 +30,16 @@ from ggrank.errors import GgrankWarning
 log = logging.getLogger("ggrank.loading.cache")
 
 FILE = "results-1.sqlite"
-"""The number is the format's: a version of ggrank with another one has a file of its own beside it."""
+"""The number is the format's: versions of ggrank with different formats use different files."""
 
 TIMEOUT_SECONDS = 5.0
-"""How long to wait while another process writes; then its results are looked for the next time."""
+"""How long to wait while another process writes, before the results are computed instead."""
 
 _N_EVICTED = 128
 """Rows that go at once when the file is full."""
 
 _DAMAGED = ("unsupported file format", "no such table", "no such column")
-"""Operational errors that come from the file's bytes; all others, from the disk or its rights."""
+"""Operational errors caused by the file's bytes; all others are caused by the disk or its permissions."""
 
 _DAY_SECONDS = 86_400
 
@@ -55,35 +53,23 @@ _TABLES = (
 
 @dataclass(frozen=True)
 class CacheCounts:
-    """How many results were looked for since the model was loaded, and how many of them were found."""
+    """How many results were requested since the model was loaded, and how many of them were found."""
 
     n_asked: int = 0
     n_found: int = 0
 
 
 class ResultCache:
-    """The results of one model with one set of settings, in a file that many may share.
+    """The results of one model with one set of settings, in a file that several caches may share.
 
     Args:
-        folder: made when it does not exist.
-        limit: bytes that the file may take, about; then what was not used for longest goes.
-        context: everything that results depend on beside their own input; another one shares nothing.
+        folder: made if it does not exist.
+        limit: approximate bytes of the file; above it, the results that were unused for longest are removed.
+        context: everything that results depend on except their own input; caches with different contexts
+            share nothing.
 
     Attributes:
-        counts: what was looked for and found so far.
-
-    Example:
-        >>> import tempfile, numpy as np
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     cache = ResultCache(Path(folder), limit=10_000_000, context=b"model and settings")
-        ...     keys = cache.keys([b"tokens", b"other tokens"])
-        ...     cache.put_many(keys[:1], np.float32([[0.25, 0.5]]))
-        ...     found = cache.get_many(keys, width=2)
-        ...     cache.close()
-        >>> found.tolist()
-        [[0.25, 0.5], [nan, nan]]
-        >>> cache.counts
-        CacheCounts(n_asked=2, n_found=1)
+        counts: the results that were requested and found so far.
     """
 
     def __init__(self, folder: Path, *, limit: int, context: bytes) -> None:
@@ -99,11 +85,11 @@ class ResultCache:
             self._guarded(self._open)
 
     def keys(self, inputs: Iterable[bytes]) -> list[bytes]:
-        """The key of each input: 16 bytes that hold the context too."""
+        """The key of each input in this context: 16 bytes."""
         return [hashlib.blake2b(data, digest_size=16, key=self._context).digest() for data in inputs]
 
     def get_many(self, keys: Sequence[bytes], *, width: int) -> NDArray[np.float32]:
-        """What was put under each key: shape (n, width), float32; a row of NaN where there is nothing."""
+        """The result for each key: shape (n, width), float32; a row of NaN for a key without one."""
         found = np.full((len(keys), width), np.nan, dtype=np.float32)
         not_today: list[tuple[int]] = []
 
@@ -127,7 +113,7 @@ class ResultCache:
         return found
 
     def put_many(self, keys: Sequence[bytes], results: NDArray[np.float32]) -> None:
-        """Keeps results, shape (n, width), but for those that are not finite and those that are there."""
+        """Stores results, shape (n, width), except those that are not finite or stored already."""
         sound = np.flatnonzero(np.isfinite(results).all(axis=1)).tolist()
         rows = [(keys[i], _sealed(keys[i], results[i])) for i in sound]
 
@@ -142,15 +128,15 @@ class ResultCache:
         self._transaction("IMMEDIATE", write)
 
     def close(self) -> None:
-        """Lets go of the file; from then on nothing is found. Twice is fine."""
+        """Closes the file; from then on nothing is found. Closing twice is fine."""
         with self._lock:
             self._close()
 
     def _transaction(self, kind: str, use: Callable[[sqlite3.Connection], None]) -> None:
-        """All that ``use`` does, or none of it."""
+        """Runs ``use`` in one transaction."""
 
         def run() -> None:
-            # A forked child leaves the parent's connection alone; its model refuses to compute as well.
+            # A forked child must not use the parent's connection.
             if self._db is None or self._process_id != os.getpid():
                 return
             db = self._db if _identity(self._path) == self._file else self._open_again()
@@ -181,7 +167,7 @@ class ResultCache:
             self._give_up(error)
 
     def _open_again(self) -> sqlite3.Connection:
-        """In place of a file that was deleted: SQLite would go on in that, and nobody find the results."""
+        """A new file in place of one that was deleted, into which SQLite would continue to write."""
         log.info("%s is gone; it is made again", self._path)
         self._close()
         return self._open()
@@ -200,7 +186,7 @@ class ResultCache:
         return db
 
     def _start_afresh(self, error: Exception) -> None:
-        _tell(f"the cache {self._path} is damaged ({error}); it is started afresh")
+        _warn(f"the cache {self._path} is damaged ({error}); it is started afresh")
         try:
             self._close()
             # The log first: a new file must not find the old one's.
@@ -211,7 +197,7 @@ class ResultCache:
             self._give_up(failure)
 
     def _give_up(self, error: Exception) -> None:
-        _tell(f"the cache {self._path} cannot be used ({error}); results are computed and not kept")
+        _warn(f"the cache {self._path} cannot be used ({error}); results are computed and not kept")
         self._close()
 
     def _close(self) -> None:
@@ -221,9 +207,9 @@ class ResultCache:
 
 
 def _log_writes(db: sqlite3.Connection) -> None:
-    """Turns to SQLite's log of writes, with which who reads never waits for who writes.
+    """Switches to SQLite's write-ahead log, with which readers never wait for writers.
 
-    SQLite itself does not wait here for another process that is making the same new file.
+    SQLite itself does not wait here while another process makes the same new file.
     """
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
@@ -236,8 +222,8 @@ def _log_writes(db: sqlite3.Connection) -> None:
         time.sleep(0.01)
 
 
-def _tell(message: str) -> None:
-    """Warns of the line that called ggrank, however deep in it this is."""
+def _warn(message: str) -> None:
+    """A warning that shows the line which called ggrank."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ggrank":
         level, frame = level + 1, frame.f_back
@@ -245,7 +231,7 @@ def _tell(message: str) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file it is that has this path now; None where there is none."""
+    """The device and number of the file at this path; None if there is none."""
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -258,7 +244,7 @@ def _today() -> int:
 
 
 def _n_bytes(db: sqlite3.Connection) -> int:
-    """What the file holds, without the pages that are free again."""
+    """The bytes in use, without free pages."""
     names = ("page_size", "page_count", "freelist_count")
     page_size, n_pages, n_free = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
     return page_size * (n_pages - n_free)

@@ -1,4 +1,4 @@
-"""What a file's pooling, head and tokenizer make of it: how it pools, how it pairs, what it scores."""
+"""How a file pools, how it pairs a query with a document, and which of its outputs is the score."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ggrank.text.pairing import PairFormat, TextFrame, bert_pair, roberta_pair, 
 from ggrank.types import Engine, PoolingType, Scale, SpecialTokens
 
 SOFTMAX_ARCHITECTURES = ("qwen3", "qwen3vl")
-"""Their rank head ends in a softmax: ``build_pooling`` in llama.cpp's ``llama-graph.cpp``."""
+"""Architectures whose rank head ends in a softmax: ``build_pooling`` in llama.cpp's ``llama-graph.cpp``."""
 
 _NOT_WORDPIECE = ("multilingual-e5", "paraphrase-multilingual-minilm")
 """BertModels with XLM-R's tokenizer: llama.cpp's converter gives every BertModel a WordPiece vocabulary."""
@@ -20,15 +20,13 @@ YES_LABELS = ("yes", "true", "1", "relevant")
 
 
 def choose_pooling(file: GgufFile, *, asked: PoolingType | None, preset: PoolingType | None) -> PoolingType:
-    """The pooling to load with: the caller's, else the file's, else the preset's, else a head's.
+    """The pooling to load with: the caller's, else the file's, else the preset's, else RANK if it has a head.
 
-    UNSPECIFIED when none is known; the error of `ggrank.gguf.check_usable` then says what to do.
+    UNSPECIFIED if none is known; the error of `ggrank.gguf.check_usable` then says what to do.
     """
     answers = (asked, file.pooling_type, preset, PoolingType.RANK if file.has_head else None)
-    for answer in answers:
-        if answer is not None and answer is not PoolingType.UNSPECIFIED:
-            return answer
-    return PoolingType.UNSPECIFIED
+    known = (one for one in answers if one is not None and one is not PoolingType.UNSPECIFIED)
+    return next(known, PoolingType.UNSPECIFIED)
 
 
 def warn_of_doubts(file: GgufFile, pooling: PoolingType) -> None:
@@ -56,7 +54,7 @@ def _doubts(file: GgufFile, pooling: PoolingType) -> Iterator[str]:
 
 
 def _conversion_doubts(file: GgufFile) -> Iterator[str]:
-    """What published conversions of certain models are known to have lost."""
+    """Known faults in published conversions of certain models."""
     name = f"{file.metadata.get('general.name')} {file.path.name}".lower().replace(" ", "-").replace("_", "-")
     is_granite = file.architecture == "modern-bert" and "granite" in name and "multilingual" in name
     if is_granite and "modern-bert.hidden_activation" not in file.metadata:
@@ -78,10 +76,10 @@ def _conversion_doubts(file: GgufFile) -> Iterator[str]:
 
 
 def logit_column(file: GgufFile, n_outputs: int) -> int:
-    """Which of a rank head's outputs is the score: the only one, or the one labelled "yes".
+    """The position of the score in a rank head's outputs: the only one, or the one labelled "yes".
 
     Raises:
-        ModelModeError: a classifier with several labels, of which none means relevance.
+        ModelModeError: a classifier with several labels, none of which means relevance.
     """
     labels = [label.lower() for label in file.labels]
     if file.architecture in SOFTMAX_ARCHITECTURES and n_outputs < 2:
@@ -103,10 +101,10 @@ def logit_column(file: GgufFile, n_outputs: int) -> int:
 
 
 def pair_format(file: GgufFile, engine: Engine) -> PairFormat:
-    """How this model was trained to read a query and a document; the design's table.
+    """The format in which this model was trained to read a query and a document.
 
     Raises:
-        ModelModeError: the file does not say how.
+        ModelModeError: the file does not say which.
     """
     special = engine.special
     if file.rerank_template is not None:

@@ -1,32 +1,34 @@
-"""From `LlamaParams` to a model that computes: find the file, read what it says, prove it, start it."""
+"""From `LlamaParams` to a model that computes: find the file, read its header, try it out, start it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+import json
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 
 from ggrank.engine import start_engine
 from ggrank.engine.lifetime import check_fork
 from ggrank.errors import EngineError, GgrankError, ModelFileError
 from ggrank.gguf import GgufFile, check_usable, open_gguf
 from ggrank.hub import find_model
+from ggrank.hub.checksums import Expected, check
 from ggrank.hub.matryoshka import Matryoshka
-from ggrank.hub.presets import preset_of_file
+from ggrank.hub.presets import Preset, preset_of_file
 from ggrank.loading.heads import choose_pooling, warn_of_doubts
 from ggrank.loading.params import LlamaParams, resolve_settings
-from ggrank.loading.preflight import prove_file, safe_settings, warn_once
+from ggrank.loading.preflight import cpu_key, library_key, prove_file, safe_settings, warn_once
 from ggrank.loading.tuning import Tuned, recall_tuned
 from ggrank.types import Engine, EngineSettings
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A running engine, the file and the settings that it runs with, and what is known of the model.
+    """A running engine, its file and settings, and what is known of the model.
 
     Attributes:
-        languages: what it was trained for, as `ggrank.hub.presets.Preset` lists them; empty if not known.
+        languages: that it was trained for, as in `ggrank.hub.presets.Preset`; empty if not known.
         matryoshka: the widths to which its vectors may be cut.
-        blend: how much a first stage counts beside its logits, as `ggrank.hub.presets.Preset` has it.
+        blend: the weight of a first stage beside its logits, as in `ggrank.hub.presets.Preset`.
     """
 
     engine: Engine
@@ -43,7 +45,7 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
     """Every check comes before llama.cpp sees the file, because llama.cpp may end the process.
 
     Args:
-        tuned: takes the place of what was measured with this file before.
+        tuned: replaces what was measured with this file before.
 
     Raises:
         GgrankError: any of the leaves that `Llama.load` names.
@@ -58,59 +60,54 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
         endpoint=params.endpoint,
         local_files_only=params.local_files_only,
     )
-    preset = source.preset
     file = open_gguf(source.path)
-    known = preset or preset_of_file(source.path.name)
+    settings = _checked_settings(params, file, source.preset, tuned)
+    named = source.preset or Preset(name="", summary="", license="", file="")
+    similar = source.preset or preset_of_file(source.path.name) or named
+    query_prefix, document_prefix = params.query_prefix, params.document_prefix
+    if query_prefix is None:
+        query_prefix = named.query_prefix or file.query_prefix
+    if document_prefix is None:
+        document_prefix = named.document_prefix or file.document_prefix
     in_file = Matryoshka(file.dimensions) if file.dimensions else None
+    return LoadedModel(
+        engine=_start(file, settings),
+        file=file,
+        settings=settings,
+        query_prefix=query_prefix,
+        document_prefix=document_prefix,
+        # First the preset that was named, then the file, then the preset that the file's name suggests.
+        languages=named.languages or file.languages or similar.languages,
+        matryoshka=named.matryoshka or in_file or similar.matryoshka,
+        blend=similar.blend,
+    )
+
+
+def _checked_settings(
+    params: LlamaParams, file: GgufFile, preset: Preset | None, tuned: Tuned | None
+) -> EngineSettings:
+    """Settings with which this file computes here, tried out in a child process."""
     pooling = choose_pooling(file, asked=params.pooling_type, preset=preset.pooling_type if preset else None)
     check_usable(file, pooling)
     warn_of_doubts(file, pooling)
     tuned = recall_tuned(file, pooling) if tuned is None else tuned
     settings = resolve_settings(params, file=file, preset=preset, pooling=pooling, tuned=tuned)
-    settings = safe_settings(
-        settings, open_engine=params.engine == "auto", open_bufts=params.use_extra_bufts is None
-    )
-    settings = _proved(source.path, settings, open_engine=params.engine == "auto")
-    return LoadedModel(
-        engine=_start(source.path, settings),
-        file=file,
-        settings=settings,
-        query_prefix=_first(params.query_prefix, preset.query_prefix if preset else None, file.query_prefix),
-        document_prefix=_first(
-            params.document_prefix, preset.document_prefix if preset else None, file.document_prefix
-        ),
-        # The surest first: the preset that was named, the file, the preset that its name suggests.
-        languages=(preset.languages if preset else ())
-        or file.languages
-        or (known.languages if known else ()),
-        matryoshka=(preset.matryoshka if preset else None)
-        or in_file
-        or (known.matryoshka if known else None),
-        blend=known.blend if known else 0.0,
-    )
-
-
-def _proved(path: Path, settings: EngineSettings, *, open_engine: bool) -> EngineSettings:
-    """The settings with which this file computes: llama.cpp's where OpenVINO alone fails, and may be left."""
+    open_engine = params.engine == "auto"
+    settings = safe_settings(settings, open_engine=open_engine, open_bufts=params.use_extra_bufts is None)
     try:
-        prove_file(path, settings)
+        prove_file(file.path, settings)
     except (EngineError, ModelFileError) as error:
         if settings.engine == "llama.cpp" or not open_engine:
             raise
         settings = replace(settings, engine="llama.cpp")
-        prove_file(path, settings)
-        warn_once(f"OpenVINO does not compute {path.name} ({error}); using engine='llama.cpp' instead.")
+        prove_file(file.path, settings)
+        warn_once(f"OpenVINO does not compute {file.path.name} ({error}); using engine='llama.cpp' instead.")
     return settings
 
 
-def _first(asked: str | None, preset: str | None, file: str) -> str:
-    """The caller's, else the preset's where it knows one, else the file's own."""
-    return (preset or file) if asked is None else asked
-
-
-def _start(path: Path, settings: EngineSettings) -> Engine:
+def _start(file: GgufFile, settings: EngineSettings) -> Engine:
     try:
-        return start_engine(path, settings)
+        return start_engine(file, settings)
     except GgrankError:
         raise
     except (ImportError, OSError, RuntimeError) as error:
@@ -119,3 +116,27 @@ def _start(path: Path, settings: EngineSettings) -> Engine:
             f"{package} cannot be loaded: {error}. Install it again (pip install --force-reinstall {package})"
             "; 'ggrank doctor' says more."
         ) from error
+
+
+_NEUTRAL = ("n_ctx", "n_threads", "use_mmap")
+"""Settings that do not change the numbers of a sequence; ``n_ctx`` changes its tokens."""
+
+
+def identity(model: LoadedModel) -> bytes:
+    """Everything that results depend on, except their own tokens: equal for models with equal results.
+
+    The file counts by its sha256, which is remembered with its size and times of change. The CPU counts too,
+    because its kernels differ in the last bits.
+    """
+    engine, builds = model.engine, library_key()
+    if engine.name == "openvino":
+        from ggrank.engine.openvino.graph import VERSION
+
+        builds = f"{version('openvino')}, graph {VERSION}"
+    facts = {
+        "model": check(model.file.path, Expected()),
+        "engine": (engine.name, builds),
+        "device": (engine.device, cpu_key()),
+        "settings": {name: value for name, value in asdict(model.settings).items() if name not in _NEUTRAL},
+    }
+    return json.dumps(facts, sort_keys=True).encode()

@@ -1,12 +1,10 @@
-"""What a model is loaded with, and how what was left open is decided.
-
-Knows the options, a file's facts and a preset's; opens nothing.
-"""
+"""The options of loading a model, and the rules for those that were left open."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,7 +15,7 @@ from ggrank.loading.tuning import Tuned, choose_engine, default_threads, extra_b
 from ggrank.types import EngineName, EngineSettings, PoolingType
 
 DEFAULT_N_CTX = 512
-"""Longest sequence in tokens where neither the caller nor a preset nor the file says otherwise.
+"""Longest sequence in tokens, unless the caller, a preset or the file names another length.
 
 Work buffers grow with it, and causal models need a row of their whole vocabulary for each token.
 """
@@ -26,15 +24,15 @@ DEFAULT_N_UBATCH: dict[EngineName, int] = {"llama.cpp": 512, "openvino": 1024}
 """Most tokens of a micro-batch.
 
 Measured on two cores of an AMD EPYC (AVX512-VNNI), 12 layers of 768: with OpenVINO 1,024 are 15 % faster than
-512 where sequences have 128 or 384 tokens, 4 % for a mixed list; llama.cpp is as fast at 256 to 1,024.
+512 if sequences have 128 or 384 tokens, 4 % for a mixed list; llama.cpp is as fast at 256 to 1,024.
 """
 
 DEFAULT_N_SEQ_MAX = 128
 """Most sequences of a micro-batch; llama.cpp's own limit is 256."""
 
-DEFAULT_CACHE_LIMIT = 1_000_000_000
-
 ALL_LAYERS = -1
+
+DEFAULT_CACHE_LIMIT = 1_000_000_000
 """Bytes: 13 million scores of pairs, or 600,000 vectors of 384."""
 
 _LIMITS = {
@@ -54,40 +52,39 @@ class LlamaParams:
 
     Attributes:
         model: a preset's name, a path to a GGUF file, or a Hugging Face repo id (``org/repo``).
-        filename: which file of a repo; needed where it has several ``.gguf`` files.
+        filename: the file of a repo; needed if it has several ``.gguf`` files.
         revision: a repo's branch, tag or commit.
         token: for private and gated repos; else ``HF_TOKEN``. Never shown.
-        cache_dir: where downloads are kept; else Hugging Face's own cache.
+        cache_dir: the folder of downloads; else Hugging Face's own cache.
         endpoint: another hub's address; else ``HF_ENDPOINT``.
         local_files_only: never use the network.
         pooling_type: else the file's own.
-        n_ctx: longest sequence in tokens; else the preset's, else the file's own, else 512 or
-            less where the model has less.
-        n_batch: the same as ``n_ubatch`` here, because a sequence is computed in one piece;
-            accepted for those who know it from llama.cpp.
-        n_ubatch: most tokens of a micro-batch; else what was tuned, else 512, or 1,024 with OpenVINO; never
-            less than ``n_ctx``, and rounded up to a multiple of ``n_seq_max``.
+        n_ctx: longest sequence in tokens; else the preset's, else the file's own, else 512, or the model's
+            limit if that is less.
+        n_batch: the same as ``n_ubatch``, because a sequence is computed in one piece; llama.cpp's users know
+            it.
+        n_ubatch: most tokens of a micro-batch; else the tuned number, else 512, or 1,024 with OpenVINO. It is
+            at least ``n_ctx``, and rounded up to a multiple of ``n_seq_max``.
         n_seq_max: most sequences of a micro-batch, 256 at most; else 128.
-        n_threads: else what was tuned, else the physical cores that this process may use.
+        n_threads: else the tuned number, else the physical cores that this process may use.
         n_gpu_layers: layers on the GPU, -1 for all (the default), 0 for none.
         use_mmap: map the file instead of reading it.
-        flash_attn: True, False, or None: what was tuned, else on, unless the file is f32. On a CPU it
+        flash_attn: else the tuned choice, else on, except for f32 files. On a CPU it is 1.6 times as fast and
             reads keys and values in float16, which moves logits by up to 0.003: far less than any
-            quantization does, and far more than float32 does; it is 1.6 times as fast.
-        use_extra_bufts: weights repacked for this CPU; None: what was tuned, else where the processor has
-            AMX or is no x86, because elsewhere repacked weights are slower; and only where they are proved
-            to work here.
-        engine: what computes: "llama.cpp"; "openvino", which needs the extra of that name and computes BERT
-            and XLM-R on x86 processors; or "auto": what ``ggrank tune`` found to be faster, else "openvino"
-            where it is installed, can compute the file, and the processor has AVX2.
-        query_prefix: set before a query by `Llama.rank`; else the preset's, else the file's own.
-        document_prefix: set before each document by `Llama.rank`; likewise.
-        cache: a folder in which results are kept, so that each is computed once (docs/speed.md); else
-            nothing is.
-        cache_limit: bytes that ``cache`` may take; then what was not used for longest goes.
+            quantization does, and far more than float32 does.
+        use_extra_bufts: weights repacked for this CPU; else the tuned choice, else on if the processor has
+            AMX or is not an x86, because on others repacked weights are slower, and if they work here.
+        engine: "llama.cpp"; "openvino", which needs the extra of that name and computes BERT and XLM-R on x86
+            processors; or "auto": the tuned choice, else "openvino" if it is installed, can compute the file,
+            and the processor has AVX2.
+        query_prefix: `Llama.rank` puts it before a query; else the preset's, else the file's own.
+        document_prefix: `Llama.rank` puts it before each document; else the preset's, else the file's own.
+        cache: a folder for results, so that each is computed once (docs/speed.md); None for no cache.
+        cache_limit: bytes that ``cache`` may take; beyond it the results that were unused for longest are
+            removed.
 
     Raises:
-        InputError: an option is out of its range; `InputTypeError` where its type is wrong.
+        InputError: an option is out of its range; `InputTypeError` if its type is wrong.
 
     Example:
         >>> from ggrank import LlamaParams
@@ -129,10 +126,11 @@ class LlamaParams:
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int):
+            if isinstance(value, bool) or not isinstance(value, Integral):  # NumPy's integers count too
                 raise InputTypeError(f"{name} must be a whole number, found {type(value).__name__}")
-            if not least <= value <= most:
+            if not least <= int(value) <= most:
                 raise InputError(f"{name} must be from {least} to {most}, found {value}")
+            object.__setattr__(self, name, int(value))
         if self.pooling_type is not None and not isinstance(self.pooling_type, PoolingType):
             object.__setattr__(self, "pooling_type", _pooling_type(self.pooling_type))
 
@@ -170,10 +168,10 @@ def _pooling_type(value: object) -> PoolingType:
 def resolve_settings(
     params: LlamaParams, *, file: GgufFile, preset: Preset | None, pooling: PoolingType, tuned: Tuned
 ) -> EngineSettings:
-    """The engine's settings, with everything that was left open decided: by ``tuned``, else by rule.
+    """The engine's settings; options that were left open are taken from ``tuned``, else from the rules.
 
     Raises:
-        InputError: ``n_ctx`` is above what the model was trained for; its positions end there.
+        InputError: ``n_ctx`` is above what the model was trained for.
     """
     n_ctx = params.n_ctx or (preset.n_ctx if preset is not None else None) or file.n_ctx
     n_ctx = n_ctx or min(DEFAULT_N_CTX, file.n_ctx_train)

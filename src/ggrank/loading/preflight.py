@@ -1,11 +1,9 @@
-"""Proves in a child process that this llama.cpp build computes here, before the parent relies on it.
+"""Tries out llama.cpp and each file in a child process, before this process relies on them.
 
-A build with a fault (GCC up to 12 on a CPU with AMX), a damaged file that passes every check of its
-header, a GPU driver that aborts: each would end the caller's process. So the first use of a build,
-and of a file, happens in a child. The verdict is remembered, keyed by the library's bytes, the CPU,
-the settings and the file; from then on it costs two small reads.
-
-Knows how to ask a child and what its end means; not why a model was loaded.
+A build with a fault (GCC up to 12 on a CPU with AMX), a damaged file that passes every check of its header, a
+GPU driver that aborts: each would end the caller's process. So the first use of a build, and of a file,
+happens in a child. The verdict is remembered under the library's bytes, the CPU, the settings and the file;
+from then on it costs two small reads.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import importlib.util
 import json
 import logging
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -28,7 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ggrank.engine.hardware import find_processor
 from ggrank.errors import EngineError, GgrankWarning, ModelFileError
+from ggrank.gguf import open_gguf
+from ggrank.hub.checksums import Expected, check
 from ggrank.rows.records import recall, remember
 from ggrank.types import Engine, EngineSettings, PoolingType
 
@@ -52,21 +52,25 @@ _REFERENCE = _MODELS / "all-minilm-l6-v2.reference.jsonl"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a child found: ``ok``, or what went wrong in a few words."""
+    """The words of a child: "ok", or a few words about what went wrong."""
 
-    ok: bool
     detail: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing went wrong."""
+        return self.detail == "ok"
 
 
 def safe_settings(settings: EngineSettings, *, open_engine: bool, open_bufts: bool) -> EngineSettings:
-    """The settings to start with here: those asked for, or others where only they work.
+    """The settings, or others if only those compute on this machine.
 
     Args:
-        open_engine: the caller left ``engine`` open, so that llama.cpp may take OpenVINO's place.
+        open_engine: the caller left ``engine`` open, so that llama.cpp may replace OpenVINO.
         open_bufts: the caller left ``use_extra_bufts`` open.
 
     Raises:
-        EngineError: this build does not compute here in any configuration that may be used.
+        EngineError: this build computes with none of the settings that may be used.
     """
     if importlib.util.find_spec("llama_cpp") is None:
         raise EngineError("llama-cpp-python is not installed: pip install llama-cpp-python")
@@ -74,33 +78,31 @@ def safe_settings(settings: EngineSettings, *, open_engine: bool, open_bufts: bo
     if verdict.ok:
         return settings
     if settings.engine == "openvino":
-        return _without_openvino(settings, verdict, open_engine=open_engine, open_bufts=open_bufts)
+        problem = f"OpenVINO does not compute here (the bundled check {verdict.detail})"
+        if not open_engine:
+            raise EngineError(
+                f"{problem}. Use engine='llama.cpp', or try: pip install --force-reinstall openvino"
+            )
+        warn_once(f"{problem}; using engine='llama.cpp' instead.")
+        settings = replace(settings, engine="llama.cpp")
+        return safe_settings(settings, open_engine=False, open_bufts=open_bufts)
     plain = replace(settings, use_extra_bufts=False)
+    rebuild = (
+        f"CMAKE_ARGS=\"-DCMAKE_C_FLAGS='{MENDING_FLAGS}' -DCMAKE_CXX_FLAGS='{MENDING_FLAGS}'\" pip install "
+        "--force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+    )
     if open_bufts and settings.use_extra_bufts and build_verdict(plain).ok:
         warn_once(
             f"this build of llama.cpp is not safe with repacked weights on this CPU (the bundled check "
-            f"{verdict.detail}); using use_extra_bufts=False instead, with right results. To mend it: "
-            f"{_how_to_mend()}"
+            f"{verdict.detail}); using use_extra_bufts=False instead, with right results. To mend "
+            f"it: {rebuild}"
         )
         return plain
-    remedy = (
-        _how_to_mend() if "crashed" in verdict.detail else "pip install --force-reinstall llama-cpp-python"
-    )
+    remedy = rebuild if "crashed" in verdict.detail else "pip install --force-reinstall llama-cpp-python"
     raise EngineError(
         f"this build of llama.cpp does not compute here: the bundled check {verdict.detail}. Try: {remedy}. "
         "'ggrank doctor' says more."
     )
-
-
-def _without_openvino(
-    settings: EngineSettings, verdict: Verdict, *, open_engine: bool, open_bufts: bool
-) -> EngineSettings:
-    what = f"OpenVINO does not compute here (the bundled check {verdict.detail})"
-    if not open_engine:
-        raise EngineError(f"{what}. Use engine='llama.cpp', or try: pip install --force-reinstall openvino")
-    warn_once(f"{what}; using engine='llama.cpp' instead.")
-    settings = replace(settings, engine="llama.cpp")
-    return safe_settings(settings, open_engine=False, open_bufts=open_bufts)
 
 
 @lru_cache
@@ -109,31 +111,22 @@ def warn_once(what: str) -> None:
     warnings.warn(what, GgrankWarning, stacklevel=5)
 
 
-def _how_to_mend() -> str:
-    return (
-        f"CMAKE_ARGS=\"-DCMAKE_C_FLAGS='{MENDING_FLAGS}' -DCMAKE_CXX_FLAGS='{MENDING_FLAGS}'\" pip install "
-        "--force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
-    )
-
-
 def build_verdict(settings: EngineSettings) -> Verdict:
     """Whether the bundled model gives the original's vectors in this configuration; remembered."""
-    check = EngineSettings(
+    trial = replace(
+        settings,
         pooling_type=PoolingType.MEAN,
         n_ctx=256,
         n_ubatch=512,
         n_seq_max=8,
-        n_threads=settings.n_threads,
-        n_gpu_layers=settings.n_gpu_layers,
-        flash_attn=settings.flash_attn,
-        use_extra_bufts=settings.use_extra_bufts,
-        engine=settings.engine,
+        use_mmap=True,
+        segment_ids=False,
     )
-    return _verdict(_CHECK_FILE, check, reference=_REFERENCE, key=f"build|{_fingerprint(check)}")
+    return _verdict(_CHECK_FILE, trial, reference=_REFERENCE, key=f"build|{_fingerprint(trial)}")
 
 
 def prove_file(path: Path, settings: EngineSettings) -> None:
-    """Loads a file and computes with it in a child, the first time that it is seen.
+    """Loads a file and computes with it in a child, at its first use.
 
     Raises:
         ModelFileError: the child died, or llama.cpp refused the file.
@@ -155,11 +148,6 @@ def prove_file(path: Path, settings: EngineSettings) -> None:
     )
 
 
-def remembered() -> dict[str, str]:
-    """Every verdict in the record and its words, for `ggrank doctor`."""
-    return {key: str(words) for key, words in recall(RECORD).items()}
-
-
 def _fingerprint(settings: EngineSettings) -> str:
     openvino = f"|openvino {version('openvino')}" if settings.engine == "openvino" else ""
     return f"{library_key()}{openvino}|{cpu_key()}|{json.dumps(asdict(settings), sort_keys=True)}"
@@ -168,17 +156,17 @@ def _fingerprint(settings: EngineSettings) -> str:
 def _verdict(path: Path, settings: EngineSettings, *, reference: Path | None, key: str) -> Verdict:
     known = recall(RECORD).get(key)
     if isinstance(known, str):
-        return Verdict(ok=known == "ok", detail=known)
-    verdict, lasting = _ask_child(path, settings, reference)
-    if lasting:
-        remember(RECORD, {key: verdict.detail})
-    return verdict
+        return Verdict(known)
+    detail, is_lasting = _ask_child(path, settings, reference)
+    if is_lasting:
+        remember(RECORD, {key: detail})
+    return Verdict(detail)
 
 
-def _ask_child(path: Path, settings: EngineSettings, reference: Path | None) -> tuple[Verdict, bool]:
-    """The child's verdict, and whether it will be the same next time (not after a kill from outside)."""
+def _ask_child(path: Path, settings: EngineSettings, reference: Path | None) -> tuple[str, bool]:
+    """The child's words, and whether they will be the same next time (not after a kill from outside)."""
     if getattr(sys, "frozen", False) or not sys.executable:
-        return Verdict(ok=True, detail="ok"), False  # A bundled application has no interpreter to start.
+        return "ok", False  # A bundled application has no interpreter to start.
     request = json.dumps(
         {"path": str(path), "settings": asdict(settings), "reference": str(reference) if reference else None}
     )
@@ -193,19 +181,16 @@ def _ask_child(path: Path, settings: EngineSettings, reference: Path | None) -> 
             errors="replace",
             timeout=TIMEOUT_SECONDS,
         )
-    except (
-        OSError
-    ) as error:  # No process may be started here: go on, as every other caller of llama.cpp does.
+    except OSError as error:  # Without child processes, do what other callers of llama.cpp do: hope.
         log.warning("no child process could be started to try %s out: %s", path.name, error)
-        return Verdict(ok=True, detail="ok"), False
+        return "ok", False
     except subprocess.TimeoutExpired:
-        return Verdict(ok=False, detail=f"did not end within {TIMEOUT_SECONDS} s"), False
+        return f"did not end within {TIMEOUT_SECONDS} s", False
     if done.returncode == 0:
         words = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "said nothing"
-        return Verdict(ok=words == "ok", detail=words), words == "ok"
-    # A build that crashes does so again; a file's failure may be the memory of the moment.
-    lasting = reference is not None and done.returncode != -9
-    return Verdict(ok=False, detail=_how_it_ended(done)), lasting
+        return words, words == "ok"
+    # A build that crashes does so again; a file may have failed for want of memory.
+    return _how_it_ended(done), reference is not None and done.returncode != -9
 
 
 def _how_it_ended(done: subprocess.CompletedProcess[str]) -> str:
@@ -219,10 +204,10 @@ def _how_it_ended(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def answer() -> None:
-    """The child's side: reads one request from stdin and says "ok" or what is wrong on stdout."""
+    """The child: reads one request from stdin and writes "ok" or what is wrong to stdout."""
     request = json.load(sys.stdin)
-    settings = EngineSettings(**request["settings"])
-    settings = replace(settings, pooling_type=PoolingType(settings.pooling_type))
+    pooling_type = PoolingType(request["settings"]["pooling_type"])
+    settings = EngineSettings(**{**request["settings"], "pooling_type": pooling_type})
     try:
         words = _try_out(Path(request["path"]), settings, request["reference"])
     except EngineError:
@@ -241,7 +226,7 @@ _TRIAL_TEXTS = (
 def _try_out(path: Path, settings: EngineSettings, reference: str | None) -> str:
     from ggrank.engine import start_engine
 
-    engine = start_engine(path, settings)
+    engine = start_engine(open_gguf(path), settings)
     if reference is not None:
         return _compare(engine, Path(reference))
     sequences = [engine.tokenize(text)[: settings.n_ctx] for text in _TRIAL_TEXTS]
@@ -268,44 +253,23 @@ def _compare(engine: Engine, reference: Path) -> str:
 
 @lru_cache(maxsize=1)
 def library_key() -> str:
-    """sha256 over the bytes of llama.cpp's shared libraries, the first 16 hex digits.
-
-    The libraries are found without loading them; their sums are remembered by size and time.
-    """
+    """16 hex digits of the sha256 over llama.cpp's shared libraries, which are found without loading them."""
     digest = hashlib.sha256()
-    for path in _library_files():
-        digest.update(f"{path.name}:{_sha256(path)}".encode())
+    for path in library_files():
+        digest.update(f"{path.name}:{check(path, Expected())}".encode())
     return digest.hexdigest()[:16]
 
 
-def _library_files() -> Iterator[Path]:
+def library_files() -> Iterator[Path]:
+    """The shared libraries of the llama.cpp build in use."""
     spec = importlib.util.find_spec("llama_cpp")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(place) / "lib"
+    for package in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(package) / "lib"
         yield from sorted({path.resolve() for path in folder.iterdir()} if folder.is_dir() else ())
-
-
-def _sha256(path: Path) -> str:
-    stat = path.stat()
-    key = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
-    known = recall("libraries").get(key)
-    if isinstance(known, str):
-        return known
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    remember("libraries", {key: digest.hexdigest()})
-    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1)
 def cpu_key() -> str:
-    """Names this CPU: its model and, where the system lists them, its features."""
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8").split("\n\n")[0]
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    wanted = ("model name", "flags", "Features", "CPU part")
-    lines = [line for line in text.splitlines() if line.startswith(wanted)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    """This CPU: its name and the features that matter to llama.cpp."""
+    processor = find_processor()
+    return " ".join((processor.name, *processor.features))

@@ -1,7 +1,4 @@
-"""Which settings suit this machine: rules for a machine that was never measured, and what was measured.
-
-Knows processors, what is installed and one record; not models or texts. `ggrank.measuring` measures.
-"""
+"""Settings for this machine: rules, and what `ggrank tune` has measured."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ _VNNI = {"avx_vnni", "avx512_vnni", "amx"}
 
 @dataclass(frozen=True)
 class Tuned:
-    """The settings that were fastest here; None is left to the rules below."""
+    """The settings that were fastest here; None means the rules below."""
 
     engine: EngineName | None = None
     flash_attn: bool | None = None
@@ -44,15 +41,15 @@ class Tuned:
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """What tuning left behind for one file.
+class TunedFile:
+    """The result of tuning one file.
 
     Attributes:
         model: the file.
         pooling: how it was loaded, such as "RANK".
-        gain: the speed over that of the rules, as it was measured; 1.0 where the rules stayed.
+        gain: the measured speed over that of the rules; 1.0 if the rules are fastest.
         when: the local date and time.
-        in_use: False where the file, a build or the machine is another one by now, so that the rules hold.
+        in_use: False if the file, a build or the machine has changed since, so that the rules are used.
     """
 
     model: Path
@@ -64,28 +61,28 @@ class Remembered:
 
 
 def recall_tuned(file: GgufFile, pooling: PoolingType) -> Tuned:
-    """What was measured with this file on this machine and with these builds; empty where nothing was."""
+    """The result for this file on this machine and with these builds; empty if there is none."""
     key = _key(file.path, pooling.name)
     found = _read(key, recall(RECORD).get(key))
     return Tuned() if found is None else found.tuned
 
 
 def remember_tuned(file: GgufFile, pooling: PoolingType, tuned: Tuned, *, gain: float = 1.0) -> bool:
-    """Keeps what was measured, or gives False; an empty `Tuned` says that the rules are best."""
+    """Remembers a result; False if it cannot be written. An empty `Tuned` means that the rules are best."""
     when = datetime.now().isoformat(" ", "minutes")
     return remember(
         RECORD, {_key(file.path, pooling.name): {"tuned": asdict(tuned), "gain": gain, "when": when}}
     )
 
 
-def remembered(model: Path | None = None) -> list[Remembered]:
-    """What is remembered, the newest last: of one file, or of all."""
+def remembered(model: Path | None = None) -> list[TunedFile]:
+    """The results for one file, or for all, the newest last."""
     found = [_read(key, facts) for key, facts in recall(RECORD).items()]
     return sorted((one for one in found if one and _is_of(model, one.model)), key=lambda one: one.when)
 
 
 def forget_tuned(model: Path | None = None) -> int:
-    """Forgets what was measured with one file, or everything, and gives the number of facts.
+    """Removes the results for one file, or all, and returns their number.
 
     Raises:
         OSError: the record cannot be written.
@@ -101,21 +98,21 @@ def _is_of(model: Path | None, path: Path) -> bool:
     return model is None or model.resolve() == path
 
 
-def _read(key: str, facts: object) -> Remembered | None:
-    """A remembered fact; None for one that another release wrote, and for none."""
+def _read(key: str, facts: object) -> TunedFile | None:
+    """A result from the record; None if there is none, or another release wrote it."""
     if not isinstance(facts, dict):
         return None
     try:
         path, _, _, pooling, *_ = json.loads(key)
         tuned = _checked(Tuned(**facts["tuned"]))
         in_use = key == _key(Path(path), pooling)
-        return Remembered(Path(path), pooling, tuned, float(facts["gain"]), str(facts["when"]), in_use)
+        return TunedFile(Path(path), pooling, tuned, float(facts["gain"]), str(facts["when"]), in_use)
     except (KeyError, TypeError, ValueError):
         return None
 
 
 def _checked(tuned: Tuned) -> Tuned:
-    """Raises ValueError for what nobody measured: the record is a file that anybody may have changed."""
+    """The same settings; ValueError if they are impossible: users may edit the file."""
     switches, numbers = (tuned.flash_attn, tuned.use_extra_bufts), (tuned.n_ubatch, tuned.n_threads)
     if (
         tuned.engine not in (None, *get_args(EngineName))
@@ -138,7 +135,7 @@ def _key(path: Path, pooling: str) -> str:
 
 
 def choose_engine(asked: str, *, tuned: Tuned, file: GgufFile, n_gpu_layers: int) -> EngineName:
-    """The engine for a file: what was asked for, else what was tuned, else the rule that `LlamaParams` gives.
+    """The engine for a file: the one asked for, else the tuned one, else by the rule in `LlamaParams`.
 
     Raises:
         EngineError: OpenVINO is asked for and not installed.
@@ -156,7 +153,7 @@ def choose_engine(asked: str, *, tuned: Tuned, file: GgufFile, n_gpu_layers: int
     if not has_openvino():
         return "llama.cpp"
     pays = tuned.engine == "openvino" if tuned.engine else openvino_is_faster_here()
-    # What was tuned without the GPU does not keep another load from it.
+    # A file that was tuned without the GPU may still use it.
     return (
         "openvino" if pays and why_not_openvino(file) is None and not _has_gpu(n_gpu_layers) else "llama.cpp"
     )
@@ -173,7 +170,7 @@ def openvino_is_faster_here() -> bool:
 
 
 def openvino_hint(model: Path, *, engine: str, device: str = "CPU") -> str:
-    """What to install for more speed with this file on this machine; "" where nothing is gained by it.
+    """What to install for more speed with this file on this machine; "" if nothing would help.
 
     Args:
         engine, device: with which the file was computed now.
@@ -222,7 +219,7 @@ def extra_bufts_pay() -> bool:
 
 
 def fastest_quantization() -> str:
-    """Which GGUF file is fastest on this processor, and why; "" where nothing was measured (ARM, GPUs).
+    """The fastest quantization on this processor, and why; "" if none was measured (ARM, GPUs).
 
     Tokens a second of a bge-reranker-base shape, pairs of 32 and 128 tokens:
 

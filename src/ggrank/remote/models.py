@@ -118,7 +118,7 @@ class _RemoteModel:
         return ranking_of(
             texts,
             results.values,
-            results.truncated,
+            truncated=results.truncated,
             scale=scale,
             has_logits=own == "logit",
             top_n=top_n,

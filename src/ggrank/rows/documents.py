@@ -1,18 +1,13 @@
-"""What a document is, and how a JSON line holds one: ``{"id": "a1", "title": "...", "text": "..."}``.
-
-Knows texts and records; not where they come from, nor what is done with them. Loads nothing heavy.
-"""
+"""What a document is, and the one rule for finding its id, title and text in a row."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ggrank.errors import InputError
-
-EXPECTED = 'expected an object like {"id": "a1", "text": "..."}'
+from ggrank.rows.reading import Row, parse_json
 
 
 @dataclass(frozen=True)
@@ -23,6 +18,7 @@ class Document:
         text: what is embedded, reranked and shown.
         id: the owner's name for it.
         metadata: anything that should come back with it, such as ``{"page": 3}``; never looked at.
+        title: is embedded and reranked before the text; see `full_text`.
 
     Example:
         >>> from ggrank import Document
@@ -31,32 +27,94 @@ class Document:
     """
 
     text: str
-    id: str | int | None = None
+    id: str | float | None = None
     metadata: Mapping[str, Any] | None = field(default=None, hash=False)
+    title: str | None = None
+
+    @property
+    def full_text(self) -> str:
+        """The title, where there is one, a space, and the text.
+
+        Example:
+            >>> Document("They purr.", title="Cats").full_text
+            'Cats They purr.'
+        """
+        return f"{self.title} {self.text}" if self.title else self.text
+
+
+def document_of(row: Row, text_columns: Sequence[str] = ()) -> Document:
+    """The document in a row.
+
+    ``text`` must be a string; ``title`` is one, null or missing. The id is ``id``, or ``_id`` as in BEIR's
+    files: any JSON scalar, or missing. All other fields become metadata.
+
+    Args:
+        text_columns: whose strings, joined by a space, are the text instead of ``text`` and ``title``.
+
+    Raises:
+        InputError: the row could not be read, or has no text; the message is the reason alone.
+
+    Example:
+        >>> document_of(Row({"_id": 7, "title": None, "text": "Cats purr.", "year": 1999}, line=1))
+        Document(text='Cats purr.', id=7, metadata={'year': 1999}, title=None)
+    """
+    if row.problem:
+        raise InputError(row.problem)
+    name = row.values.get("id")
+    if name is None:
+        name = row.values.get("_id")
+    if name is not None and not isinstance(name, (str, int, float)):
+        raise InputError(f"the id is no string or number, but {_kind(name)}")
+    used = {"id", "_id", *(text_columns or ("text", "title"))}
+    metadata = {name: value for name, value in row.values.items() if name not in used} or None
+    if text_columns:
+        return Document(text_of(row.values, text_columns), name, metadata)
+    title = string_in(row.values, "title") if row.values.get("title") is not None else None
+    return Document(string_in(row.values, "text"), name, metadata, title or None)
+
+
+def text_of(values: Mapping[str, Any], text_columns: Sequence[str] = ()) -> str:
+    """A row's text as it is embedded; see `document_of`.
+
+    Example:
+        >>> text_of({"title": "Cats", "text": "They purr."}), text_of({"a": "x", "b": "y"}, ["b"])
+        ('Cats They purr.', 'y')
+    """
+    if text_columns:
+        return " ".join(string_in(values, column) for column in text_columns)
+    title = string_in(values, "title") if values.get("title") else ""
+    text = string_in(values, "text")
+    return f"{title} {text}" if title else text
 
 
 def read_record(line: str, *, place: str) -> Document:
-    """One record; ``_id`` (as in BEIR's files) does for ``id``, a title goes before the text.
-
-    Args:
-        place: of the line, for messages, such as "corpus.jsonl:7".
-
-    Raises:
-        InputError: it is no such record.
-
-    Example:
-        >>> read_record('{"_id": 7, "title": "Cats", "text": "They purr."}', place="stdin:1")
-        Document(text='Cats They purr.', id=7, metadata=None)
-    """
+    """A document from a line of JSON; goes when its two callers read through `read_rows`."""
+    values, problem = parse_json(line)
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error}); {EXPECTED}") from error
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise InputError(f'{place}: no "text" string; {EXPECTED}')
-    title, name = record.get("title", ""), record.get("id", record.get("_id"))
-    if not isinstance(title, str):
-        raise InputError(f'{place}: "title" is not a string; {EXPECTED}')
-    if name is not None and (isinstance(name, bool) or not isinstance(name, (str, int))):
-        raise InputError(f'{place}: "id" is neither a string nor a whole number; {EXPECTED}')
-    return Document(f"{title} {record['text']}" if title else record["text"], id=name)
+        document = document_of(Row(values, 1, problem))
+    except InputError as error:
+        reason = str(error).replace("no column 'text'", 'no "text" string')
+        raise InputError(f"{place}: {reason}; {EXPECTED}") from error
+    return Document(document.full_text, id=document.id)
+
+
+EXPECTED = 'expected an object like {"id": "a1", "text": "..."}'
+
+
+def string_in(values: Mapping[str, Any], column: str) -> str:
+    """The string in a column; bytes that are UTF-8 count. Raises InputError where there is none."""
+    if column not in values:
+        raise InputError(f"no column {column!r}")
+    value = values[column]
+    if isinstance(value, bytes):  # older writers of Parquet store strings as binary
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"column {column!r} is not UTF-8") from None
+    if not isinstance(value, str):
+        raise InputError(f"column {column!r} has no string, but {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else f"a value of type {type(value).__name__}"

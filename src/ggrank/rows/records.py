@@ -1,6 +1,5 @@
 """Small facts that ggrank remembers between runs, as JSON files in the user's cache directory.
 
-Knows where the directory is and how to write a file whole or not at all; not what the facts mean.
 A cache that cannot be written is no error: the fact is found out again next time.
 """
 
@@ -9,10 +8,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from ggrank.errors import InputError
+from ggrank.rows.writing import write_json
 
 
 def cache_dir() -> Path:
@@ -64,17 +65,9 @@ def forget(name: str, keys: Iterable[str]) -> bool:
 
 def _write(name: str, facts: dict[str, Any]) -> bool:
     directory = cache_dir()
-    text = json.dumps(facts, indent=1, sort_keys=True)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{name}-")
-    except OSError:
-        return False
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).replace(directory / f"{name}.json")
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
+        write_json(directory / f"{name}.json", dict(sorted(facts.items())))
+    except (OSError, InputError):
         return False
     return True

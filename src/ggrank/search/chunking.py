@@ -1,15 +1,21 @@
-"""Texts to passages: no longer than the model reads well, cut where a reader would pause.
-
-Knows characters, and how many tokens a piece of text has; not what is done with passages.
-"""
+"""Documents to passages: no longer than the model reads well, cut where a reader would pause."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, zip_longest
+
+from ggrank.search.sections import SEPARATOR, FileDocument, Section
+from ggrank.search.words import normalized
+
+SHORT = 16
+"""A section with fewer than this part of a passage's tokens joins a neighbour: 12 of 200."""
+
+MOST_CHARACTERS = 400
+"""Of the path of headings."""
 
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 """Where a paragraph ends: a blank line."""
@@ -24,9 +30,28 @@ _SPACE = re.compile(r"\s+")
 
 @dataclass(frozen=True)
 class Passage:
-    """A part of a text, ``text[start:end]`` in characters, and its tokens without special ones."""
+    """A span of a document's text.
 
-    text: str
+    Attributes:
+        start, end: characters of the text.
+        line: of the text, where the passage begins, from 1.
+        headings: the path of headings over it, "Staff handbook > Travel"; embedded with it, shown apart.
+        place: "page 3", "line 7" of a file of rows; "" where lines and headings say enough.
+        n_tokens: of the span and its headings, without special ones.
+    """
+
+    start: int
+    end: int
+    line: int
+    headings: str
+    place: str
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """``text[start:end]`` and its tokens, without special ones."""
+
     start: int
     end: int
     n_tokens: int
@@ -34,7 +59,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class _Unit:
-    """What is never cut: a sentence, or a piece of one that is too long."""
+    """A sentence, or a piece of one that is too long."""
 
     start: int
     end: int
@@ -42,67 +67,152 @@ class _Unit:
     begins_paragraph: bool
 
 
-def cut(text: str, *, count_tokens: Callable[[str], int], most: int, overlap: int) -> Iterator[Passage]:
-    """Passages of at most ``most`` tokens, in order; together they hold all of the text but white space.
+def passages(
+    document: FileDocument, *, count_tokens: Callable[[str], int], most: int, overlap: int
+) -> Iterator[Passage]:
+    """The passages of a document: each section cut where it is too long, short neighbours joined.
 
-    A text that fits is one passage. A longer one is cut between paragraphs where that leaves a passage at
-    least half full, else between sentences, and in a sentence that does not fit at white space near the
-    middle. A passage begins with the last sentences of the one before: ``overlap`` tokens at most.
+    Front matter is in no passage, and a heading is one only where nothing else is there.
 
     Args:
         count_tokens: of a text, without special tokens.
-        most: tokens, at least 1.
-        overlap: tokens, fewer than ``most``; 0 for none.
+        most: tokens of a passage and its headings, at least 1.
+        overlap: tokens at most that a passage repeats of the one before; 0 for none.
+    """
+
+    def count(text: str) -> int:
+        return count_tokens(normalized(text))
+
+    line, seen = 1, 0
+    sections = document.sections or (Section(0, len(document.text), 0),)
+    for section in _joined(document.text, sections, count, most):
+        headings = _path(document.title, section.headings, count, most // 4)
+        n_headings = count(headings)
+        start = section.start if _is_bare(document.text, section) else section.body
+        text = document.text[start : section.end]
+        room = most - n_headings
+        for span in cut(text, count_tokens=count, most=room, overlap=min(overlap, room // 2)):
+            line += document.text.count("\n", seen, seen := start + span.start)
+            place = section.place or document.place
+            yield Passage(seen, start + span.end, line, headings, place, n_headings + span.n_tokens)
+
+
+def embedded_text(headings: str, text: str) -> str:
+    """What is embedded, and indexed by its words, for a passage."""
+    return normalized(f"{headings}\n\n{text}" if headings else text)
+
+
+def _joined(
+    text: str, sections: Sequence[Section], count: Callable[[str], int], most: int
+) -> Iterator[Section]:
+    """Sections with a text; one of few tokens joins the next one under the same heading."""
+    least = most // SHORT
+
+    def is_short(section: Section) -> bool:
+        body = text[section.body : section.end]
+        return len(body) < MOST_CHARACTERS and count(body) < least
+
+    waiting: Section | None = None
+    for section, after in zip_longest(sections, sections[1:]):
+        path = section.headings
+        if _is_bare(text, section):
+            if not path or (after and after.headings[: len(path)] == path):
+                continue  # white space, or a heading that is in the path of what follows
+            if waiting:
+                body = waiting.start if _is_bare(text, waiting) else waiting.body
+                waiting = replace(waiting, body=body, end=section.end)
+                continue
+        if waiting is None:
+            waiting = section
+        elif _is_bare(text, waiting):
+            waiting = replace(section, start=waiting.start, body=waiting.start)
+        elif (shared := _shared(waiting, section)) is not None and is_short(waiting):
+            body = waiting.body if waiting.headings == shared else waiting.start
+            waiting = replace(waiting, body=body, end=section.end, headings=shared)
+        else:
+            yield waiting
+            waiting = section
+    if waiting:
+        yield waiting
+
+
+def _is_bare(text: str, section: Section) -> bool:
+    return not text[section.body : section.end].strip()
+
+
+def _shared(one: Section, other: Section) -> tuple[str, ...] | None:
+    """The headings over both; None where they have nothing in common but the document."""
+    shared = tuple(a for a, b in zip(one.headings, other.headings, strict=False) if a == b)
+    return shared if shared or not (one.headings or other.headings) else None
+
+
+def _path(title: str, headings: Sequence[str], count: Callable[[str], int], most: int) -> str:
+    """The title and headings in a line of at most ``most`` tokens, the innermost kept longest."""
+    first, whole = headings[0].casefold() if headings else "", title.casefold()
+    if not (first and (first in whole or whole in first)):  # a page's title mostly repeats its first heading
+        headings = (title, *headings)
+    path = SEPARATOR.join(filter(None, headings))[-MOST_CHARACTERS:]
+    while path and count(path) > most:
+        path = path.partition(SEPARATOR)[2] or path[: len(path) // 2]
+    return path
+
+
+def cut(text: str, *, count_tokens: Callable[[str], int], most: int, overlap: int) -> Iterator[Span]:
+    """Spans of at most ``most`` tokens, in order; together they hold all of the text but white space.
+
+    A text that fits is one span. A longer one is cut between paragraphs where that leaves a span at least
+    half full, else between sentences, and in a sentence that does not fit at white space near the middle.
+    A span begins with the last sentences of the one before: ``overlap`` tokens at most.
 
     Example:
         >>> def words(text): return len(text.split())
-        >>> [one.text for one in cut("A b. C d. E f.", count_tokens=words, most=4, overlap=2)]
+        >>> text = "A b. C d. E f."
+        >>> [text[one.start : one.end] for one in cut(text, count_tokens=words, most=4, overlap=2)]
         ['A b. C d.', 'C d. E f.']
     """
-    begin, stop = _trimmed(text, 0, len(text))
-    if begin == stop:
+    start, end = _trimmed(text, 0, len(text))
+    if start == end:
         return
-    n_tokens = count_tokens(text[begin:stop])
+    n_tokens = count_tokens(text[start:end])
     if n_tokens <= most:
-        yield Passage(text[begin:stop], begin, stop, n_tokens)
+        yield Span(start, end, n_tokens)
         return
     units = list(_units(text, count_tokens, most))
-    for first, behind in _groups(units, most, overlap):
-        start, end = units[first].start, units[behind - 1].end
-        n_tokens = sum(unit.n_tokens for unit in units[first:behind])
-        yield Passage(text[start:end], start, end, n_tokens)
+    for first, after in _groups(units, most, overlap):
+        n_tokens = sum(unit.n_tokens for unit in units[first:after])
+        yield Span(units[first].start, units[after - 1].end, n_tokens)
 
 
 def _groups(units: list[_Unit], most: int, overlap: int) -> Iterator[tuple[int, int]]:
-    """Which units make a passage: the first one, and the one behind the last."""
+    """Which units make a passage: the first one, and the one after the last."""
     totals = list(accumulate((unit.n_tokens for unit in units), initial=0))
     first = 0
     while True:
-        behind = max(first + 1, bisect_right(totals, totals[first] + most) - 1)
-        if behind == len(units):
-            yield first, behind
+        after = max(first + 1, bisect_right(totals, totals[first] + most) - 1)
+        if after == len(units):
+            yield first, after
             return
-        behind = _seam(units, totals, first, behind, least=most / 2)
-        yield first, behind
-        begin = behind
+        after = _seam(units, totals, first, after, least=most / 2)
+        yield first, after
+        begin = after
         # The overlap must leave room for the unit that is next.
         while (
             begin - 1 > first
-            and totals[behind] - totals[begin - 1] <= overlap
-            and totals[behind + 1] - totals[begin - 1] <= most
+            and totals[after] - totals[begin - 1] <= overlap
+            and totals[after + 1] - totals[begin - 1] <= most
         ):
             begin -= 1
         first = begin
 
 
-def _seam(units: list[_Unit], totals: list[int], first: int, behind: int, *, least: float) -> int:
-    """The last beginning of a paragraph that leaves at least ``least`` tokens before it, or ``behind``."""
-    for i in range(behind, first, -1):
+def _seam(units: list[_Unit], totals: list[int], first: int, after: int, *, least: float) -> int:
+    """The last beginning of a paragraph that leaves at least ``least`` tokens before it, or ``after``."""
+    for i in range(after, first, -1):
         if totals[i] - totals[first] < least:
             break
         if units[i].begins_paragraph:
             return i
-    return behind
+    return after
 
 
 def _units(text: str, count_tokens: Callable[[str], int], most: int) -> Iterator[_Unit]:
@@ -110,7 +220,7 @@ def _units(text: str, count_tokens: Callable[[str], int], most: int) -> Iterator
         begins = True
         for sentence_start, sentence_end in _parted(text, start, end, _SENTENCE):
             for piece_start, piece_end in _pieces(text, sentence_start, sentence_end, count_tokens, most):
-                # With the white space behind it, which has tokens of its own in some models.
+                # With the white space after it, which has tokens of its own in some models.
                 n_tokens = count_tokens(text[piece_start:piece_end])
                 unit_start, unit_end = _trimmed(text, piece_start, piece_end)
                 if unit_start < unit_end:
@@ -119,7 +229,7 @@ def _units(text: str, count_tokens: Callable[[str], int], most: int) -> Iterator
 
 
 def _parted(text: str, start: int, end: int, separator: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    """Spans that end behind each separator."""
+    """Spans that end after each separator."""
     for match in separator.finditer(text, start, end):
         if match.end() > start:
             yield start, match.end()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ggrank.search.readers import kind_of
+from ggrank.search.readers import is_document
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _walk(folder: str, unknown: list[Skipped]) -> Iterator[str]:
     for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and kind_of(Path(name)):
+            if not name.startswith(".") and is_document(Path(name)):
                 yield os.path.join(parent, name)  # noqa: PTH118  (a million of them)
 
 

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ggrank.errors import ClosedError, SearchIndexError
-from ggrank.search.lexical import create_words
+from ggrank.search.lexical import add_functions, create_words
 from ggrank.search.settings import IndexSettings, command
 
 DATABASE, LOCK = "index.sqlite", "writer.lock"
@@ -42,11 +42,11 @@ TABLES = (
     "CREATE INDEX passage_file ON passage (file, version)",
     "CREATE TABLE free (row INTEGER PRIMARY KEY)",
     """CREATE TRIGGER passage_added AFTER INSERT ON passage BEGIN
-        INSERT INTO words (rowid, text) VALUES (new.id, new.text);
+        INSERT INTO words (rowid, terms) VALUES (new.id, terms(new.text));
         DELETE FROM free WHERE row = new.id;
     END""",
     """CREATE TRIGGER passage_removed AFTER DELETE ON passage BEGIN
-        INSERT INTO words (words, rowid, text) VALUES ('delete', old.id, old.text);
+        INSERT INTO words (words, rowid, terms) VALUES ('delete', old.id, terms(old.text));
         INSERT INTO free (row) VALUES (old.id);
     END""",
 )
@@ -105,7 +105,7 @@ def make(folder: Path, settings: IndexSettings) -> None:
         db.execute("BEGIN IMMEDIATE")
         for table in TABLES:
             db.execute(table)
-        create_words(db, content="passage")
+        create_words(db)
         db.execute("INSERT INTO settings (json) VALUES (?)", (settings.to_json(),))
         db.execute(f"PRAGMA application_id = {int.from_bytes(APPLICATION_ID, 'big')}")
         db.execute(f"PRAGMA user_version = {FORMAT}")
@@ -152,6 +152,7 @@ def connect(folder: Path) -> sqlite3.Connection:
     with told(folder):
         address = f"{(folder / DATABASE).resolve().as_uri()}?mode={mode}"
         db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+        add_functions(db)
         db.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut too
         return db
 

@@ -20,7 +20,7 @@ from ggrank.remote import RemoteReranker
 from ggrank.search.candidates import Candidate, find_candidates
 from ggrank.search.files import Skipped as Skipped
 from ggrank.search.folder import exists, make, writer_lock
-from ggrank.search.lexical import snippet
+from ggrank.search.lexical import best_window, find_words
 from ggrank.search.paths import absolute, check_paths, forget, remembered
 from ggrank.search.settings import IndexSettings as IndexSettings
 from ggrank.search.settings import Wanted, check_same, kept, settings_for
@@ -196,13 +196,10 @@ class Index:
 
     def snippet(self, query: str, found: RankedDocument, *, n_words: int = 30) -> str:
         """The part of a passage that has most of the query's words; its beginning where it has none."""
-        store = self._store()
-        with store.lock:
-            part = snippet(store.db, query, row=found.index, n_words=n_words)
-        words = (part or found.document).split()
-        if part or len(words) <= n_words:
-            return " ".join(words)
-        return " ".join(words[:n_words]) + "..."
+        spans = find_words(query, found.document)
+        start, end = best_window(found.document, spans, n_characters=8 * n_words)
+        shown = " ".join(found.document[start:end].split())
+        return "..." * (start > 0) + shown + "..." * (end < len(found.document))
 
     def close(self) -> None:
         """Lets go of the files; the embedder stays. The next call opens them again."""

@@ -52,7 +52,7 @@ class StoredPassage:
     start: int
     stop: int
     place: str
-    record: str | int | None
+    record: str | float | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class NewPassage:
     start: int
     stop: int
     place: str
-    record: str | int | None
+    record: str | float | None
 
 
 class Store:

@@ -22,9 +22,10 @@ from ggrank.errors import InputError
 from ggrank.hub.checksums import sha256_of
 from ggrank.llama import Llama
 from ggrank.scoring import l2_normalize
-from ggrank.search.chunking import cut
+from ggrank.search.chunking import embedded_text, passages
 from ggrank.search.files import FoundFiles, Skipped, find_files
-from ggrank.search.readers import Part, read_parts
+from ggrank.search.readers import read_documents
+from ggrank.search.sections import SEPARATOR, FileDocument
 from ggrank.search.settings import foreign_vector
 from ggrank.search.store import NewPassage, Store, StoredFile
 from ggrank.text.inputs import check_text
@@ -109,6 +110,7 @@ class _Waiting:
     run: _Run
     passage: NewPassage
     n_tokens: int
+    embedded: str
     vector: NDArray[np.float32] | None = None
 
 
@@ -164,7 +166,7 @@ class Update:
         try:
             run.sha256 = sha256_of(Path(run.path))
             if not run.is_same:
-                for part in read_parts(Path(run.path)):
+                for part in read_documents(Path(run.path)):
                     self._take_part(run, part)
         except (InputError, OSError) as error:
             self._skipped.append(Skipped(run.path, getattr(error, "strerror", None) or str(error)))
@@ -176,7 +178,7 @@ class Update:
             self._skipped.append(Skipped(run.path, f"{left_out} {run.problems[0]}", n_lines))
         self._finished.append(run)
 
-    def _take_part(self, run: _Run, part: Part) -> None:
+    def _take_part(self, run: _Run, part: FileDocument) -> None:
         run.n_bytes = part.n_bytes
         if part.problem:
             run.problems.append(part.problem)
@@ -185,25 +187,26 @@ class Update:
             if len(self._waiting) >= BATCH:
                 self._flush()
 
-    def _passages(self, run: _Run, part: Part) -> Iterator[_Waiting]:
-        text = check_text(part.text, run.path)
-        line, seen = 1, 0
-        overlap = self._store.settings.overlap
-        for passage in cut(text, count_tokens=self._count, most=self._most, overlap=overlap):
-            line, seen = line + text.count("\n", seen, passage.start), passage.start
+    def _passages(self, run: _Run, part: FileDocument) -> Iterator[_Waiting]:
+        part = replace(part, text=check_text(part.text, run.path))
+        most, overlap = self._most, self._store.settings.overlap
+        for passage in passages(part, count_tokens=self._count, most=most, overlap=overlap):
+            text = part.text[passage.start : passage.end]
+            place = passage.place or passage.headings.rpartition(SEPARATOR)[2]
+            embedded = check_text(embedded_text(passage.headings, text), run.path)
             new = NewPassage(
-                key=hashlib.sha256(passage.text.encode()).digest()[:16],
-                text=passage.text,
-                start=part.start + passage.start,
-                stop=part.start + passage.end,
-                place=check_text(part.place[:PLACE_CHARACTERS], run.path) or f"line {line}",
+                key=hashlib.sha256(embedded.encode()).digest()[:16],
+                text=text,
+                start=passage.start,
+                stop=passage.end,
+                place=check_text(place[:PLACE_CHARACTERS], run.path) or f"line {passage.line}",
                 record=_storable(part.id),
             )
             # A vector that came along is that of the whole text.
-            known = self._known_vector(part) if passage.text == text else None
-            yield _Waiting(run, new, passage.n_tokens, known)
+            known = self._known_vector(part) if text == part.text.strip() else None
+            yield _Waiting(run, new, passage.n_tokens, embedded, known)
 
-    def _known_vector(self, part: Part) -> NDArray[np.float32] | None:
+    def _known_vector(self, part: FileDocument) -> NDArray[np.float32] | None:
         """A part's vector of length 1, where one came along.
 
         Raises:
@@ -243,7 +246,7 @@ class Update:
         if brought:
             packed[list(brought)] = self._store.vectors.pack(np.stack(list(brought.values())))
         vectors = self._embedder.embed_many(
-            [new[i].passage.text for i in other], prefix=self._embedder.document_prefix
+            [new[i].embedded for i in other], prefix=self._embedder.document_prefix
         )
         packed[other] = self._store.vectors.pack(vectors)
         self._store.vectors.write(rows, packed)
@@ -294,7 +297,7 @@ def _stored(run: _Run) -> StoredFile:
     return run.stored
 
 
-def _storable(id: str | int | None) -> str | int | None:
+def _storable(id: str | float | None) -> str | float | None:
     """An id as SQLite can keep it: no lone surrogates, and whole numbers of 64 bits."""
     if isinstance(id, int) and not -(2**63) <= id < 2**63:
         return str(id)

@@ -1,5 +1,10 @@
-"""Text on its way to the engine: checks of what callers give, tokens, sequences of pairs, micro-batches.
+"""Text on its way to the engine.
 
-`inputs` checks texts, `tokenizer` makes token ids, `pairing` joins query and document, `packing` fills
-micro-batches.
+    inputs.py       checks of callers' arguments
+    tokenizer.py    text to token ids
+    languages.py    warnings of texts that a model cannot read
+    pairing.py      query and document to one sequence, cut if it does not fit
+    packing.py      sequences to micro-batches
+
+All of them are functions of plain values; the engine itself is passed in.
 """

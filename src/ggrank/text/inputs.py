@@ -1,13 +1,11 @@
-"""Checks what callers pass in, and says which item is wrong.
-
-Knows Python values; not tokens or models. Every text passes here before it is tokenised.
-"""
+"""Checks of callers' arguments; the errors name the item that is wrong."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from numbers import Integral, Real
 from typing import TypeVar, get_args
 
 from ggrank.errors import InputError, InputTypeError
@@ -21,10 +19,6 @@ def check_text(value: object, name: str) -> str:
 
     Raises:
         InputTypeError: not a string.
-
-    Example:
-        >>> check_text("a\\ud800b", "the text")
-        'a\\ufffdb'
     """
     if not isinstance(value, str):
         raise InputTypeError(f"{name} must be a string, found {type(value).__name__}: {_shown(value)}")
@@ -74,7 +68,7 @@ def check_truncate(value: str, *, allow_chunk: bool) -> None:
 
 def check_top_n(value: object) -> None:
     """Raises InputError unless ``top_n`` is None or a whole number of at least 1."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
         raise InputError(f"top_n must be a whole number of at least 1, or None; found {value!r}")
 
 
@@ -82,62 +76,53 @@ def check_threshold(value: object) -> None:
     """Raises InputError unless ``threshold`` is None or a number; NaN compares with nothing."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+    if isinstance(value, bool) or not isinstance(value, Real) or value != value:
         raise InputError(f"threshold must be a number or None; found {value!r}")
 
 
 def windows(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of ``size`` items at most, so that a generator is never held whole.
-
-    Example:
-        >>> list(windows("abcde", 2))
-        [['a', 'b'], ['c', 'd'], ['e']]
-    """
+    """Lists of ``size`` items at most, so that a generator is never held whole."""
     items = iter(values)
     while window := list(islice(items, size)):
         yield window
 
 
 class Distinct:
-    """Finds what is equal in a long list that comes in windows, and holds none of it.
+    """Finds equal values in a long list that comes in windows, without keeping the values.
 
-    What is equal is computed once, and so gets exactly the same score. Remembered are 16 bytes of a hash of
-    each different text or pair, of the last `MOST_REMEMBERED` at least, in 40 MB at most.
+    A value is known by a hash of 16 bytes, of which at most `MOST_REMEMBERED` are kept (30 MB).
+
+    Attributes:
+        positions: for every value so far its position among all different ones.
 
     Example:
         >>> seen = Distinct()
         >>> seen.add(["b", "a", "b"]), seen.add(["c", "a"])
-        (([0, 1], [0, 1, 0]), ([0], [2, 1]))
+        ([0, 1], [0])
+        >>> seen.positions
+        [0, 1, 0, 2, 1]
     """
 
-    MOST_REMEMBERED = 100_000
+    MOST_REMEMBERED = 200_000
 
     def __init__(self) -> None:
+        self.positions: list[int] = []
         self._n = 0
-        self._newer: dict[bytes, int] = {}
-        self._older: dict[bytes, int] = {}
+        self._position_of: dict[bytes, int] = {}
 
-    def add(self, window: Sequence[str | tuple[str, str]]) -> tuple[list[int], list[int]]:
-        """Where in this window a value stands that was never seen, and for every value of it the place
-        among all different ones so far.
-        """
-        firsts: list[int] = []
-        places: list[int] = []
+    def add(self, window: Sequence[str | tuple[str, str]]) -> list[int]:
+        """The indices of the window's values that are not known yet."""
+        if len(self._position_of) > self.MOST_REMEMBERED:
+            self._position_of.clear()
+        new = []
         for i, value in enumerate(window):
             key = _digest(value)
-            place = self._newer.get(key, self._older.get(key))
-            if place is None:
-                firsts.append(i)
-                place = self._remember(key)
-            places.append(place)
-        return firsts, places
-
-    def _remember(self, key: bytes) -> int:
-        if len(self._newer) == self.MOST_REMEMBERED:
-            self._older, self._newer = self._newer, {}
-        self._newer[key] = self._n
-        self._n += 1
-        return self._newer[key]
+            if key not in self._position_of:
+                self._position_of[key] = self._n
+                self._n += 1
+                new.append(i)
+            self.positions.append(self._position_of[key])
+        return new
 
 
 def _digest(value: str | tuple[str, str]) -> bytes:

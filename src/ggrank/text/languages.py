@@ -1,4 +1,4 @@
-"""Whether a model can read a text: its vocabulary knows the words, its languages use the letters."""
+"""Warnings of texts that a model cannot read: unknown words, or another script than its languages have."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Readability:
 
     Args:
         model: what the warning calls it.
-        languages: that the model was trained for, as `Preset` has them; empty where unknown.
-        unknown_id: the token that stands for what the vocabulary lacks; None where there is none.
+        languages: that the model was trained for, as in `Preset`; empty if not known.
+        unknown_id: the token for what is not in the vocabulary; None if there is none.
         reranker: whether the model is one.
     """
 
@@ -50,7 +50,7 @@ class Readability:
         self._has_warned = False
 
     def look(self, text: str, tokens: TokenIds) -> None:
-        """Looks at one text, and at its tokens without special ones."""
+        """Warns if the model cannot read this text, of which ``tokens`` are the ids without special ones."""
         if self._has_warned:
             return
         problem = self._problem(text, tokens)
@@ -59,7 +59,7 @@ class Readability:
             warnings.warn(f"{self._model} {problem}{self._advice()}", GgrankWarning, stacklevel=2)
 
     def _problem(self, text: str, tokens: TokenIds) -> str | None:
-        # A text without letters, such as an emoji, is no sign of a language.
+        # A text without letters, such as an emoji, says nothing about its language.
         n_unknown = 0 if self._unknown_id is None else np.count_nonzero(tokens == self._unknown_id)
         if 2 * n_unknown > len(tokens) and any(map(str.isalpha, text[:_LOOKED_AT])):
             return "does not know over half of the tokens of a text: all such texts look alike to it."
@@ -75,7 +75,7 @@ class Readability:
 
 
 def foreign_script(text: str, languages: Sequence[str]) -> str | None:
-    """The script of most letters of a text, where none of these languages uses it.
+    """The script of most letters of a text, if none of these languages uses it; else None.
 
     Example:
         >>> foreign_script("Где живут ламы?", ["en"]), foreign_script("Où vivent les lamas ?", ["en"])

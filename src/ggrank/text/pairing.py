@@ -1,18 +1,16 @@
-"""How a query and a document become one sequence, and what is cut when it does not fit.
+"""A query and a document become one sequence, which is cut if it does not fit.
 
-Knows token ids, special tokens and texts; not the model. Tokenizing is a function that is passed in.
-
-Every format of the table in the design comes down to one shape::
+Every format has one shape::
 
     head  query  between  document  tail
 
     BERT, ModernBERT    [CLS]   q   [SEP]       d   [SEP]
     XLM-R, RoBERTa      <s>     q   </s></s>    d   </s>
-    rerank template     whatever the file's own template says around {query} and {document}
+    rerank template     the text of the file's own template around {query} and {document}
 
-A template's text may touch the user's text without a special token between them
-(``<Query>: {query}``). The original tokenizer sees both at once, so they are tokenised together:
-that is what ``query_lead``, ``query_trail`` and ``document_lead`` hold.
+A template's text may touch the user's text without a special token between them (``<Query>: {query}``). The
+original tokenizer sees both at once, so ``query_lead``, ``query_trail`` and ``document_lead`` are tokenised
+together with the user's text.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ class PairFormat:
 
 @dataclass(frozen=True)
 class TextFrame:
-    """The special tokens before and behind a single text."""
+    """The special tokens before and after a single text."""
 
     head: tuple[int, ...]
     tail: tuple[int, ...]
@@ -54,7 +52,7 @@ class TextFrame:
 
 @dataclass(frozen=True)
 class QueryPart:
-    """Everything that stands before a document: the same for a whole list, so it is made once."""
+    """Everything before a document; it is the same for a whole list, so it is made once."""
 
     tokens: TokenIds
     truncated: bool
@@ -67,10 +65,9 @@ def single_sequence(
 
     Raises:
         InputTooLongError: too long, and ``truncate="error"``.
-        InputError: nothing is left to compute: an empty text, and no special tokens either.
+        InputError: an empty text, and a model without special tokens: there is nothing to compute.
 
     Example:
-        >>> import numpy as np
         >>> frame = TextFrame(head=(101,), tail=(102,))
         >>> single_sequence(np.arange(9), frame, n_ctx=5, name="the text", truncate="end")
         TokenSequence(tokens=array([101,   0,   1,   2, 102]), truncated=True)
@@ -92,13 +89,7 @@ def _ids(tokens: tuple[int, ...]) -> TokenIds:
 
 
 def bert_pair(special: SpecialTokens) -> PairFormat:
-    """``[CLS] q [SEP] d [SEP]``.
-
-    Example:
-        >>> from ggrank.types import SpecialTokens
-        >>> bert_pair(SpecialTokens(bos=101, eos=-1, sep=102, add_bos=True, add_eos=False))
-        PairFormat(head=(101,), between=(102,), tail=(102,), query_lead='', query_trail='', document_lead='')
-    """
+    """``[CLS] q [SEP] d [SEP]``."""
     return PairFormat(head=(special.bos,), between=(special.sep,), tail=(special.sep,))
 
 
@@ -117,10 +108,10 @@ def template_pair(template: str, *, control_tokens: Iterable[str], tokenize_temp
     Args:
         template: text with ``{query}`` and ``{document}``, in this order, once each.
         control_tokens: the texts of the vocabulary's special tokens, such as ``<|im_end|>``.
-        tokenize_template: tokenises the template's own pieces, special tokens included.
+        tokenize_template: tokenises the template's own text, with special tokens.
 
     Raises:
-        ModelFileError: the template has not both places, in this order.
+        ModelFileError: the template does not have both, in this order.
     """
     before, found_query, rest = template.partition("{query}")
     middle, found_document, after = rest.partition("{document}")
@@ -148,10 +139,10 @@ def _split_after_last(text: str, control: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _split_middle(text: str, control: tuple[str, ...]) -> tuple[str, str, str]:
-    """(what touches the query, what stands between special tokens, what touches the document).
+    """The text that touches the query, the text between special tokens, the text that touches the document.
 
-    Without a special token in it the text is parted before its last space: byte-pair tokenizers
-    of the GPT family join a space to the word behind it, never to the one before it.
+    Text without a special token is split before its last space: byte-pair tokenizers of the GPT family join a
+    space to the word after it, never to the one before it.
     """
     start = min((text.find(token) for token in control if token in text), default=None)
     if start is None:
@@ -171,16 +162,15 @@ class PairBuilder:
     detokenize: Callable[[TokenIds], str]
 
     def query_part(self, query: str, *, truncate: Truncate) -> QueryPart:
-        """The tokens before a document. The query is cut only past three quarters of ``n_ctx``.
+        """The tokens before a document. A query is cut only if it is longer than three quarters of ``n_ctx``.
 
         Raises:
             InputTooLongError: the query alone is longer than that, and ``truncate="error"``.
         """
         limit = 3 * self.n_ctx // 4
         tokens = self.tokenize(query)
-        n_query, part = len(tokens), self._around(tokens)
-        if self.format.query_lead or self.format.query_trail:
-            part = self._wrap_query(query)
+        n_query = len(tokens)
+        part = self._with_template(query) if self._touches_query else self._framed(tokens)
         if n_query <= limit and len(part) + len(self.format.tail) <= self.n_ctx:
             return QueryPart(tokens=part, truncated=False)
         if truncate == "error":
@@ -216,21 +206,25 @@ class PairBuilder:
         tokens = np.concatenate([query.tokens, document, _ids(self.format.tail)])
         return TokenSequence(tokens=tokens, truncated=truncated)
 
-    def _wrap_query(self, query: str) -> TokenIds:
-        return self._around(self.tokenize(self.format.query_lead + query + self.format.query_trail))
+    @property
+    def _touches_query(self) -> bool:
+        return bool(self.format.query_lead or self.format.query_trail)
 
-    def _around(self, query: TokenIds) -> TokenIds:
+    def _with_template(self, query: str) -> TokenIds:
+        return self._framed(self.tokenize(self.format.query_lead + query + self.format.query_trail))
+
+    def _framed(self, query: TokenIds) -> TokenIds:
         return np.concatenate([_ids(self.format.head), query, _ids(self.format.between)])
 
     def _cut_query(self, query: str, limit: int) -> TokenIds:
-        """Keeps the query's beginning; as text where template text touches it, else as tokens."""
+        """Keeps the query's beginning: as text if template text touches it, else as tokens."""
         tokens = self.tokenize(query)
         room = self.n_ctx - len(self.format.tail)
-        keep = min(limit, room - len(self._wrap_query("")))
-        if not (self.format.query_lead or self.format.query_trail):
-            return self._around(tokens[: max(keep, 0)])
+        keep = min(limit, room - len(self._with_template("")))
+        if not self._touches_query:
+            return self._framed(tokens[: max(keep, 0)])
         while keep >= 0:
-            part = self._wrap_query(self.detokenize(tokens[:keep]))
+            part = self._with_template(self.detokenize(tokens[:keep]))
             if len(part) <= room:
                 return part
             keep -= len(part) - room

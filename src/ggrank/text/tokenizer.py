@@ -1,8 +1,8 @@
 """Text to token ids, exactly as the original model's tokenizer does it.
 
 llama.cpp tokenizes, with two exceptions. It leaves out the NFC step of some byte-pair tokenizers, which is
-done here before. And its WordPiece (``llm_tokenizer_wpm_session`` in ``llama-vocab.cpp``) agrees with BERT's
-only for short plain ASCII: it drops spacing vowel signs (Devanagari, Tamil, ...), does not split Korean
+done here. And its WordPiece (``llm_tokenizer_wpm_session`` in ``llama-vocab.cpp``) agrees with BERT's only
+for short plain ASCII: it drops spacing vowel signs (Devanagari, Tamil, ...), does not split Korean
 syllables, isolates punctuation by another Unicode version, and has no limit of 100 characters a word. All
 other texts of WordPiece models go through Hugging Face's ``tokenizers``, which every BERT was trained with.
 """
@@ -21,8 +21,8 @@ from ggrank.text.languages import Readability
 from ggrank.types import Engine, TokenIds
 
 PIECE_CHARACTERS = 50_000
-"""Longer texts of byte-pair and unigram models go to llama.cpp in pieces, cut at white space. A word that is
-longer than this is cut too; its tokens can then differ from the original's at the cut.
+"""Longer texts of byte-pair and unigram models go to llama.cpp in pieces, cut at white space. A longer word
+is cut too; its tokens can then differ from the original's at the cut.
 """
 
 SHORT_PIECE_CHARACTERS = 1_000
@@ -80,7 +80,7 @@ class Tokenizer:
         end its own sequence.
 
         Args:
-            prefix: is put before the text; the check for unreadable text leaves it out.
+            prefix: is put before the text; the check for unreadable text ignores it.
         """
         tokens = self._ids(prefix + text)
         self._readability.look(text, tokens[self._n_tokens(prefix) :] if prefix else tokens)
@@ -137,8 +137,8 @@ def bert_wordpiece(file: GgufFile) -> Callable[[str], TokenIds]:
 
 
 def _pieces(text: str, most: int) -> Iterator[str]:
-    """Parts of the text that tokenise on their own to the same ids: each but the first begins with
-    the one space before a word.
+    """Pieces of the text whose ids together are those of the text: each but the first begins with the one
+    space before a word.
     """
     start = 0
     while len(text) - start > most:

@@ -1,4 +1,4 @@
-"""A graph compiled for this processor, kept on the disk, so that the next start only maps it."""
+"""Graphs compiled for this processor, in files that the next start maps into memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import mmap
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,37 +15,37 @@ from typing import Any
 import numpy as np
 
 from ggrank.engine.hardware import find_processor
-from ggrank.engine.openvino.graph import VERSION, build_graph
+from ggrank.engine.openvino.graph import VERSION, Precision, build_graph
 from ggrank.engine.openvino.library import ov
-from ggrank.engine.openvino.shape import BertShape, Precision
 from ggrank.engine.weights import Weights
-from ggrank.errors import EngineError
+from ggrank.errors import EngineError, InputError
 from ggrank.gguf import GgufFile
 from ggrank.hub.checksums import Expected, check
 from ggrank.rows.records import cache_dir
+from ggrank.rows.writing import UNFINISHED, written
 from ggrank.types import EngineSettings
 
 log = logging.getLogger("ggrank.openvino")
 
 MOST_KEPT = 8
-"""Compiled graphs on the disk; each is about as large as its GGUF without the vocabulary."""
+"""Compiled graphs on the disk; each is as large as its GGUF without the vocabulary."""
 
-_UNFINISHED = ".part"
 _HOUR = 3600
 
 _DIGEST = 64
-"""Bytes before a graph: its sha256 in hex. A multiple of 64, as the arrays in a graph want to lie."""
+"""Bytes before a graph: its sha256 in hex. A multiple of 64, to which arrays in a graph are aligned."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled model, and the file that it was mapped from, which must stay mapped while it is used."""
+    """A compiled model, and its mapped file, which must stay mapped while the model is used."""
 
     model: Any
     file: np.memmap[Any, np.dtype[np.uint8]] | None = None
 
     def drop_pages(self) -> None:
-        """Gives back the file's memory: a first run copies each matrix into the order that its kernel likes.
+        """Gives back the file's memory, because a first run copies each matrix into its kernel's order.
+
         Pages that are needed again are read again.
         """
         mapped = getattr(self.file, "_mmap", None)
@@ -64,19 +63,19 @@ def compiled_graph(
     """
     core = ov.Core()
     options = _options(precision, settings)
-    place = cache_dir() / "openvino" / f"{_key(file, precision, settings)}.blob"
-    found = _read(core, place, options)
+    path = cache_dir() / "openvino" / f"{_key(file, precision, settings)}.blob"
+    found = _read(core, path, options)
     if found is not None:
         return found
     try:
-        graph = build_graph(weights, BertShape.of(file), pooling=settings.pooling_type, precision=precision)
+        graph = build_graph(file, weights, pooling=settings.pooling_type, precision=precision)
         compiled = core.compile_model(graph, "CPU", options)
     except RuntimeError as error:
         what = str(error).strip().splitlines()[0][:300]
         raise EngineError(
             f"OpenVINO could not compile {file.path.name}: {what}. Use engine='llama.cpp'."
         ) from error
-    _write(place, compiled)
+    _write(path, compiled)
     return Compiled(compiled)
 
 
@@ -91,7 +90,7 @@ def _options(precision: Precision, settings: EngineSettings) -> dict[str, Any]:
 
 
 def _key(file: GgufFile, precision: Precision, settings: EngineSettings) -> str:
-    """Of everything that a compiled graph depends on. The file counts by its sha256, which is remembered."""
+    """A hash of everything that a compiled graph depends on."""
     facts = (
         VERSION,
         version("openvino"),
@@ -104,50 +103,42 @@ def _key(file: GgufFile, precision: Precision, settings: EngineSettings) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-def _read(core: ov.Core, place: Path, options: dict[str, Any]) -> Compiled | None:
-    """The graph of a file that is whole; None where there is none, or it is of no use."""
+def _read(core: ov.Core, path: Path, options: dict[str, Any]) -> Compiled | None:
+    """The graph of a file; None if there is none, or it is damaged or refused."""
     try:
-        if not _is_whole(place):
+        if not _is_whole(path):
             return None
-        os.utime(place)
-        mapped = np.memmap(place, np.uint8, mode="c", offset=_DIGEST)  # OpenVINO takes no read-only array
+        os.utime(path)
+        mapped = np.memmap(path, np.uint8, mode="c", offset=_DIGEST)  # OpenVINO takes no read-only array
         model = core.import_model(ov.Tensor(mapped, shared_memory=True), "CPU", options)
     except (RuntimeError, OSError, ValueError) as error:
-        log.info("a compiled graph could not be read, and is made anew: %s", error)
+        log.info("a compiled graph could not be read; the model is compiled again: %s", error)
         return None
     return Compiled(model, mapped)
 
 
-def _is_whole(place: Path) -> bool:
-    if not place.exists():
+def _is_whole(path: Path) -> bool:
+    if not path.exists():
         return False
-    with place.open("rb") as file:
+    with path.open("rb") as file:
         digest, found = file.read(_DIGEST), hashlib.sha256()
         while part := file.read(1 << 20):
             found.update(part)
     return found.hexdigest().encode() == digest
 
 
-def _write(place: Path, compiled: Any) -> None:
-    """Whole or not at all; a folder that cannot be written is no reason to fail."""
-    unfinished = place.with_suffix(f".{os.getpid()}{_UNFINISHED}")
+def _write(path: Path, compiled: Any) -> None:
+    """Writes the graph; a folder that cannot be written is no error."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         blob = compiled.export_model().getvalue()
-        unfinished.write_bytes(hashlib.sha256(blob).hexdigest().encode() + blob)
-        unfinished.replace(place)
-        for old in sorted(place.parent.glob("*.blob"), key=lambda path: path.stat().st_mtime)[:-MOST_KEPT]:
+        with written(path) as unfinished:
+            unfinished.write_bytes(hashlib.sha256(blob).hexdigest().encode() + blob)
+        by_use = sorted(path.parent.glob("*.blob"), key=lambda blob: blob.stat().st_mtime)
+        # Processes that were killed while they wrote have left the unfinished ones.
+        unfinished_ones = path.parent.glob(f"*{UNFINISHED}")
+        abandoned = [one for one in unfinished_ones if time.time() - one.stat().st_mtime > _HOUR]
+        for old in (*by_use[:-MOST_KEPT], *abandoned):
             old.unlink()
-        _remove_abandoned(place.parent)
-    except (OSError, RuntimeError) as error:
-        log.info("the compiled graph is not kept: %s", error)
-    finally:
-        with suppress(OSError):  # Also where the folder is a read-only one, or a file.
-            unfinished.unlink(missing_ok=True)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """What processes left that were killed while they wrote."""
-    for path in folder.glob(f"*{_UNFINISHED}"):
-        if time.time() - path.stat().st_mtime > _HOUR:
-            path.unlink()
+    except (OSError, InputError, RuntimeError) as error:
+        log.info("the compiled graph is not saved: %s", error)

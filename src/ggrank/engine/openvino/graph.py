@@ -2,66 +2,74 @@
 
     token vectors (n_tokens, n_embd) -> layers -> pooling -> head -> (sequences, n_outputs)
 
-The tokens of all sequences stand in a row, and matrices are multiplied for no others. Only attention needs
-each sequence on its own, filled up to the longest: a tenth of the work.
+The tokens of all sequences stand in a row, and matrices are multiplied for these alone. Only attention needs
+each sequence on its own, padded to the longest: a tenth of the work.
 
-The network is that of ``src/models/bert.cpp`` and ``build_pooling`` in llama.cpp's ``llama-graph.cpp``, but
-for GELU: it is the original model's here, where llama.cpp takes an approximation from a table.
+The network is that of ``src/models/bert.cpp`` and ``build_pooling`` in llama.cpp's ``llama-graph.cpp``,
+except GELU, which is the original model's here; llama.cpp reads an approximation from a table.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ggrank.engine.openvino.library import op, ov
-from ggrank.engine.openvino.shape import ONE_TOKEN, BertShape, Precision
 from ggrank.engine.weights import Weights
+from ggrank.gguf import GgufFile
 from ggrank.types import PoolingType
 
 VERSION = 3
-"""Of this graph: counts up when it gives other numbers, so that none that were kept are taken for its own."""
+"""Must count up when the graph computes other numbers, so that cached results are not taken for its own."""
+
+Precision = Literal["f32", "bf16", "int8"]
+"""How matrices are multiplied: "f32" exactly; "bf16" for AMX; "int8" in blocks of 32 with a scale each,
+weights and activations, as llama.cpp does with q8_0."""
+
+ONE_TOKEN = (PoolingType.CLS, PoolingType.RANK)
+"""Pooling that reads the first token alone; the last layer computes no other token."""
 
 Node = Any
 
 
-def build_graph(
-    weights: Weights, shape: BertShape, *, pooling: PoolingType, precision: Precision
-) -> ov.Model:
-    """The model: inputs and outputs have dynamic shapes.
+def build_graph(file: GgufFile, weights: Weights, *, pooling: PoolingType, precision: Precision) -> ov.Model:
+    """The model, with dynamic shapes.
 
-    Inputs: ``tokens`` (n_tokens, n_embd), float32, the sums of the embeddings, all sequences in a row;
-    ``places`` (sequences, length), int32, which of them each sequence reads; ``mask`` (sequences, 1, 1,
-    length), float32, 0 or a large negative number after a sequence's end; ``back`` (n_tokens,), int32,
-    where in the flat ``places`` each token stands; for pooling by the first token ``first`` (sequences,),
-    int32, where it is; for mean and last-token pooling ``pool`` (sequences, n_tokens), float32, each token's
-    share.
+    Inputs, in this order:
+        tokens: (n_tokens, n_embd), float32: the sums of the embeddings, all sequences in a row.
+        positions: (sequences, length), int32: the tokens of each sequence.
+        mask: (sequences, 1, 1, length), float32: 0, or a large negative number after a sequence's end.
+        back: (n_tokens,), int32: where each token stands in the flattened ``positions``.
+        first: (sequences,), int32: the first token of each sequence; only for pooling that reads it alone.
+        pool: (sequences, n_tokens), float32: each token's share; only for mean and last-token pooling.
 
     Output: (sequences, n_outputs); without pooling (n_tokens, n_embd).
     """
-    return _Builder(weights, shape, precision).build(pooling)
+    return _Builder(file, weights, precision).build(pooling)
 
 
 class _Builder:
-    def __init__(self, weights: Weights, shape: BertShape, precision: Precision) -> None:
-        self._weights, self._shape, self._precision = weights, shape, precision
+    def __init__(self, file: GgufFile, weights: Weights, precision: Precision) -> None:
+        self._weights, self._precision, self._gelu = weights, precision, file.gelu
+        names = ("block_count", "embedding_length", "attention.head_count", "attention.layer_norm_epsilon")
+        facts = (file.metadata[f"{file.architecture}.{name}"] for name in names)
+        self._n_layer, self._n_embd, self._n_head, self._epsilon = facts
 
     def build(self, pooling: PoolingType) -> ov.Model:
-        shape = self._shape
-        tokens = op.parameter([-1, shape.n_embd], ov.Type.f32, name="tokens")
+        tokens = op.parameter([-1, self._n_embd], ov.Type.f32, name="tokens")
         rows = _Rows(
-            places=op.parameter([-1, -1], ov.Type.i32, name="places"),
+            positions=op.parameter([-1, -1], ov.Type.i32, name="positions"),
             mask=op.parameter([-1, 1, 1, -1], ov.Type.f32, name="mask"),
             back=op.parameter([-1], ov.Type.i32, name="back"),
         )
         first = op.parameter([-1], ov.Type.i32, name="first")
         pool = op.parameter([-1, -1], ov.Type.f32, name="pool")
-        inputs = [tokens, rows.places, rows.mask, rows.back]
+        inputs = [tokens, rows.positions, rows.mask, rows.back]
         x = self._norm(tokens, "token_embd_norm")
-        for i in range(shape.n_layer):
-            is_last = i + 1 == shape.n_layer
+        for i in range(self._n_layer):
+            is_last = i + 1 == self._n_layer
             x = self._layer(x, rows, f"blk.{i}", only=first if is_last and pooling in ONE_TOKEN else None)
         if pooling in ONE_TOKEN:
             inputs.append(first)
@@ -72,29 +80,28 @@ class _Builder:
         return ov.Model([op.result(x)], inputs, "bert")
 
     def _layer(self, x: Node, rows: _Rows, name: str, *, only: Node | None) -> Node:
-        """One layer for all tokens, or for those alone that ``only`` names, one a sequence."""
-        key, value = (self._heads(self._dense(x, f"{name}.attn_{which}"), rows) for which in "kv")
-        asking = x if only is None else _rows(x, only)
-        query = self._dense(asking, f"{name}.attn_q")
+        """One layer for all tokens, or for the tokens in ``only``, one a sequence."""
+        key, value = (self._heads(self._dense(x, f"{name}.attn_{letter}"), rows) for letter in "kv")
+        computed = x if only is None else _rows(x, only)
+        query = self._dense(computed, f"{name}.attn_q")
         query = self._heads(query, rows) if only is None else self._one_each(query)
         attention = op.scaled_dot_product_attention(query, key, value, rows.mask)
-        joined = op.reshape(op.transpose(attention, _ints(0, 2, 1, 3)), _ints(-1, self._shape.n_embd), False)
+        joined = op.reshape(op.transpose(attention, _ints(0, 2, 1, 3)), _ints(-1, self._n_embd), False)
         joined = _rows(joined, rows.back) if only is None else joined
-        x = self._norm(op.add(asking, self._dense(joined, f"{name}.attn_output")), f"{name}.attn_output_norm")
-        up = op.gelu(self._dense(x, f"{name}.ffn_up"), self._shape.gelu)
+        joined = self._dense(joined, f"{name}.attn_output")
+        x = self._norm(op.add(computed, joined), f"{name}.attn_output_norm")
+        up = op.gelu(self._dense(x, f"{name}.ffn_up"), self._gelu)
         return self._norm(op.add(x, self._dense(up, f"{name}.ffn_down")), f"{name}.layer_output_norm")
 
     def _heads(self, x: Node, rows: _Rows) -> Node:
         """(n_tokens, n_embd) as (sequences, heads, length, width of a head)."""
-        n_head = self._shape.n_head
-        each = _rows(x, rows.places)
-        split = op.reshape(each, _ints(0, 0, n_head, self._shape.n_embd // n_head), True)
+        each = _rows(x, rows.positions)
+        split = op.reshape(each, _ints(0, 0, self._n_head, self._n_embd // self._n_head), True)
         return op.transpose(split, _ints(0, 2, 1, 3))
 
     def _one_each(self, x: Node) -> Node:
         """(sequences, n_embd) as (sequences, heads, 1, width of a head)."""
-        n_head = self._shape.n_head
-        return op.reshape(x, _ints(-1, n_head, 1, self._shape.n_embd // n_head), False)
+        return op.reshape(x, _ints(-1, self._n_head, 1, self._n_embd // self._n_head), False)
 
     def _head(self, x: Node) -> Node:
         if "cls.weight" in self._weights:
@@ -102,7 +109,7 @@ class _Builder:
         return self._dense(x, "cls.output") if "cls.output.weight" in self._weights else x
 
     def _norm(self, x: Node, name: str) -> Node:
-        scaled = op.mvn(x, _ints(-1), True, self._shape.epsilon, "INSIDE_SQRT")
+        scaled = op.mvn(x, _ints(-1), True, self._epsilon, "INSIDE_SQRT")
         return op.add(op.multiply(scaled, self._vector(f"{name}.weight")), self._vector(f"{name}.bias"))
 
     def _dense(self, x: Node, name: str) -> Node:
@@ -128,15 +135,15 @@ class _Builder:
 
 @dataclass(frozen=True)
 class _Rows:
-    """How the tokens of a micro-batch become sequences for attention, and come back; see `build_graph`."""
+    """How attention finds the tokens of each sequence and puts them back in a row; see `build_graph`."""
 
-    places: Node
+    positions: Node
     mask: Node
     back: Node
 
 
-def _rows(x: Node, which: Node) -> Node:
-    return op.gather(x, which, _ints(0))
+def _rows(x: Node, indices: Node) -> Node:
+    return op.gather(x, indices, _ints(0))
 
 
 def _ints(*values: int) -> Node:

@@ -1,8 +1,8 @@
-"""The one import of OpenVINO, without its telemetry; and what a forked child does with the parent's objects.
+"""The one import of OpenVINO, without its telemetry; and its objects in a forked child.
 
 ``import openvino`` imports ``openvino_telemetry``, which writes an id into the home directory and sends an
-event over the network. OpenVINO does without where that package is not installed; here it is hidden for the
-import. Where a program has imported OpenVINO before ggrank did, that has happened already.
+event over the network. OpenVINO works without that package, so it is hidden during the import. A program that
+has imported OpenVINO itself has sent the event already.
 """
 
 from __future__ import annotations
@@ -42,11 +42,10 @@ _alive: list[weakref.ref[Any]] = []
 def leave_alone_in_forks(*objects: Any) -> None:
     """Keeps a forked child from destroying the parent's OpenVINO objects, and those of the library itself.
 
-    OpenVINO's threads (oneTBB) do not survive a fork. Destructors that look for them at the child's end
-    abort it: "pthread_detach has failed". So these objects get a reference in the child that is never given
-    back. And once Python and all that was registered after the fork have ended, the child writes out what
-    C's streams hold and ends by ``_exit``, with its exit code: destructors of C++ libraries that were loaded
-    before the fork are skipped. Can go when oneTBB survives a fork.
+    OpenVINO's threads (oneTBB) do not survive a fork. Destructors that look for them at the child's end abort
+    it: "pthread_detach has failed". So the child gets a reference to these objects that it never gives up.
+    When Python has ended, the child flushes C's streams and ends by ``_exit`` with its exit code, so that the
+    destructors of C++ libraries loaded before the fork do not run. Can go when oneTBB survives a fork.
     """
     _alive[:] = [reference for reference in _alive if reference() is not None]
     _alive.extend(map(weakref.ref, objects))

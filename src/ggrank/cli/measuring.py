@@ -1,8 +1,8 @@
-"""Measures which settings are fastest with one model on this machine, build and file.
+"""Measures the fastest settings for one file on this machine, for `ggrank tune`.
 
-One setting after the other is changed and timed on the same texts; a change stays where it is faster by more
-than the noise, and where scores do not move by more than quantization moves them. What stays is remembered,
-and `ggrank.Llama.load` uses it from then on. Knows settings and clocks; not how anything is computed.
+One setting after the other is changed and timed on the same texts. A change is kept if it is faster by more
+than the noise and moves scores by no more than quantization does. The result is remembered, and
+`ggrank.Llama.load` uses it from then on.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ggrank.loading.tuning import Tuned, has_openvino, remember_tuned
 from ggrank.types import EngineName, EngineSettings, Mode, PoolingType
 
 LEAST_GAIN = 1.05
-"""Less is within what two measurements of the same settings differ by on a quiet machine."""
+"""Two measurements of the same settings differ by less on a quiet machine."""
 
 MOST_NOISE = 0.05
-"""Of the spread of logits, as a root mean square; q8_0's own noise is 0.01 to 0.03 of it."""
+"""Largest root mean square of the differences of logits, over their spread; that of q8_0 is 0.01 to 0.03."""
 
 LEAST_COSINE = 0.999
 """Between the vectors of a text in both settings; q8_0's with the original's are 0.9993 to 0.9999."""
 
 SECONDS = 0.6
-"""How long one setting is timed, at least; and at least twice."""
+"""Shortest time for which one setting is measured, at least twice."""
 
 BUILT_IN = "the built-in settings"
 
@@ -43,7 +43,7 @@ _WORDS = ("the", "of", "a", "valley", "river", "stone", "which", "travels", "slo
 
 @dataclass(frozen=True)
 class Measured:
-    """One way to run: what differs from the rules, its speed, and why it was not taken, if so."""
+    """One choice of settings, its speed, and why it was rejected, if it was."""
 
     name: str
     tokens_per_second: float
@@ -52,17 +52,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class TuningReport:
-    """What was tried and what stayed.
+    """What was tried, and the result.
 
     Attributes:
         model: the file's name.
-        default: the rules' own settings, before any measuring.
+        default: the settings of the rules.
         tried: everything else, in order.
-        chosen: what is remembered; the same as ``default`` where nothing was faster.
-        settings: with which the model loads from now on.
-        gain: the speed of the best found over that of ``default``, both timed again in turns; below
-            `LEAST_GAIN` it is taken for noise, and ``default`` stays. 1.0 where nothing was faster at first.
-        is_remembered: False where the cache directory cannot be written: later loads know nothing of it.
+        chosen: the changes that are remembered, in words.
+        settings: those with which the model loads from now on.
+        gain: the speed of the best settings over that of ``default``, both timed again in turns; below
+            `LEAST_GAIN` it counts as noise, and ``default`` stays. 1.0 if nothing was faster at first.
+        is_remembered: False if the cache directory cannot be written, so that later loads do not use it.
     """
 
     model: str
@@ -75,9 +75,10 @@ class TuningReport:
 
 
 def tune(params: LlamaParams, *, on_measured: Callable[[Measured], None] = lambda _: None) -> TuningReport:
-    """Measures a model for some seconds, and remembers what was fastest.
+    """Measures a model for some seconds, and remembers the fastest settings.
 
-    What ``params`` set themselves stays as it is, and is remembered too. Interrupted, nothing is remembered.
+    Options that ``params`` set are not changed, and are remembered too. Nothing is remembered if it is
+    interrupted.
 
     Raises:
         GgrankError: as `Llama.load`.
@@ -102,11 +103,11 @@ class _Search:
             self._texts = _texts(llama.n_ctx)
             speed, self._expected = _time(llama, self._texts)
         self._best, self._best_speed = Tuned(), speed
-        self._default = self._tell(Measured(_described(self._rules), speed))
+        self._default = self._reported(Measured(_described(self._rules), speed))
         self._tried: list[Measured] = []
 
     def options(self) -> Iterator[list[Tuned]]:
-        """Groups of changes, each made to the best so far; what the caller has decided is left out."""
+        """Groups of changes to the best settings so far, of those options that the caller left open."""
         asked, rules = self._params, self._rules
         may_change = asked.engine == "auto" and has_openvino() and why_not_openvino(self._file) is None
         if self._uses_gpu and asked.n_gpu_layers == ALL_LAYERS:
@@ -129,28 +130,25 @@ class _Search:
         return not self._uses_gpu or self._best.n_gpu_layers == 0
 
     def try_out(self, tuned: Tuned) -> None:
-        """Times one change, and keeps it where it is right and faster."""
+        """Times one change, and keeps it if it is right and faster."""
+        speed, settings, problem = self._measured(tuned)
+        if problem is None and speed < LEAST_GAIN * self._best_speed:
+            problem = "not 5 % faster than the best so far"
+        self._tried.append(self._reported(Measured(changes(tuned), speed, problem)))
+        if problem is None:
+            self._best, self._best_speed, self._settings = tuned, speed, settings
+
+    def _measured(self, tuned: Tuned) -> tuple[float, EngineSettings, str | None]:
+        """Tokens a second, the settings, and what is wrong with them."""
         try:
             model = self._load(tuned)
         except (EngineError, ModelFileError) as error:
-            self._reject(tuned, f"does not run here: {error}")
-            return
-        settings = model.settings
-        if _replaced(tuned, settings):
-            model.engine.close()
-            self._reject(tuned, "does not run here: something else took its place")
-            return
+            return 0.0, self._rules, f"does not run here: {error}"
         with Llama(model) as llama:
+            if _replaced(tuned, model.settings):
+                return 0.0, model.settings, "does not run here: other settings took their place"
             speed, values = _time(llama, self._texts)
-            noise = too_different(values, self._expected, llama.mode)
-        slower = speed < LEAST_GAIN * self._best_speed
-        rejected = noise or ("not 5 % faster than the best so far" if slower else None)
-        self._tried.append(self._tell(Measured(changes(tuned), speed, rejected)))
-        if rejected is None:
-            self._best, self._best_speed, self._settings = tuned, speed, settings
-
-    def _reject(self, tuned: Tuned, reason: str) -> None:
-        self._tried.append(self._tell(Measured(changes(tuned), 0.0, reason)))
+            return speed, model.settings, too_different(values, self._expected, llama.mode)
 
     def finish(self) -> TuningReport:
         gain = self._gain()
@@ -158,14 +156,21 @@ class _Search:
             self._best, self._settings = Tuned(), self._rules
         chosen = changes(self._best)
         # What the caller asked for is part of what was measured, and so of what is remembered.
-        kept = replace(self._best, **self._asked())
-        kept_gain = gain if chosen != BUILT_IN else 1.0
-        is_kept = remember_tuned(self._file, self._rules.pooling_type, kept, gain=kept_gain)
-        tried = tuple(self._tried)
-        return TuningReport(self._file.path.name, self._default, tried, chosen, self._settings, gain, is_kept)
+        result = replace(self._best, **self._asked())
+        pooling, gain_of_best = self._rules.pooling_type, gain if chosen != BUILT_IN else 1.0
+        is_remembered = remember_tuned(self._file, pooling, result, gain=gain_of_best)
+        return TuningReport(
+            model=self._file.path.name,
+            default=self._default,
+            tried=tuple(self._tried),
+            chosen=chosen,
+            settings=self._settings,
+            gain=gain,
+            is_remembered=is_remembered,
+        )
 
     def _asked(self) -> dict[str, Any]:
-        # But for the GPU: what suits the CPU must not keep later loads from it.
+        # Except the GPU: settings for the CPU must not keep later loads from it.
         asked = {name: getattr(self._params, name) for name in asdict(Tuned()) if name != "n_gpu_layers"}
         asked["n_ubatch"] = asked["n_ubatch"] or self._params.n_batch
         return {name: value for name, value in asked.items() if value not in (None, "auto")}
@@ -181,13 +186,13 @@ class _Search:
     def _load(self, tuned: Tuned) -> LoadedModel:
         return load_model(self._params, tuned=tuned)
 
-    def _tell(self, measured: Measured) -> Measured:
+    def _reported(self, measured: Measured) -> Measured:
         self._on_measured(measured)
         return measured
 
 
 def _replaced(tuned: Tuned, settings: EngineSettings) -> bool:
-    """Whether loading fell back to something else, which must not be timed in this one's name."""
+    """Whether loading fell back to other settings, whose time must not count for these."""
     asked = {"engine": tuned.engine, "use_extra_bufts": tuned.use_extra_bufts}
     return any(value not in (None, getattr(settings, name)) for name, value in asked.items())
 
@@ -212,15 +217,16 @@ def _time(llama: Llama, texts: list[str]) -> tuple[float, NDArray[np.float32]]:
 def _compute(llama: Llama, texts: list[str]) -> NDArray[np.float32]:
     if llama.mode is Mode.EMBEDDING:
         return llama.embed_many(texts)
-    return llama.rerank(" ".join(texts[7].split()[:8]), texts)  # One text answers it: logits far apart.
+    query = " ".join(texts[7].split()[:8])  # from one of the texts, so that logits are far apart
+    return llama.rerank(query, texts)
 
 
 def too_different(found: NDArray[np.float32], expected: NDArray[np.float32], mode: Mode) -> str | None:
-    """Why results that settings gave are not right beside those of the rules; None where they are.
+    """Why results are not right, compared with those of the rules; None if they are.
 
     Args:
         found: logits, shape (n,), or L2-normalised vectors, shape (n, n_embd).
-        expected: the same of the rules.
+        expected: those of the rules.
     """
     if mode is Mode.EMBEDDING:
         least = float((found * expected).sum(axis=1).min())
