@@ -31,7 +31,7 @@ help:
 	@echo "make test               the tests"
 	@echo "make integrations       the tests of the adapters, with the frameworks that they are for"
 	@echo "make parity             the tests that recompute with torch and the original models"
-	@echo "make bench              speed and memory beside llama-server, torch and ONNX Runtime; BENCH=\"--size full\""
+	@echo "make bench              speed and memory beside llama-server, torch and ONNX Runtime; BENCH=\"--rounds 9\""
 	@echo "make lint               ruff and mypy"
 	@echo "make check-stock-build  prove that ggrank is right on a stock build of llama-cpp-python"
 	@echo "make lock               resolve the dependencies anew (requirements/)"
@@ -55,9 +55,9 @@ parity:
 
 bench:
 	$(SET_UP) .venv-bench bench
-	@.venv-bench/$(BIN)/python scripts/make_benchmark_models.py $(BENCH_MODELS)
-	@server=$$(.venv-bench/$(BIN)/python scripts/build_llama_server.py) && \
-	  .venv-bench/$(BIN)/python -m ggrank bench $(BENCH_MODELS) --llama-server "$$server" $(BENCH)
+	@.venv-bench/$(BIN)/python benchmarks/make_models.py $(BENCH_MODELS)
+	@server=$$(.venv-bench/$(BIN)/python benchmarks/build_llama_server.py) && \
+	  .venv-bench/$(BIN)/python benchmarks/run.py $(BENCH_MODELS) --llama-server "$$server" $(BENCH)
 
 lint:
 	$(SET_UP) .venv test

@@ -27,7 +27,7 @@ def ask(url: str) -> None:
     body = json.dumps({"query": QUERY, "documents": DOCUMENTS, "top_n": 2}).encode()
     request = urllib.request.Request(f"{url}/rerank", body, {"Content-Type": "application/json"})
     for hit in json.load(urllib.request.urlopen(request))["results"]:
-        print(f"plain   {hit['score']:7.3f}  {hit['document']}")
+        print(f"plain   {hit['relevance_score']:7.3f}  {hit['document']['text']}")
     if find_spec("cohere"):
         from cohere import ClientV2
 

@@ -24,7 +24,7 @@ from ggrank import LlamaParams
 from ggrank.loading.model import load_model
 from ggrank.server import ServerSettings, create_app, health
 from ggrank.server.service import Service
-from ggrank.server.shared import SharedLlama
+from ggrank.server.worker import SharedLlama
 from ggrank.types import Engine, TokenIds
 
 EMBEDDER = "all-minilm-l6-v2"

@@ -46,15 +46,17 @@ def test_a_pipe_gets_one_json_line_for_each_set(pairs: Path) -> None:
 
 def test_a_terminal_gets_tables_that_fit(pairs: Path, reranker: Path) -> None:
     lines = plain(
-        on_terminal(*EVAL, str(SMALL_SET), str(pairs), "-r", str(reranker), "--top-k", "9", columns=80)
+        on_terminal(
+            *EVAL, str(SMALL_SET), str(pairs), "-r", str(reranker), "--top-k", "9", "--explain", columns=80
+        )
     )
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
-    assert "30 documents · 12 queries · 1 query without a relevant document left out" in text
+    assert "documents: 30 · queries: 12 · left out without a relevant document: 1" in text
     assert "reranker bert-reranker-f32: bert-reranker-f32.gguf, f32" in text
     assert "embedder: all-minilm-l6-v2-q8_0.gguf, q8_0" in text
     assert "most harmed by bert-reranker-f32@9" in text
-    assert "mean of 2 sets" in text
+    assert "lift over the embedder" in text
 
 
 def test_with_a_cache_the_rankings_are_the_same_and_a_note_says_that_times_mean_nothing(
@@ -72,7 +74,8 @@ def test_with_a_cache_the_rankings_are_the_same_and_a_note_says_that_times_mean_
 
 
 def test_without_a_reranker_the_queries_that_fusion_changed_are_listed() -> None:
-    assert "most harmed by fusion" in ggrank(*EVAL, SMALL_SET, "--table").stdout
+    assert "most harmed by fusion" in ggrank(*EVAL, SMALL_SET, "--table", "--explain").stdout
+    assert "most harmed by" not in ggrank(*EVAL, SMALL_SET, "--table").stdout
 
 
 def test_json_markdown_and_plot_are_written_and_nothing_else(
@@ -106,8 +109,19 @@ def test_a_sample_is_the_same_every_time_and_is_told() -> None:
         return [line for line in result.stdout.splitlines() if "BM25" in line or "sampled" in line]
 
     first, again = sampled(), sampled()
-    assert "3 queries · sampled from 12 with seed" in first[0]
+    assert "queries: 3 · sampled with seed 20261121 from: 12" in first[0]
     assert [line.split()[:6] for line in first] == [line.split()[:6] for line in again]
+
+
+def test_a_run_of_another_system_is_compared_and_reranked(reranker: Path, tmp_path: Path) -> None:
+    run = tmp_path / "perfect.trec"
+    lines = (SMALL_SET / "qrels.tsv").read_text("utf-8").splitlines()[1:]
+    judged = [line.split() for line in lines]
+    run.write_text("".join(f"{fields[0]} Q0 {fields[-2]} 1 {fields[-1]} x\n" for fields in judged), "utf-8")
+    (line,) = json_lines(ggrank(*EVAL, SMALL_SET, "--run", run, "-r", reranker, "--top-k", "1"))
+    found = {one["system"]: one["metrics"]["nDCG@10"] for one in line["systems"]}
+    assert found["perfect"] == 1.0
+    assert found["perfect + bert-reranker-f32@1"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -120,6 +134,8 @@ def test_a_sample_is_the_same_every_time_and_is_told() -> None:
         (["--reranker", "no/such.gguf"], "no/such.gguf"),
         (["--reranker", "one/name.gguf", "--reranker", "another/name.gguf"], "same name"),
         ([str(SMALL_SET)], "same name"),
+        (["--run", str(SMALL_SET / "corpus.jsonl")], "corpus.jsonl:1: expected query id, Q0, document id"),
+        ([str(SMALL_SET.parent), "--run", str(SMALL_SET / "qrels.tsv")], "--run is a ranking of one SET"),
     ],
 )
 def test_wrong_usage_is_told_before_the_work(arguments: list[str], message: str) -> None:

@@ -101,7 +101,7 @@ def test_truncate_false_refuses_as_tei_does(client: httpx.Client) -> None:
         ("/decode", {"ids": [-1]}, "ids"),
         ("/decode", {"ids": [[5], [-1]]}, "ids.1"),
         ("/decode", {"ids": [30522]}, "ids"),
-        ("/tokenize", {"inputs": [1]}, "inputs"),
+        ("/tokenize", {"inputs": [1]}, "inputs.0"),
     ],
 )
 def test_a_bad_request_names_its_field_in_tei_s_words(

@@ -54,7 +54,7 @@ def test_a_document_has_the_same_score_in_every_dialect(client: httpx.Client, wo
 @pytest.mark.parametrize(
     ("path", "name", "is_scaled"),
     [
-        ("/rerank", "documents", False),
+        ("/rerank", "documents", True),
         ("/rerank", "texts", True),
         ("/reranking", "documents", False),
         ("/v1/reranking", "documents", False),

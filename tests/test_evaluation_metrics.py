@@ -7,10 +7,9 @@ import pytest
 
 pytest.importorskip("ir_measures")
 
-from ggrank.evaluation.bootstrap import RESAMPLES, bootstrap
-from ggrank.evaluation.changes import Answers, find_changes
 from ggrank.evaluation.datasets import Query, TestSet
-from ggrank.evaluation.metrics import METRICS, measure
+from ggrank.evaluation.metrics import METRICS, RESAMPLES, bootstrap, measure
+from ggrank.evaluation.results import find_changes
 
 
 def test_ndcg_is_that_of_the_worked_example() -> None:
@@ -68,16 +67,13 @@ def test_the_interval_is_the_same_every_time() -> None:
 DOCUMENTS = ("a", "b", "c", "d")
 
 
-def answers(*rankings: list[int], relevant: list[dict[int, int]]) -> Answers:
-    return Answers(rankings, measure(rankings, relevant)["nDCG@10"])
-
-
 def test_changed_queries_come_with_the_document_that_moved_and_the_one_above_it() -> None:
     relevant = [{0: 1}, {2: 1}, {1: 1, 3: 2}, {3: 1}]
     test = TestSet("t", DOCUMENTS, tuple(Query(str(i), f"query {i}", g) for i, g in enumerate(relevant)))
-    before = answers([0, 1, 2], [1, 0, 2], [1, 3, 0], [0, 1, 2], relevant=relevant)
-    after = answers([0, 2, 1], [2, 1, 0], [1, 0, 3], [0, 3, 1], relevant=relevant)
-    found = find_changes(test, before, after)
+    before = ([0, 1, 2], [1, 0, 2], [1, 3, 0], [0, 1, 2])
+    after = ([0, 2, 1], [2, 1, 0], [1, 0, 3], [0, 3, 1])
+    ndcg = [measure(rankings, relevant)["nDCG@10"] for rankings in (before, after)]
+    found = find_changes(test, before, after, *ndcg)
     assert (found.n_better, found.n_worse) == (2, 1)
     third, second = found.most_better  # 0 to 1/log2(3), and 1/2 to 1
     assert (third.query, third.rank_before, third.rank_after, third.above) == ("query 3", None, 2, "a")

@@ -28,7 +28,6 @@ LAYERS: list[set[str]] = [
     {"search"},  # above jobs, whose Parquet files an index takes vectors from
     {"__init__"},  # the public names: only what uses the API takes them from here
     {"evaluation"},  # below cli, because `ggrank eval` shows what it finds
-    {"benchmark"},  # the same with `ggrank bench`; it writes its files as evaluation does
     {"server", "integrations", "compat"},
     {"cli"},  # above the server, which `ggrank serve` starts
     {"__main__"},

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from ggrank.engine.base import check_micro_batch
 from ggrank.errors import ClosedError, EngineError
-from ggrank.server.errors import TooLargeError
-from ggrank.server.worker import CURRENT, Computed, Request, Worker
+from ggrank.server.errors import RefusedError
+from ggrank.server.worker import CURRENT, PLAN_TOKENS, Computed, Request, Worker
 from ggrank.types import Attention, EngineSettings, PoolingType, TokenIds
 from serving import LONG, wait_until
 
@@ -32,8 +33,8 @@ class Adder:
 
     name, device, n_embd, n_outputs = "adder", "CPU", 8, 2
 
-    def __init__(self, attention: Attention = "packed") -> None:
-        self.attention = attention
+    def __init__(self, attention: Attention = "packed", limits: EngineSettings = LIMITS) -> None:
+        self.attention, self.limits = attention, limits
         self.batches: list[list[TokenIds]] = []
         self.may_run = threading.Event()
         self.may_run.set()
@@ -42,7 +43,7 @@ class Adder:
     def run(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
         self.entered.set()
         assert self.may_run.wait(LONG)
-        check_micro_batch(sequences, LIMITS)
+        check_micro_batch(sequences, self.limits)
         self.batches.append(list(sequences))
         if any(BAD in sequence for sequence in sequences):
             raise EngineError("status -3 on 7 tokens")
@@ -61,7 +62,7 @@ def tokens(*ids: int) -> TokenIds:
 
 @contextmanager
 def working(engine: Adder) -> Iterator[Worker]:
-    worker = Worker(engine, LIMITS, name="test")  # type: ignore[arg-type]
+    worker = Worker(engine, engine.limits, name="test")  # type: ignore[arg-type]
     try:
         yield worker
     finally:
@@ -188,6 +189,17 @@ def test_an_error_fails_only_the_requests_in_that_micro_batch() -> None:
         np.testing.assert_array_equal(worker.compute([tokens(4)]), [[4, 1]])
 
 
+def test_however_much_waits_few_tokens_are_planned_at_once() -> None:
+    engine = Adder(limits=replace(LIMITS, n_ubatch=PLAN_TOKENS // 2, n_seq_max=1000))
+    with working(engine) as worker:
+        with stopped(engine, worker) as callers:
+            waiting = [callers.ask([np.full(20, 7, np.int32) for _ in range(2000)]) for _ in range(8)]
+            planned = sum(len(job.sequences[i]) for batch in worker._plan() for job, i in batch)
+            assert PLAN_TOKENS * 0.8 < planned <= PLAN_TOKENS
+        for found in waiting:
+            assert found.result(LONG).shape == (2000, 2)
+
+
 def test_what_is_urgent_comes_first() -> None:
     engine = Adder()
     with working(engine) as worker:
@@ -203,7 +215,7 @@ def test_a_request_may_have_so_many_tokens_and_no_more() -> None:
     with working(Adder()) as worker:
         request = Request(max_tokens=5)
         in_the_name_of(request, worker.compute, [tokens(1, 2, 3)])
-        with pytest.raises(TooLargeError, match="more than 5 tokens"):
+        with pytest.raises(RefusedError, match="more than 5 tokens"):
             in_the_name_of(request, worker.compute, [tokens(1, 2, 3)])
 
 

@@ -325,9 +325,7 @@ def main() -> None:
     parser.add_argument("student", choices=("embedder", "reranker"))
     parser.add_argument("lists", type=Path)
     parser.add_argument("output", type=Path, help="weights (.pt); its log (.jsonl) lies beside it")
-    parser.add_argument(
-        "--start", type=Path, help="weights, a folder or a GGUF; else all-MiniLM"
-    )
+    parser.add_argument("--start", type=Path, help="weights, a folder or a GGUF; else all-MiniLM")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--minutes", type=float, default=95)
     parser.add_argument("--lists-per-step", type=int, default=16)

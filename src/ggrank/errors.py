@@ -64,7 +64,19 @@ class InputTypeError(InputError, TypeError):
 
 
 class InputTooLongError(InputError):
-    """A text or pair has more tokens than ``n_ctx``, and ``truncate="error"`` was asked for."""
+    """A text or pair has more tokens than ``n_ctx``, and ``truncate="error"`` was asked for.
+
+    Attributes:
+        facts: what has how many tokens, and how many there is room for: the message without its advice.
+        is_query: whether it is the query that is too long.
+    """
+
+    def __init__(self, facts: str, advice: str, *, is_query: bool = False) -> None:
+        super().__init__(facts, advice)  # both, so that it can be pickled
+        self.facts, self.is_query = facts, is_query
+
+    def __str__(self) -> str:
+        return ". ".join(map(str, self.args))
 
 
 class SearchIndexError(GgrankError):

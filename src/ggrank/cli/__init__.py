@@ -28,7 +28,7 @@ COMMANDS = {
     "Your files": ("index", "search"),
     "Other programs": ("serve",),
     "Many rows": ("score",),
-    "Models and this machine": ("models", "doctor", "tune", "eval", "convert", "bench"),
+    "Models and this machine": ("models", "doctor", "tune", "eval", "convert"),
 }
 """By what they are for, in the order in which people meet them."""
 

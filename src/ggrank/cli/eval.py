@@ -5,23 +5,32 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ggrank import __version__
-from ggrank.cli.console import echo_json, progress, wants_table
-from ggrank.cli.eval_tables import echo_mean, echo_models, echo_set
+from ggrank.cli.console import (
+    Column,
+    echo,
+    echo_facts,
+    echo_json,
+    echo_table,
+    progress,
+    terminal_width,
+    wants_table,
+)
 from ggrank.cli.options import DEFAULT_MODEL, ModelChoice, engine_options, output_option
 from ggrank.engine.hardware import find_processor
 
 if TYPE_CHECKING:
     from ggrank import Llama
+    from ggrank.evaluation.report import Section
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -42,6 +51,14 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     help="Also this reranker. Repeatable.",
 )
 @click.option(
+    "--run",
+    "runs",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also this ranking of the one SET by another system, TREC's or MS MARCO's format. Repeatable.",
+)
+@click.option(
     "--top-k",
     "depths",
     multiple=True,
@@ -49,11 +66,12 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     default=(10, 20, 50, 100),
     show_default=True,
     metavar="K",
-    help="How many of the embedder's documents are reranked. Repeatable.",
+    help="How many of the embedder's documents (and of a run's) are reranked. Repeatable.",
 )
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="N queries of each set, always the same."
 )
+@click.option("--explain", is_flag=True, help="List the queries that the last system made better and worse.")
 @click.option("--n-threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 @engine_options
 @click.option("--save-json", type=FILE, metavar="FILE", help="All figures.")
@@ -69,8 +87,10 @@ def eval(
     sets: tuple[Path, ...],
     model: str,
     rerankers: tuple[str, ...],
+    runs: tuple[Path, ...],
     depths: tuple[int, ...],
     limit: int | None,
+    explain: bool,
     n_threads: int | None,
     engine: str,
     cache: str | None,
@@ -84,54 +104,54 @@ def eval(
     \b
     ggrank eval cranfield/ --reranker bge-reranker-base
     ggrank eval pairs.tsv --reranker my-reranker.gguf --save-json result.json --plot result.png
+    ggrank eval msmarco/ --run bm25.trec --reranker bge-reranker-base --explain
 
-    A SET is a BEIR folder (corpus.jsonl, queries.jsonl, qrels.tsv or qrels/test.tsv, plain or .gz), or a
-    file of (query, passage) pairs (.tsv, .csv, .jsonl).
+    A SET is a folder in BEIR's format (corpus.jsonl, queries.jsonl, qrels.tsv or qrels/test.tsv) or MS
+    MARCO's (collection.tsv, queries.tsv, qrels.tsv), plain or .gz, or a file of (query, passage) pairs (.tsv,
+    .csv, .jsonl).
 
     nDCG@10 is the main figure; a lift is the mean difference to the embedder's, with its 95 % bootstrap
     interval. Each JSON line holds one set. With --cache the same evaluation is quick the next time, and
     its milliseconds are not those of the models. Needs pip install 'ggrank[eval]'.
     """
     from ggrank.evaluation import evaluate
-    from ggrank.evaluation.datasets import read_test_set, sample
+    from ggrank.evaluation.datasets import read_run, read_test_set, sample
     from ggrank.evaluation.metrics import measure
-    from ggrank.evaluation.report import Report
-    from ggrank.evaluation.saving import Outputs
+    from ggrank.evaluation.report import Outputs, Report, model_facts, set_sections
 
     measure([], [])  # says before the work that ir-measures is missing
     outputs = Outputs(save_json, save_markdown, plot)
     outputs.check()
+    if runs and len(sets) > 1:
+        raise click.UsageError(f"--run is a ranking of one SET, found {len(sets)}; evaluate them one by one.")
     tests = [sample(read_test_set(path), limit) for path in sets]
     _check_distinct([test.name for test in tests], "sets", "rename a folder or file")
+    given = [read_run(path, tests[0]) for path in runs]
+    models = list(dict.fromkeys(rerankers))
+    names = [Path(model).name.removesuffix(".gguf") for model in models]
+    own_names = ("embedder", "BM25", "RRF", "fusion")
+    _check_distinct([*own_names, *(one.name for one in given), *names], "systems", "rename a file")
     if cache is not None:
         click.echo("Note: with --cache the milliseconds are not those of the models.", err=True)
     choice = ModelChoice(model, n_threads=n_threads, engine=engine, cache=cache)
     settings = {"top_k": sorted(set(depths)), "limit": limit, "cache": cache is not None}
-    report = None
+    as_table, report = wants_table(as_table), None
     with ExitStack() as stack:
         embedder = stack.enter_context(choice.load())
-        loaded = _load_rerankers(rerankers, choice, stack)
+        choices = [replace(choice, model=model, pooling_type="rank") for model in models]
+        loaded = {name: stack.enter_context(one.load()) for name, one in zip(names, choices, strict=True)}
         made_with = _made_with(embedder, loaded, settings)
-        if wants_table(as_table):
-            echo_models(made_with)
-        for result in evaluate(tests, embedder, loaded, depths=depths, progress=_progress):
+        if as_table:
+            echo_facts(*model_facts(made_with))
+        for result in evaluate(tests, embedder, loaded, depths=depths, given=given, progress=progress):
             report = Report((*(report.sets if report else ()), result), made_with)
-            if wants_table(as_table):
-                echo_set(result)
+            if as_table:
+                _echo_sections(set_sections(result, explain=explain))
             else:
                 echo_json({"made_with": made_with, **report.to_json()["sets"][-1]})
-            outputs.save(report)  # after every set: what is done is kept when a later one is interrupted
-    if report and wants_table(as_table):
-        echo_mean(report)
-
-
-def _load_rerankers(models: Sequence[str], choice: ModelChoice, stack: ExitStack) -> dict[str, Llama]:
-    """By name; loaded as ``choice`` loads the embedder."""
-    models = list(dict.fromkeys(models))
-    names = [Path(model).name.removesuffix(".gguf") for model in models]
-    _check_distinct(names, "rerankers", "rename a file")
-    choices = [replace(choice, model=model, pooling_type="rank") for model in models]
-    return {name: stack.enter_context(choice.load()) for name, choice in zip(names, choices, strict=True)}
+            outputs.save(report, explain=explain)  # after every set, so that Ctrl-C keeps what is done
+    if report and as_table and len(tests) > 1:
+        _echo_sections(report.overview())
 
 
 def _check_distinct(names: Sequence[str], things: str, way_out: str) -> None:
@@ -139,14 +159,28 @@ def _check_distinct(names: Sequence[str], things: str, way_out: str) -> None:
         raise click.UsageError(f"Two {things} have the same name: {', '.join(names)}; {way_out}.")
 
 
-def _progress(n: int, label: str) -> AbstractContextManager[Callable[[int], None]]:
-    return progress(n, label=label)
+def _echo_sections(sections: Iterable[Section]) -> None:
+    """Tables; the last columns of a set's figures are left out where the terminal has no room for them."""
+    for section in sections:
+        echo()
+        echo(section.title, bold=True)
+        echo_facts(*section.facts)
+        numbers, rows = section.has_numbers, section.rows
+        if numbers:
+            rows = [[cell.strip("*") for cell in row] for row in rows]
+        columns = [Column(title, "right" if numbers else "left", stretch=not numbers) for title in rows[0]]
+        columns[0] = Column(rows[0][0], stretch=numbers)
+        widths = [max(len(row[i]) for row in rows) + 2 for i in range(len(columns))]
+        n = len(columns)
+        while n > 3 and sum(widths[:n]) > terminal_width():
+            n -= 1
+        echo_table(columns[:n], [row[:n] for row in rows[1:]])
 
 
 def _made_with(embedder: Llama, rerankers: dict[str, Llama], settings: dict[str, Any]) -> dict[str, Any]:
     """What somebody needs to do it again; its strings and models stand below the Markdown tables."""
-    from ggrank.evaluation.bootstrap import RESAMPLES
     from ggrank.evaluation.datasets import SEED
+    from ggrank.evaluation.metrics import RESAMPLES
 
     processor = find_processor()
     return {
@@ -155,8 +189,8 @@ def _made_with(embedder: Llama, rerankers: dict[str, Llama], settings: dict[str,
         "device": embedder.device,
         "python": platform.python_version(),
         "ggrank": __version__,
-        "llama-cpp-python": _version("llama-cpp-python"),
-        "ir-measures": _version("ir-measures"),
+        "llama-cpp-python": version("llama-cpp-python"),
+        "ir-measures": version("ir-measures"),
         "embedder": _model_facts(embedder),
         "rerankers": {name: _model_facts(llama) for name, llama in rerankers.items()},
         "settings": {**settings, "sample_seed": SEED, "bootstrap_resamples": RESAMPLES},
@@ -174,10 +208,3 @@ def _model_facts(llama: Llama) -> dict[str, Any]:
         "quantization": llama.quantization,
         "engine": llama.engine,
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "?"

@@ -1,8 +1,14 @@
 """Proof on your own data: how well the embedder, BM25, their fusion and rerankers rank a test set.
 
-    test set -> vectors -> runs of every system -> results (metrics, intervals) -> report (files, plot)
+    test set -> vectors -> runs of every system -> results (metrics, intervals) -> report (tables, files)
 
-Knows the order of the steps. Needs the extra ``eval`` (ir-measures; matplotlib for the plot).
+datasets    `read_test_set`, `read_run`: BEIR, MS MARCO, pairs, TREC runs
+systems     every system over every query
+metrics     ir-measures, and the bootstrap
+results     figures, lifts, changed queries
+report      tables, JSON and Markdown; `plot` draws the picture
+
+Needs the extra ``eval`` (ir-measures; matplotlib for the plot).
 """
 
 from __future__ import annotations
@@ -11,16 +17,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from ggrank import Llama
-from ggrank.errors import InputError
-from ggrank.evaluation.datasets import TestSet
+from ggrank.evaluation.datasets import GivenRun, TestSet
 from ggrank.evaluation.results import SetResult, summarize
-from ggrank.evaluation.systems import DEPTH, Advance, embed_documents, run_systems
+from ggrank.evaluation.systems import Advance, embed_documents, run_systems
 
 DEPTHS = (10, 20, 50, 100)
 """How many of the embedder's documents are reranked."""
 
-Progress = Callable[[int, str], AbstractContextManager[Advance]]
-"""Shows how far it is: called with a number of steps and what they are, gives a function that counts them."""
+Progress = Callable[..., AbstractContextManager[Advance]]
+"""Shows how far it is: ``progress(n, label="...")`` gives a function that counts the steps."""
 
 
 def evaluate(
@@ -29,6 +34,7 @@ def evaluate(
     rerankers: Mapping[str, Llama] | None = None,
     *,
     depths: Sequence[int] = DEPTHS,
+    given: Sequence[GivenRun] = (),
     progress: Progress | None = None,
 ) -> Iterator[SetResult]:
     """Every system on every set, one `SetResult` after the other.
@@ -39,9 +45,11 @@ def evaluate(
         rerankers: loaded rerankers by the name that tables give them.
         depths: how many of the embedder's best documents a reranker reads, each 1 to 100. Those beyond a
             set's documents are run once, at their number.
+        given: rankings by other systems of the one set, from `ggrank.evaluation.datasets.read_run`; they are
+            measured, and reranked as the embedder's is.
 
     Raises:
-        InputError: a depth out of range, or ir-measures is not installed.
+        InputError: ir-measures is not installed.
 
     Example:
         >>> from ggrank import Llama
@@ -52,24 +60,22 @@ def evaluate(
         >>> result.system("embedder").metrics["nDCG@10"]
         1.0
     """
-    for depth in depths:
-        if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= DEPTH:
-            raise InputError(f"a depth must be a whole number from 1 to {DEPTH}; found {depth!r}")
     shown = progress or _silent
     for test in tests:
-        with shown(len(test.documents), f"{test.name}: embedding") as advance:
+        with shown(len(test.documents), label=f"{test.name}: embedding") as advance:
             vectors = embed_documents(embedder, test.documents, advance=advance)
-        with shown(len(test.queries), f"{test.name}: ranking") as advance:
+        with shown(len(test.queries), label=f"{test.name}: ranking") as advance:
             runs = run_systems(
                 test,
                 vectors,
                 embedder=embedder,
                 rerankers=rerankers or {},
                 depths=depths,
+                given=given,
                 advance=advance,
             )
         yield summarize(test, runs)
 
 
-def _silent(_n: int, _label: str) -> AbstractContextManager[Advance]:
+def _silent(_n: int, *, label: str) -> AbstractContextManager[Advance]:
     return nullcontext(lambda _done: None)

@@ -1,31 +1,30 @@
-"""Test sets: what is searched, what is asked, and which documents answer.
+"""Test sets: what is searched, what is asked, and which documents answer; and rankings of other systems.
 
-Knows two forms, BEIR's folders and files of (query, passage) pairs, both plain or gzipped; not how anything
-is ranked.
+    folder/corpus.jsonl    {"_id": "d1", "title": "...", "text": "..."}    or collection.tsv: id, text
+    folder/queries.jsonl   {"_id": "q1", "text": "..."}                    or queries.tsv: id, text
+    folder/qrels.tsv       query id, document id, grade                    or qrels/test.tsv
 
-    folder/corpus.jsonl    {"_id": "d1", "title": "...", "text": "..."}
-    folder/queries.jsonl   {"_id": "q1", "text": "..."}
-    folder/qrels.tsv       query-id <tab> corpus-id <tab> score     (or qrels/test.tsv)
+    pairs.tsv, pairs.csv   query, passage                    (a first line of words in `_HEADER` is left out)
+    pairs.jsonl            {"query": "...", "passage": "..."}              or "positive" for "passage"
 
-    pairs.tsv, pairs.csv   query, passage                           (a header of `_HEADER` is left out)
-    pairs.jsonl            {"query": "...", "passage": "..."}       ("positive" does for "passage")
+    run.trec               query id, Q0, document id, rank, score, tag
+    run.tsv                query id, document id, rank                     as of MS MARCO
+
+All of them may be gzipped.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
-import io
-import json
 import random
-import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ggrank.errors import InputError
-from ggrank.rows.documents import EXPECTED, Document, read_record
+from ggrank.rows.documents import document_of, string_in
+from ggrank.rows.reading import Row, format_of, read_rows
 
 SEED = 20261121
 """Of the sample that `sample` takes."""
@@ -36,18 +35,28 @@ _HEADER = (
 )
 """The words that the cells of a first line hold where it names the columns."""
 
-_EXPECTED = EXPECTED.replace('"id"', '"_id"')
-_PAIR_FORMS = ".tsv, .csv or .jsonl (.gz too)"
-_GRADE = re.compile(r"[+-]?[0-9]{1,6}(\.0*)?")
+_CORPUS = ("corpus.jsonl", "collection.tsv")
+_QUERIES = ("queries.jsonl", "queries.tsv", "queries.dev.small.tsv")
+_QRELS = ("qrels.tsv", "qrels/test.tsv", "qrels.dev.small.tsv")
+_RUN = "query id, Q0, document id, rank, score and tag, or query id, document id and rank"
+_MOST_GRADE = 1_000_000
+_OWN_TEXT = 60
+"""Characters of a query that a document of the same id must hold to be the same text."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question, and the grades above 0 of the documents that answer it, by position in the corpus."""
+    """A question.
+
+    Attributes:
+        relevant: the grades above 0 of the documents that answer it, by position in the corpus.
+        own: the document that is the query itself, as in ArguAna and Quora: it does not count.
+    """
 
     id: str
     text: str
     relevant: Mapping[int, int]
+    own: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class TestSet:
     """Documents, and the queries that have at least one relevant document among them.
 
     Attributes:
+        positions: of the documents, by id; empty where they have none.
         n_queries_in_all: queries before `sample` took some.
         n_skipped: queries that were left out because they have none.
         n_unknown: judgements left out because the query or the document is not there.
@@ -63,6 +73,7 @@ class TestSet:
     name: str
     documents: tuple[str, ...]
     queries: tuple[Query, ...]
+    positions: Mapping[str, int] = field(default_factory=dict)
     n_queries_in_all: int = 0
     n_skipped: int = 0
     n_unknown: int = 0
@@ -70,17 +81,21 @@ class TestSet:
     __test__ = False  # not a test, whatever pytest thinks of its name
 
 
+@dataclass(frozen=True)
+class GivenRun:
+    """Another system's ranking of each query of a test set: positions of documents, best first."""
+
+    name: str
+    rankings: tuple[list[int], ...]
+
+
 def read_test_set(path: Path) -> TestSet:
-    """A test set from a BEIR folder or a file of pairs.
+    """A test set from a folder of BEIR's or MS MARCO's files, or from a file of pairs.
 
     Raises:
-        InputError: something is missing, unreadable, or not of the expected form; with file and line.
+        InputError: something is missing or unreadable, or not in the expected format; with file and line.
     """
-    try:
-        return _read_beir(path) if path.is_dir() else _read_pairs(path)
-    except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that is cut off, or damaged
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{getattr(error, 'filename', None) or path}: {reason}") from error
+    return _read_folder(path) if path.is_dir() else _read_pairs(path)
 
 
 def sample(test: TestSet, limit: int | None) -> TestSet:
@@ -97,148 +112,169 @@ def sample(test: TestSet, limit: int | None) -> TestSet:
     return replace(test, queries=tuple(test.queries[i] for i in chosen))
 
 
-def _read_beir(folder: Path) -> TestSet:
-    documents = _unique(_records(_find(folder, "corpus.jsonl")), folder / "corpus.jsonl")
-    queries = _unique(_records(_find(folder, "queries.jsonl")), folder / "queries.jsonl")
-    place = {name: position for position, name in enumerate(documents)}
+def read_run(path: Path, test: TestSet) -> GivenRun:
+    """A TREC run file, which is ordered by its scores, or one of MS MARCO's, which is ordered by its ranks.
+
+    A query that it lacks has an empty ranking. Documents that the set lacks are left out.
+
+    Raises:
+        InputError: a line has another format, or no query and document of the set are in the file.
+    """
+    ranked: dict[str, list[tuple[float, int]]] = {}
+    for row, fields in _fields(path):
+        with _at(path, row, _RUN):
+            if len(fields) == 6:
+                query, _, document, _, score, _ = fields
+                order = -float(score)
+            else:
+                query, document, rank = fields
+                order = float(rank)
+        if document in test.positions:
+            ranked.setdefault(query, []).append((order, test.positions[document]))
+    found = [sorted(ranked.get(query.id, []), key=lambda one: one[0]) for query in test.queries]
+    if not any(found):
+        raise InputError(f"{path}: expected the ids of the files of {test.name}, found none of them")
+    rankings = (list(dict.fromkeys(position for _, position in one)) for one in found)
+    return GivenRun(Path(path.name.removesuffix(".gz")).stem, tuple(rankings))
+
+
+def _read_folder(folder: Path) -> TestSet:
+    documents, queries = _texts(_find(folder, _CORPUS)), _texts(_find(folder, _QUERIES))
+    positions = {name: position for position, name in enumerate(documents)}
     grades: dict[str, dict[int, int]] = {name: {} for name in queries}
     n_unknown = 0
-    for query, document, grade in _judgements(_find(folder, "qrels.tsv", "qrels/test.tsv")):
-        if query not in grades or document not in place:
+    for query, document, grade in _judgements(_find(folder, _QRELS)):
+        if query not in grades or document not in positions:
             n_unknown += 1
         elif grade > 0:
-            grades[query][place[document]] = grade
-    asked = tuple(Query(name, queries[name].text, grades[name]) for name in queries if grades[name])
+            grades[query][positions[document]] = grade
+    asked = []
+    for name, relevant in grades.items():
+        own = positions[name] if _is_same_text(queries[name], documents.get(name, "")) else None
+        relevant = {position: grade for position, grade in relevant.items() if position != own}
+        if relevant:
+            asked.append(Query(name, queries[name], relevant, own))
     if not asked:
         raise InputError(
             f"{folder}: no query has a relevant document; the ids in qrels must be those of the files"
         )
-    texts = tuple(document.text for document in documents.values())
-    name, n_skipped = folder.resolve().name, len(queries) - len(asked)
-    return TestSet(name, texts, asked, len(asked), n_skipped, n_unknown)
+    counts = {"n_queries_in_all": len(asked), "n_skipped": len(queries) - len(asked), "n_unknown": n_unknown}
+    return TestSet(folder.resolve().name, tuple(documents.values()), tuple(asked), positions, **counts)
 
 
-def _find(folder: Path, *names: str) -> Path:
+def _is_same_text(query: str, document: str) -> bool:
+    """BEIR leaves out every document that has the query's id; in some sets the same number is chance."""
+    begin = " ".join(query.split())[:_OWN_TEXT]
+    return bool(begin) and begin in " ".join(document.split())
+
+
+def _find(folder: Path, names: Sequence[str]) -> Path:
     for name in names:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
                 return path
     raise InputError(
-        f"{folder}: {' or '.join(names)} is missing, plain or with .gz; "
+        f"{folder}: {' or '.join(names[:2])} is missing, plain or with .gz; "
         "a BEIR folder has corpus.jsonl, queries.jsonl and qrels.tsv or qrels/test.tsv"
     )
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Lines of a plain or gzipped UTF-8 file, without their ends."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            yield _decoded(line, path, number).rstrip("\r\n")
-
-
-def _decoded(line: bytes, path: Path, number: int) -> str:
-    try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}:{number}: not UTF-8; save the file as UTF-8") from error
-
-
-def _records(path: Path) -> Iterator[Document]:
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
-        try:
-            yield read_record(line, place=f"{path}:{number}")
-        except InputError as error:
-            raise InputError(str(error).replace(EXPECTED, _EXPECTED)) from error
-
-
-def _unique(records: Iterable[Document], path: Path) -> dict[str, Document]:
-    found: dict[str, Document] = {}
-    for record in records:
-        if record.id is None:
-            raise InputError(f'{path}: a record has no "_id": {record.text[:60]!r}')
-        if str(record.id) in found:
-            raise InputError(f"{path}: two records have the id {record.id!r}")
-        found[str(record.id)] = record
+def _texts(path: Path) -> dict[str, str]:
+    """The texts of documents or queries by id."""
+    found: dict[str, str] = {}
+    is_tsv = format_of(path.name) == "tsv"
+    for row in read_rows(path, "text" if is_tsv else "auto"):
+        with _at(
+            path,
+            row,
+            "id and text, with a tab between" if is_tsv else 'an object like {"_id": "a1", "text": "..."}',
+        ):
+            if is_tsv:
+                name, text = row.values["text"].split("\t")
+            else:
+                document = document_of(row)
+                name, text = document.id, document.full_text
+            if name is None or str(name) in found:
+                raise InputError('no "_id"' if name is None else f"two records have the id {name!r}")
+            found[str(name)] = text
     return found
+
+
+@contextmanager
+def _at(path: Path, row: Row, expected: str) -> Iterator[None]:
+    """Adds the file, the line and what is expected there to what is wrong with a row."""
+    try:
+        if row.problem:
+            raise InputError(row.problem)
+        yield
+    except (ValueError, IndexError) as error:  # InputError is a ValueError
+        found = repr(str(row.values.get("text", ""))[:80])
+        problem = error if isinstance(error, InputError) else f"found {found}"
+        raise InputError(f"{path}:{row.line}: expected {expected}; {problem}") from error
+
+
+def _fields(path: Path) -> Iterator[tuple[Row, list[str]]]:
+    """Each line with its fields, parted by tabs or else by spaces."""
+    for row in read_rows(path, "text"):
+        text = row.values["text"]
+        yield row, [part.strip() for part in text.split("\t")] if "\t" in text else text.split()
 
 
 def _judgements(path: Path) -> Iterator[tuple[str, str, int]]:
     """(query, document, grade) of each line; trec_eval's four columns, with an iteration, do too."""
-    for number, line in enumerate(_lines(path), 1):
-        fields = line.split("\t") if "\t" in line else line.split()
-        if not fields:
-            continue
+    for number, (row, fields) in enumerate(_fields(path)):
         has_columns = len(fields) in (3, 4) and not fields[0].endswith(",")
-        has_grade = _GRADE.fullmatch(fields[-1])
-        if has_columns and has_grade:
-            yield fields[0], fields[-2], int(float(fields[-1]))
-        elif number > 1 or not has_columns:  # else it is a header
-            raise InputError(
-                f"{path}:{number}: expected query-id, corpus-id and a whole number, "
-                f"with tabs or spaces between, found {line[:80]!r}"
-            )
+        if number == 0 and has_columns and fields[-1].isalpha():
+            continue  # a header
+        with _at(path, row, "query-id, corpus-id and a whole number, with tabs or spaces between"):
+            grade = float(fields[-1])
+            if not has_columns or grade % 1 or abs(grade) > _MOST_GRADE:
+                raise ValueError
+        yield fields[0], fields[-2], int(grade)
 
 
 def _read_pairs(path: Path) -> TestSet:
     """Each distinct passage is a document, each distinct query is asked; all its passages are relevant."""
-    places: dict[str, int] = {}
+    file_format = format_of(path.name)
+    if file_format not in ("csv", "tsv", "jsonl"):
+        raise InputError(
+            f"{path}: expected a folder of BEIR's or MS MARCO's files, or pairs as .tsv, .csv or .jsonl"
+        )
+    positions: dict[str, int] = {}
     relevant: dict[str, dict[int, int]] = {}
-    for query, passage in _pairs(path):
-        relevant.setdefault(query, {})[places.setdefault(passage, len(places))] = 1
+    pairs = _json_pairs(path) if file_format == "jsonl" else _column_pairs(path, file_format == "csv")
+    for line, query, passage in pairs:
+        if not query.strip() or not passage.strip():
+            raise InputError(f"{path}:{line}: the query or the passage is empty")
+        relevant.setdefault(query, {})[positions.setdefault(passage, len(positions))] = 1
     if not relevant:
         raise InputError(f"{path}: no (query, passage) pair in it")
     queries = tuple(Query(str(i), text, grades) for i, (text, grades) in enumerate(relevant.items()))
-    return TestSet(Path(path.name.removesuffix(".gz")).stem, tuple(places), queries, len(queries))
+    name = Path(path.name.removesuffix(".gz")).stem
+    return TestSet(name, tuple(positions), queries, n_queries_in_all=len(queries))
 
 
-def _pairs(path: Path) -> Iterator[tuple[str, str]]:
-    form = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if form not in (".tsv", ".csv", ".jsonl", ".ndjson"):
-        raise InputError(f"{path}: expected a BEIR folder, or pairs as {_PAIR_FORMS}")
-    rows = _json_pairs(path) if form in (".jsonl", ".ndjson") else _column_pairs(path, form)
-    for place, query, passage in rows:
-        if not query.strip() or not passage.strip():
-            raise InputError(f"{place}: the query or the passage is empty")
-        yield query, passage
+def _json_pairs(path: Path) -> Iterator[tuple[int, str, str]]:
+    for row in read_rows(path):
+        with _at(path, row, 'an object like {"query": "...", "passage": "..."}'):
+            passage = "passage" if "passage" in row.values else "positive"
+            pair = string_in(row.values, "query"), string_in(row.values, passage)
+        yield row.line, *pair
 
 
-def _json_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            passage = record["passage"] if "passage" in record else record["positive"]
-            query = record["query"]
-        except (ValueError, RecursionError, KeyError, TypeError):
-            query = passage = None
-        if not isinstance(query, str) or not isinstance(passage, str):
-            raise InputError(
-                f'{path}:{number}: expected {{"query": "...", "passage": "..."}}, found {line[:80]!r}'
-            )
-        yield f"{path}:{number}", query, passage
+def _column_pairs(path: Path, has_quotes: bool) -> Iterator[tuple[int, str, str]]:
+    row = Row({}, 0)
 
+    def lines() -> Iterator[str]:
+        nonlocal row
+        for row in read_rows(path, "text"):
+            yield f"{row.values['text']}\n"
 
-def _column_pairs(path: Path, form: str) -> Iterator[tuple[str, str, str]]:
-    text = io.StringIO("\n".join(_lines(path)))
     # A tab-separated file has no quoting: a quotation mark in it is one.
-    rows = csv.reader(text) if form == ".csv" else csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
-    try:
-        for number, row in enumerate(rows, 1):
-            if not row or (number == 1 and _is_header(row)):
-                continue
-            if len(row) != 2:
-                raise InputError(
-                    f"{path}:{rows.line_num}: expected two columns, query and passage, found {len(row)}"
-                )
-            yield f"{path}:{rows.line_num}", row[0], row[1]
-    except csv.Error as error:
-        raise InputError(f"{path}:{rows.line_num}: {error}") from error
-
-
-def _is_header(row: Sequence[str]) -> bool:
-    return len(row) == 2 and all(
-        cell.strip().lower() in words for cell, words in zip(row, _HEADER, strict=True)
-    )
+    rows = csv.reader(lines()) if has_quotes else (text.rstrip("\n").split("\t") for text in lines())
+    for number, cells in enumerate(rows):
+        with _at(path, row, "two columns, query and passage"):
+            query, passage = cells
+        names = zip(cells, _HEADER, strict=True)
+        if number or not all(cell.strip().lower() in words for cell, words in names):
+            yield row.line, query, passage

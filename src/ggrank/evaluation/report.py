@@ -1,21 +1,45 @@
-"""An evaluation as a whole: its results on all sets, and what they were made with; as JSON and as Markdown.
-
-Knows results; no files, terminals or plots.
-"""
+"""An evaluation as a whole: the results on all sets and what they were made with, as tables and files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ggrank.evaluation.bootstrap import Interval
+from ggrank.errors import InputError
 from ggrank.evaluation.datasets import SEED
-from ggrank.evaluation.metrics import METRICS
-from ggrank.evaluation.results import MAIN_METRIC, Latency, SetResult, SystemResult
+from ggrank.evaluation.metrics import METRICS, Interval
+from ggrank.evaluation.plot import FORMATS, draw
+from ggrank.evaluation.results import MAIN_METRIC, Change, Latency, SetResult, SystemResult
 from ggrank.evaluation.systems import EMBEDDER
+from ggrank.rows.writing import written
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with its title and facts about it, as a terminal and Markdown show it.
+
+    Attributes:
+        rows: the header first; the columns in the order of their weight.
+        has_numbers: whether all columns but the first are numbers; else they are texts.
+    """
+
+    title: str
+    facts: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    has_numbers: bool = True
+
+    def to_markdown(self) -> str:
+        """The title, the facts and the table."""
+        head, *body = self.rows
+        lines = [head, ["---", *["---:" if self.has_numbers else "---"] * (len(head) - 1)], *body]
+        table = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+        return "\n\n".join(filter(None, [f"### {self.title}", ", ".join(self.facts), table]))
 
 
 @dataclass(frozen=True)
@@ -36,7 +60,7 @@ class Report:
 
     def mean_lift(self, system: str) -> float:
         """The mean over the sets of the lift of nDCG@10 over the embedder."""
-        return self.mean(system) - self.mean(EMBEDDER.name)
+        return self.mean(system) - self.mean(EMBEDDER)
 
     def mean_ms(self, system: str) -> float:
         """The mean over the sets of the median milliseconds a query, both stages together."""
@@ -52,45 +76,65 @@ class Report:
             }
             for one in self.systems
         }
-        return {
-            "made_with": dict(self.made_with),
-            "sets": [asdict(one) for one in self.sets],
-            "mean": means,
-        }
+        return {"made_with": dict(self.made_with), "sets": [asdict(one) for one in self.sets], "mean": means}
 
-    def to_markdown(self) -> str:
-        """nDCG@10 and its lift on all sets, then all figures of each set."""
-        parts = [markdown_table(self._overview()), markdown_table(self._lifts())]
+    def to_markdown(self, *, explain: bool = False) -> str:
+        """nDCG@10 and its lift on all sets, then the sections of each set (see `set_sections`)."""
+        sections = list(self.overview())
         for one in self.sets:
-            parts += [f"### {one.name}", ", ".join(set_facts(one)), markdown_table(_details(one))]
-        versions = [f"{key}: {value}" for key, value in self.made_with.items() if isinstance(value, str)]
-        facts = "\n".join(f"- {_cell(fact)}" for fact in [*model_facts(self.made_with), *versions])
-        return "\n\n".join([*parts, "### made with", facts]) + "\n"
+            sections += set_sections(one, explain=explain)
+        texts = [f"{key}: {value}" for key, value in self.made_with.items() if isinstance(value, str)]
+        facts = [f"- {_cell(fact)}" for fact in [*model_facts(self.made_with), *texts]]
+        parts = [*(one.to_markdown() for one in sections), "### made with", "\n".join(facts)]
+        return "\n\n".join(parts) + "\n"
 
-    def _overview(self) -> list[list[str]]:
-        """Rows of nDCG@10, the best of each column in bold, and milliseconds."""
-        columns = [
-            [one.system(system.system).metrics[MAIN_METRIC] for system in self.systems] for one in self.sets
-        ]
-        head = [MAIN_METRIC, *(one.name for one in self.sets)]
-        if len(self.sets) > 1:
-            head.append("mean")
-            columns.append([self.mean(system.system) for system in self.systems])
-        cells = [
-            [system.system for system in self.systems],
-            *map(_with_bold_best, columns),
-            [ms_text(self.mean_ms(system.system)) for system in self.systems],
-        ]
-        return [[*head, "ms a query"], *map(list, zip(*cells, strict=True))]
-
-    def _lifts(self) -> list[list[str]]:
+    def overview(self) -> Iterator[Section]:
+        """nDCG@10 of every system, the best in bold, and its lift: the mean of several sets, and on each."""
         several = len(self.sets) > 1
-        rows = [["lift [95 % interval]", *(one.name for one in self.sets), *(["mean"] if several else [])]]
-        for system in self.systems[1:]:
-            lifts = [lift_text(one.system(system.system).lift) for one in self.sets]
-            mean = [f"{self.mean_lift(system.system):+.3f}"] if several else []
-            rows.append([system.system, *lifts, *mean])
-        return rows
+        names = [*["mean"] * several, *(one.name for one in self.sets)]
+        quality, lifts = [[MAIN_METRIC, *names, "ms a query"]], [["lift [95 % interval]", *names]]
+        shown = {one.system: self._shown(one.system) for one in self.systems}
+        best = [max(column) for column in zip(*shown.values(), strict=True)]
+        for name, values in shown.items():
+            marked = (f"**{a}**" if a == most else a for a, most in zip(values, best, strict=True))
+            quality.append([name, *marked, ms_text(self.mean_ms(name))])
+            mean = [f"{self.mean_lift(name):+.3f}"] * several
+            lifts.append([name, *mean, *(lift_text(one.system(name).lift) for one in self.sets)])
+        yield Section("quality", (), quality)
+        yield Section("lift over the embedder", (), [lifts[0], *lifts[2:]])
+
+    def _shown(self, system: str) -> list[str]:
+        values = [one.system(system).metrics[MAIN_METRIC] for one in self.sets]
+        return [f"{value:.3f}" for value in [*[self.mean(system)] * (len(values) > 1), *values]]
+
+
+def set_sections(one: SetResult, *, explain: bool) -> Iterator[Section]:
+    """All figures of a set; with ``explain`` also the queries that its last system changed most."""
+    rows = [["system", MAIN_METRIC, "lift [95 % interval]", "better / worse", "ms", *METRICS[1:],
+             "retrieve ms", "rerank ms"]]  # fmt: skip
+    for system in one.systems:
+        changes = system.changes
+        main, *others = (f"{system.metrics[name]:.3f}" for name in METRICS)
+        changed = f"{changes.n_better:,} / {changes.n_worse:,}" if changes else ""
+        times = [_latency_text(system.retrieve_ms), _latency_text(system.rerank_ms)]
+        total = ms_text(system.total_ms.median)
+        rows.append([system.system, main, lift_text(system.lift), changed, total, *others, *times])
+    yield Section(one.name, set_facts(one), rows)
+    last = one.systems[-1]
+    if explain and last.changes:
+        yield from _changed(f"{one.name}: most helped by {last.system}", last.changes.most_better)
+        yield from _changed(f"{one.name}: most harmed by {last.system}", last.changes.most_worse)
+
+
+def _changed(title: str, changes: Sequence[Change]) -> Iterator[Section]:
+    rows = [["", "text"]]
+    for one in changes:
+        ranks = [str(rank or "-") for rank in (one.rank_before, one.rank_after)]
+        rows.append([f"query, {one.before:.2f} to {one.after:.2f}", one.query])
+        rows.append([f"relevant, rank {' to '.join(ranks)}", one.relevant])
+        rows += [["above it", one.above]] if one.above else []
+    if changes:
+        yield Section(title, (), rows, has_numbers=False)
 
 
 def lift_text(lift: Interval | None) -> str:
@@ -104,31 +148,35 @@ def lift_text(lift: Interval | None) -> str:
 
 
 def ms_text(milliseconds: float) -> str:
-    """Milliseconds, a decimal where it means something.
+    """Milliseconds, a decimal where it means something; nothing for what took no time here.
 
     Example:
-        >>> ms_text(3.14159), ms_text(1234.5)
-        ('3.1', '1,234')
+        >>> ms_text(3.14159), ms_text(1234.5), ms_text(0)
+        ('3.1', '1,234', '')
     """
+    if not milliseconds:
+        return ""
     return f"{milliseconds:,.1f}" if milliseconds < 100 else f"{milliseconds:,.0f}"
+
+
+def _latency_text(latency: Latency) -> str:
+    return f"{ms_text(latency.median)}, p95 {ms_text(latency.p95)}" if latency.median else ""
 
 
 def set_facts(one: SetResult) -> list[str]:
     """A set's size, and what was left out."""
-    facts = [_count(one.n_documents, "document", "documents"), _count(one.n_queries, "query", "queries")]
-    if one.n_queries < one.n_queries_in_all:
-        facts.append(f"sampled from {one.n_queries_in_all:,} with seed {SEED}")
-    if one.n_skipped:
-        facts.append(f"{_count(one.n_skipped, 'query', 'queries')} without a relevant document left out")
-    if one.n_unknown:
-        facts.append(f"{_count(one.n_unknown, 'judgement', 'judgements')} of unknown ids left out")
-    if any(system.depth == one.n_documents for system in one.systems):
-        facts.append(f"@{one.n_documents} is all documents and stands for larger depths")
-    return facts
-
-
-def _count(n: int, one: str, several: str) -> str:
-    return f"{n:,} {one if n == 1 else several}"
+    n_in_all = one.n_queries_in_all if one.n_queries < one.n_queries_in_all else 0
+    counts = {
+        "documents": one.n_documents,
+        "queries": one.n_queries,
+        f"sampled with seed {SEED} from": n_in_all,
+        "left out without a relevant document": one.n_skipped,
+        "judgements of unknown ids left out": one.n_unknown,
+        "queries whose own document is left out": one.n_own,
+    }
+    facts = [f"{label}: {n:,}" for label, n in counts.items() if n]
+    is_whole = any(system.depth == one.n_documents for system in one.systems)
+    return facts + [f"@{one.n_documents} is all documents and stands for larger depths"] * is_whole
 
 
 def model_facts(made_with: Mapping[str, Any]) -> list[str]:
@@ -138,47 +186,59 @@ def model_facts(made_with: Mapping[str, Any]) -> list[str]:
         >>> model_facts({"embedder": {"file": "a.gguf", "quantization": "q8_0"}})
         ['embedder: a.gguf, q8_0']
     """
-    rerankers = made_with.get("rerankers", {}).items()
-    models = {
-        "embedder": made_with.get("embedder"),
-        **{f"reranker {name}": facts for name, facts in rerankers},
-    }
+    models = {"embedder": made_with.get("embedder")}
+    models |= {f"reranker {name}": facts for name, facts in made_with.get("rerankers", {}).items()}
     return [f"{role}: {facts['file']}, {facts['quantization']}" for role, facts in models.items() if facts]
-
-
-def _details(one: SetResult) -> list[list[str]]:
-    head = ["system", *METRICS, "lift of nDCG@10", "better / worse", "retrieve ms", "rerank ms"]
-    rows = []
-    for system in one.systems:
-        changes = system.changes
-        rows.append(
-            [
-                system.system,
-                *(f"{system.metrics[name]:.3f}" for name in METRICS),
-                lift_text(system.lift),
-                f"{changes.n_better:,} / {changes.n_worse:,}" if changes else "",
-                _latency_text(system.retrieve_ms),
-                _latency_text(system.rerank_ms) if system.depth else "",
-            ]
-        )
-    return [head, *rows]
-
-
-def _latency_text(latency: Latency) -> str:
-    return f"{ms_text(latency.median)}, p95 {ms_text(latency.p95)}"
-
-
-def _with_bold_best(values: Sequence[float]) -> list[str]:
-    cells = [f"{value:.3f}" for value in values]
-    return [f"**{cell}**" if cell == max(cells) else cell for cell in cells]
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as Markdown, the first of them the header; all columns but the first are numbers."""
-    head, *body = rows
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
 
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
+
+
+# -- files
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where to save a report; None leaves a form out. The plot's suffix says which format."""
+
+    json: Path | None = None
+    markdown: Path | None = None
+    plot: Path | None = None
+
+    def check(self) -> None:
+        """Before minutes of work: can these files be written?
+
+        Raises:
+            InputError: a folder is missing, a path is no file, two are the same, or there is no matplotlib.
+        """
+        paths = [path for path in (self.json, self.markdown, self.plot) if path]
+        if len({path.resolve() for path in paths}) < len(paths):
+            raise InputError(f"Several outputs have the same file name: {', '.join(map(str, paths))}")
+        for path in paths:
+            if not path.resolve().parent.is_dir():
+                raise InputError(f"{path}: the folder {path.resolve().parent} does not exist; make it first")
+            if path.exists() and not path.is_file():
+                raise InputError(f"{path} is not a file; name one to write")
+        if self.plot and self.plot.suffix.lower() not in FORMATS:
+            raise InputError(f"{self.plot}: a plot's name ends in {', '.join(FORMATS)}")
+        if self.plot and find_spec("matplotlib") is None:
+            raise InputError("A plot needs matplotlib: pip install 'ggrank[eval]'")
+
+    def save(self, report: Report, *, explain: bool = False) -> None:
+        """Writes each file whole or not at all; those that are there are replaced.
+
+        Raises:
+            InputError: one cannot be written.
+        """
+        text = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
+        _write(self.json, text.encode("utf-8", "replace"))
+        _write(self.markdown, report.to_markdown(explain=explain).encode("utf-8", "replace"))
+        if self.plot:
+            _write(self.plot, draw(report, self.plot.suffix))
+
+
+def _write(path: Path | None, content: bytes) -> None:
+    if path:
+        with written(path) as unfinished:
+            unfinished.write_bytes(content)

@@ -1,20 +1,20 @@
-"""One test set through every system: rankings of all its queries, and what each query took.
+"""One test set through every system: rankings of all its queries, and how long each query took.
 
-The systems are the embedder (cosine), BM25, their fusions by score and by reciprocal rank, and each reranker
-over the embedder's first k. Knows models and clocks; no metrics.
+The systems are the embedder (cosine), BM25, their fusions by score and by reciprocal rank, rankings that are
+given, and each reranker over the first k of the embedder and of the given ones.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ggrank import Llama
-from ggrank.evaluation.datasets import TestSet
+from ggrank.evaluation.datasets import GivenRun, Query, TestSet
 from ggrank.scoring import best_first, blend, cosine, top_k
 from ggrank.search.lexical import Bm25
 from ggrank.search.stages import LEXICAL_DEPTH, fuse
@@ -26,50 +26,36 @@ DEPTH = 100
 STEP = 256
 """Documents embedded between two movements of the progress bar."""
 
+EMBEDDER = "embedder"
+FUSIONS: dict[Hybrid, str] = {"rrf": "RRF", "scores": "fusion"}
+
 Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class System:
-    """What answers: its name, such as "BM25" or "bge-reranker-base@20", and its reranker.
+class Run:
+    """A system's answers to the queries of a set so far.
 
     Attributes:
+        system: its name, such as "BM25" or "bge-reranker-base@20".
         reranker: the name of its reranker; "" for a first stage.
-        depth: how many documents that reads; 0 for a first stage.
+        depth: how many documents the reranker reads; 0 for a first stage.
+        rankings: for each query the positions of at most `DEPTH` documents, best first.
+        retrieve_ms, rerank_ms: milliseconds of each query in both stages; 0 for what was not computed here.
     """
 
-    name: str
+    system: str
     reranker: str = ""
     depth: int = 0
+    rankings: list[list[int]] = field(default_factory=list)
+    retrieve_ms: list[float] = field(default_factory=list)
+    rerank_ms: list[float] = field(default_factory=list)
 
-
-EMBEDDER, LEXICAL = System("embedder"), System("BM25")
-FUSIONS: dict[Hybrid, System] = {"rrf": System("RRF"), "scores": System("fusion")}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A system's answers to all queries of a set.
-
-    Attributes:
-        rankings: for each query the positions of at most `DEPTH` documents, best first.
-        retrieve_ms, rerank_ms: milliseconds of each query in both stages, shape (n_queries,).
-    """
-
-    system: System
-    rankings: Sequence[Sequence[int]]
-    retrieve_ms: NDArray[np.float64]
-    rerank_ms: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """One query's ranking, and how long each stage took."""
-
-    ranking: Sequence[int]
-    retrieve_ms: float
-    rerank_ms: float = 0.0
-    scores: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    def add(self, ranking: Sequence[int], retrieve_ms: float, rerank_ms: float, own: int | None) -> None:
+        """The answer to the next query, without the document that is the query itself."""
+        self.rankings.append([position for position in ranking if position != own][:DEPTH])
+        self.retrieve_ms.append(retrieve_ms)
+        self.rerank_ms.append(rerank_ms)
 
 
 def embed_documents(embedder: Llama, documents: Sequence[str], *, advance: Advance) -> NDArray[np.float32]:
@@ -89,6 +75,7 @@ def run_systems(
     embedder: Llama,
     rerankers: Mapping[str, Llama],
     depths: Sequence[int],
+    given: Sequence[GivenRun] = (),
     advance: Advance,
 ) -> list[Run]:
     """Every system over every query, the embedder first; ``advance`` counts the queries.
@@ -100,17 +87,27 @@ def run_systems(
     bm25 = Bm25(test.documents)
     _warm_up(test, embedder, bm25, rerankers.values())
     queries = embedder.embed_many([query.text for query in test.queries], prefix=embedder.query_prefix)
-    answers: dict[System, list[_Answer]] = {}
-    for query, asked in zip(test.queries, queries, strict=True):
-        found = _first_stages(query.text, asked, vectors, embedder=embedder, bm25=bm25)
-        first = found[EMBEDDER]
+    runs: dict[str, Run] = {}
+    for number, (query, vector) in enumerate(zip(test.queries, queries, strict=True)):
+        cosines = cosine(vector, vectors)
+        if query.own is not None:
+            cosines[query.own] = -np.inf
+        first = _first_stages(query, cosines, vectors, embedder=embedder, bm25=bm25)
+        first |= {one.name: (one.rankings[number], 0.0) for one in given}
+        for name, (ranking, ms) in first.items():
+            runs.setdefault(name, Run(name)).add(ranking, ms, 0.0, query.own)
         for name, reranker in rerankers.items():
-            deeper = _rerank(query.text, first, test.documents, reranker, depths=depths)
-            found |= {System(f"{name}@{depth}", name, depth): answer for depth, answer in deeper.items()}
-        for system, answer in found.items():
-            answers.setdefault(system, []).append(answer)
+            for before in (EMBEDDER, *(one.name for one in given)):
+                label = name if before == EMBEDDER else f"{before} + {name}"
+                ranking, ms = runs[before].rankings[-1], first[before][1]
+                for depth, order, rerank_ms in _rerank(
+                    query, ranking, cosines, documents=test.documents, reranker=reranker, depths=depths
+                ):
+                    system = f"{label}@{depth}"
+                    run = runs.setdefault(system, Run(system, name, depth))
+                    run.add(order, ms, rerank_ms, query.own)
         advance(1)
-    return [_run(system, given) for system, given in answers.items()]
+    return list(runs.values())
 
 
 def _warm_up(test: TestSet, embedder: Llama, bm25: Bm25, rerankers: Iterable[Llama]) -> None:
@@ -123,53 +120,55 @@ def _warm_up(test: TestSet, embedder: Llama, bm25: Bm25, rerankers: Iterable[Lla
 
 
 def _first_stages(
-    query: str, asked: NDArray[np.float32], vectors: NDArray[np.float32], *, embedder: Llama, bm25: Bm25
-) -> dict[System, _Answer]:
-    started = time.perf_counter()
-    embedder.embed(query, prefix=embedder.query_prefix)
-    cosines = cosine(asked, vectors)
-    by_cosine = top_k(cosines, DEPTH).tolist()
-    embedded = time.perf_counter()
-    hits = bm25.search(query, k=LEXICAL_DEPTH)
-    searched = time.perf_counter()
-    answers = {
-        EMBEDDER: _Answer(by_cosine, 1000 * (embedded - started), scores=cosines[by_cosine]),
-        LEXICAL: _Answer([hit.position for hit in hits[:DEPTH]], 1000 * (searched - embedded)),
+    query: Query,
+    cosines: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    *,
+    embedder: Llama,
+    bm25: Bm25,
+) -> dict[str, tuple[Sequence[int], float]]:
+    """The ranking of each first stage, and its milliseconds."""
+    clock = [time.perf_counter()]
+    vector = embedder.embed(query.text, prefix=embedder.query_prefix)
+    top_k(cosine(vector, vectors), DEPTH)  # only for the clock: see `run_systems`
+    clock.append(time.perf_counter())
+    n_hits = LEXICAL_DEPTH + (query.own is not None)
+    hits = [hit for hit in bm25.search(query.text, k=n_hits) if hit.position != query.own]
+    clock.append(time.perf_counter())
+    embedding_ms, words_ms = (1000 * np.diff(clock)).tolist()
+    found: dict[str, tuple[Sequence[int], float]] = {
+        EMBEDDER: (top_k(cosines, DEPTH).tolist(), embedding_ms),
+        "BM25": ([hit.position for hit in hits], words_ms),
     }
-    for by, system in FUSIONS.items():
-        before = time.perf_counter()
+    for by, name in FUSIONS.items():
+        started = time.perf_counter()
         fused = [one.position for one in fuse(cosines, hits, k=DEPTH, by=by)]
-        answers[system] = _Answer(fused, 1000 * (searched - started + time.perf_counter() - before))
-    return answers
+        found[name] = (fused, embedding_ms + words_ms + 1000 * (time.perf_counter() - started))
+    return found
 
 
 def _rerank(
-    query: str, first: _Answer, documents: Sequence[str], reranker: Llama, *, depths: Sequence[int]
-) -> dict[int, _Answer]:
-    """For each depth the reranked list; what lies deeper stays below in its order.
+    query: Query,
+    ranking: Sequence[int],
+    cosines: NDArray[np.float32],
+    *,
+    documents: Sequence[str],
+    reranker: Llama,
+    depths: Sequence[int],
+) -> Iterator[tuple[int, list[int], float]]:
+    """For each depth the reranked list and its milliseconds; what is deeper stays below in its order.
 
     Depths beyond the documents are one: all of them. Every pair is scored once: the first 10, then the
     next ten, and so on; a depth costs the sum so far.
     """
-    answers: dict[int, _Answer] = {}
     logits = np.empty(0, np.float32)
     milliseconds = 0.0
     for depth in sorted({min(depth, len(documents)) for depth in depths}):
-        more = first.ranking[len(logits) : depth]
         started = time.perf_counter()
-        logits = np.concatenate([logits, reranker.rerank(query, [documents[i] for i in more])])
+        if more := ranking[len(logits) : depth]:
+            logits = np.concatenate([logits, reranker.rerank(query.text, [documents[i] for i in more])])
         weight = reranker.blend
-        scores = blend(logits, first.scores[: len(logits)], weight=weight) if weight else logits
-        order = [first.ranking[i] for i in best_first(scores).tolist()]
+        scores = blend(logits, cosines[ranking[:depth]], weight=weight) if weight else logits
+        order = [ranking[i] for i in best_first(scores).tolist()]
         milliseconds += 1000 * (time.perf_counter() - started)
-        answers[depth] = _Answer([*order, *first.ranking[len(order) :]], first.retrieve_ms, milliseconds)
-    return answers
-
-
-def _run(system: System, answers: Sequence[_Answer]) -> Run:
-    return Run(
-        system,
-        rankings=[answer.ranking for answer in answers],
-        retrieve_ms=np.array([answer.retrieve_ms for answer in answers]),
-        rerank_ms=np.array([answer.rerank_ms for answer in answers]),
-    )
+        yield depth, [*order, *ranking[len(order) :]], milliseconds

@@ -1,6 +1,10 @@
 """``ggrank serve``: one process that answers in every rerank dialect, as an ASGI application.
 
-Knows nothing until `create_app` is called: that needs the extra ``server``, importing this does not.
+A request passes `health` (which counts it), `gates` (host, key), `intake` (its body is read, the rest runs in
+a thread), one of `dialects` (what its fields mean), `service` (which model) and `worker` (micro-batches that
+all callers share). `errors` words what is refused, `page` is for browsers, `settings` has all limits.
+
+Importing this needs nothing; `create_app` needs the extra ``server``.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""The ASGI application: the dialects' routes, health, metrics, the page, and what stands before them.
-
-Knows their order; not what any of them does.
-"""
+"""The ASGI application: which routes there are, what a request passes before them, the page and the docs."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from importlib import resources
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -17,13 +17,25 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ggrank import __version__
 from ggrank.errors import GgrankError
-from ggrank.server import health, metrics, page
-from ggrank.server.answers import answer, answer_to, answer_to_validation, bad_input
+from ggrank.server import health
 from ggrank.server.dialects import ROUTERS
-from ggrank.server.keys import checked_key
-from ggrank.server.security import ApiKeyGate, BodyGate, HostGate
+from ggrank.server.errors import answer, answer_to
+from ggrank.server.gates import Gate
+from ggrank.server.intake import Intake
 from ggrank.server.service import Service
 from ggrank.server.settings import ServerSettings
+
+PAGE = Path(str(resources.files("ggrank.server"))) / "page"
+
+PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    # The page may load nothing but its own two files, ask nothing but this server, and be in no frame. Where
+    # the browser knows Trusted Types, no script can turn a string into HTML.
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; object-src 'none'; require-trusted-types-for 'script'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def build_app(service: Service, settings: ServerSettings, *, access_log: bool) -> FastAPI:
@@ -38,10 +50,13 @@ def build_app(service: Service, settings: ServerSettings, *, access_log: bool) -
         lifespan=_lifespan,
     )
     app.state.service = service
-    app.state.metrics = metrics.Metrics(service)
+    app.state.intake = Intake(settings)
+    app.state.metrics = health.Metrics(service)
     app.state.health = health.Health(service)
-    for router in (*ROUTERS, health.router, metrics.router, page.router):
+    for router in (*ROUTERS, health.router):
         app.include_router(router)
+    app.add_api_route("/", _page, methods=["GET", "HEAD"], include_in_schema=False)
+    app.mount("/page", StaticFiles(directory=PAGE))
     _add_error_handlers(app)
     _add_gates(app, settings, access_log=access_log)
     _correct_description(app, has_key=settings.api_key is not None)
@@ -50,15 +65,31 @@ def build_app(service: Service, settings: ServerSettings, *, access_log: bool) -
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    unloading = asyncio.create_task(_unload_idle(service))
     yield
-    await run_in_threadpool(app.state.service.close)
+    unloading.cancel()
+    with suppress(asyncio.CancelledError):
+        await unloading
+    await run_in_threadpool(service.close)
+
+
+async def _unload_idle(service: Service) -> None:
+    minutes = service.settings.idle_unload
+    while minutes is not None:
+        await asyncio.sleep(min(10.0, 60 * minutes))
+        await run_in_threadpool(service.unload_idle)
+
+
+async def _page() -> Response:
+    """The page; it needs no key, holds nothing of this server's, and asks for a key when the server does."""
+    html = (PAGE / "index.html").read_text("utf-8")
+    return Response(html, media_type="text/html", headers=PAGE_HEADERS)
 
 
 def _add_gates(app: FastAPI, settings: ServerSettings, *, access_log: bool) -> None:
     """What a request passes before a route sees it; the last one that is added comes first."""
-    app.add_middleware(BodyGate, max_bytes=settings.max_bytes, timeout=settings.timeout)
-    if settings.api_key is not None:
-        app.add_middleware(ApiKeyGate, api_key=checked_key(settings.api_key))
+    app.add_middleware(Gate, settings=settings)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -67,40 +98,27 @@ def _add_gates(app: FastAPI, settings: ServerSettings, *, access_log: bool) -> N
             allow_headers=["*"],  # the SDKs of OpenAI and Cohere send some of their own
             expose_headers=["Retry-After", "x-compute-tokens", "x-truncated"],
         )
-    if settings.api_key is None and settings.is_on_loopback:
-        app.add_middleware(HostGate, allowed=settings.allowed_hosts)
-    app.add_middleware(metrics.Observed, metrics=app.state.metrics, access_log=access_log)
+    app.add_middleware(health.Observed, metrics=app.state.metrics, access_log=access_log)
 
 
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(GgrankError)
-    async def ours(request: Request, error: GgrankError) -> Response:
+    async def refuse(request: Request, error: GgrankError) -> Response:
         return answer_to(request.scope, error)
 
-    @app.exception_handler(RequestValidationError)
-    async def refused(request: Request, error: RequestValidationError) -> Response:
-        return answer_to_validation(request.scope, error.errors())
-
     @app.exception_handler(HTTPException)
-    async def other(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 400:  # FastAPI's words for what json.loads does not even call bad JSON.
-            return bad_input(request.scope, "cannot be read; send JSON in UTF-8", field="body")
-        return answer(request.scope, error.status_code, _told(request, error), headers=error.headers)
-
-
-def _told(request: Request, error: HTTPException) -> str:
-    """Which path or method is wrong, and where the right ones are."""
-    path = request.scope["path"][:100]
-    if error.status_code == 404:
-        return f"there is nothing at {path}; /docs lists what there is"
-    if error.status_code == 405:
-        methods = (error.headers or {}).get("Allow", "GET")
-        return f"{path} takes {methods}, found {request.method[:20]}; /docs shows how to ask"
-    return str(error.detail)
+    async def misdirected(request: Request, error: HTTPException) -> Response:
+        path, message = request.scope["path"][:100], str(error.detail)
+        if error.status_code == 404:
+            message = f"there is nothing at {path}; /docs lists what there is"
+        if error.status_code == 405:
+            methods = (error.headers or {}).get("Allow", "GET")
+            message = f"{path} takes {methods}, found {request.method[:20]}; /docs shows how to ask"
+        return answer(request.scope, error.status_code, message, headers=error.headers)
 
 
 def _correct_description(app: FastAPI, *, has_key: bool) -> None:
-    """Leaves FastAPI's own shape of an error out of OpenAPI, since nobody answers with it; adds the key."""
+    """Leaves FastAPI's own shape of an error out of OpenAPI, since no request gets it; adds the key."""
     document = app.openapi()
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     for responses in (operation["responses"] for operation in operations):

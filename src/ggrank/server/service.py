@@ -1,7 +1,7 @@
-"""`Service`: the models by name, and what can be asked of them from an event loop.
+"""`Service`: the models by name, and what can be asked of them. No HTTP and no dialect.
 
-Knows models and texts; no HTTP and no dialect. Whatever takes time runs in threads: texts become tokens in
-one thread a request, and each model computes in one of its own (`ggrank.server.worker`).
+Its questions wait for the answer: `Service.in_thread` is how an event loop asks them. Each model computes in
+a thread of its own (`ggrank.server.worker`).
 """
 
 from __future__ import annotations
@@ -9,34 +9,37 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ggrank.errors import InputError, ModelModeError
 from ggrank.hub.presets import check_dimensions
-from ggrank.loading.model import load_model
 from ggrank.loading.params import LlamaParams
-from ggrank.server.errors import FieldError, NotReadyError, OverloadedError, TooLongError, naming
-from ggrank.server.limits import check_number, check_tokens
-from ggrank.server.served import Embedded as Embedded
-from ggrank.server.served import Reranked as Reranked
-from ggrank.server.served import ServedModel as ServedModel
-from ggrank.server.served import served_model
+from ggrank.server.errors import RefusedError, naming
 from ggrank.server.settings import ServerSettings
-from ggrank.server.shared import SharedLlama
-from ggrank.server.worker import CURRENT, Request
-from ggrank.types import Mode, PoolingType, ScoreScale, Truncate
+from ggrank.server.worker import CURRENT, Request, SharedLlama
+from ggrank.types import Mode, PoolingType, Ranking, Scale, ScoreScale, Truncate
 
 T = TypeVar("T")
 
 Role = Literal["query", "document", "neither"]
 """What texts are to a model that sets another prefix before a query than before a document."""
 
+LOADING_SECONDS = 2
+"""When to ask again while models are loaded."""
+
 MOST_RETRY_SECONDS = 60
-"""A caller is never told to wait longer than this."""
+"""A caller is never asked to wait longer than this."""
 
 MOST_SCORE = 3e38
 """No float32 is larger, and a threshold beyond it could not be compared with one."""
@@ -45,21 +48,100 @@ N_PROBES = 4
 """Health checks that may wait at the same time, should a model hang."""
 
 
+@dataclass(frozen=True)
+class ModelFacts:
+    """What callers may know of a model; ``n_ctx`` is its longest text, or query and document, in tokens."""
+
+    mode: Mode
+    pooling: str
+    n_ctx: int
+    n_embd: int
+    score_scale: Scale
+    engine: str
+    device: str
+    file: str
+    quantization: str
+
+
+class ServedModel:
+    """A model under the name that callers use, loaded or not; without ``load`` it stays loaded.
+
+    Attributes:
+        written: when its file was, in Unix seconds.
+    """
+
+    def __init__(self, name: str, llama: SharedLlama, load: Callable[[], SharedLlama] | None) -> None:
+        self.name = name
+        self.llama: SharedLlama | None = llama
+        self.matryoshka = llama.matryoshka
+        self.written = int(llama.model_path.stat().st_mtime)
+        own = ("mode", "n_ctx", "n_embd", "score_scale", "engine", "device", "quantization")
+        self.facts = ModelFacts(
+            **{name: getattr(llama, name) for name in own},
+            pooling=llama.pooling_type.name.lower(),
+            file=llama.model_path.name,
+        )
+        self._load = load
+        self._lock = threading.Lock()
+        self._n_users = 0
+        self._last_use = time.monotonic()
+
+    @contextmanager
+    def using(self) -> Iterator[SharedLlama]:
+        """The model, loaded for this use if it has to be."""
+        with self._lock:
+            if self.llama is None and self._load is not None:
+                self.llama = self._load()
+            assert self.llama is not None  # what cannot be loaded again is never unloaded
+            llama = self.llama
+            self._n_users += 1
+        try:
+            yield llama
+        finally:
+            with self._lock:
+                self._n_users -= 1
+                self._last_use = time.monotonic()
+
+    def unload_after(self, seconds: float) -> None:
+        """Frees the model if its last use ended so long ago, and nothing uses it."""
+        with self._lock:
+            is_idle = self._n_users == 0 and time.monotonic() - self._last_use >= seconds
+            if is_idle and self.llama is not None and self._load is not None:
+                self.llama.close()
+                self.llama = None
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """A ranking, and the name of the model that computed it."""
+
+    model: str
+    ranking: Ranking
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors in input order, shape (n, n_embd), float32, and the name of the model that computed them."""
+
+    model: str
+    vectors: NDArray[np.float32]
+    n_tokens: int
+    truncated: list[bool]
+
+
 class Service:
     """The models of one server.
 
-    Not ready until `load` has ended; until then, and after `close`, every question raises `NotReadyError`.
+    Not ready until `load` has ended; until then, and after `close`, every question raises `RefusedError`.
 
-    Every question may raise `OverloadedError`, `TooLargeError` (413), `InputError`, `ModelModeError` and
-    `EngineError`. A name that is not served means the default model: clients of other servers insist on
-    sending the names of those. When the caller's task is cancelled, what waits for it is dropped.
+    A name that is not served means the default model, unless `ServerSettings.strict_models`: clients of other
+    services insist on sending the names of those.
 
     Example:
-        >>> import asyncio
         >>> service = Service()
         >>> service.load([LlamaParams("all-minilm-l6-v2")])
-        >>> embedded = asyncio.run(service.embed(["a text"]))
-        >>> embedded.model.name, embedded.vectors.shape, embedded.n_tokens
+        >>> embedded = service.embed(["a text"])
+        >>> embedded.model, embedded.vectors.shape, embedded.n_tokens
         ('all-minilm-l6-v2', (1, 384), 4)
         >>> service.close()
     """
@@ -67,9 +149,8 @@ class Service:
     def __init__(self, settings: ServerSettings | None = None) -> None:
         self.settings = settings or ServerSettings()
         self.is_ready = False
-        self.on_added: Callable[[str, SharedLlama], None] = lambda name, llama: None
-        self._llamas: dict[str, SharedLlama] = {}
-        self._models: dict[str, ServedModel] = {}
+        self._served: dict[str, ServedModel] = {}
+        self.on_loaded: Callable[[str, SharedLlama], None] = lambda name, llama: None
         self._n_requests = 0
         self._lock = threading.Lock()
         # A thread for each request that may be in, and for the health check.
@@ -83,45 +164,58 @@ class Service:
             GgrankError: what `Llama.load` raises; two models of one name; a model without pooling.
         """
         names = [_name(params) for params in models]
-        for name in names:
-            if names.count(name) > 1:
-                raise _two_of(name)
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(
+                f"two models are named {twice!r}; leave one out, or give each file a name of its own"
+            )
         for name, params in zip(names, models, strict=True):
-            self.add(name, SharedLlama(load_model(params)))
-        for llama in self._llamas.values():
-            llama.rank("warm", ["up"])
+            load = partial(self._load, name, params)
+            self._served[name] = ServedModel(name, load(), load)
+        for served in self._served.values():
+            with served.using() as llama:
+                llama.rank("warm", ["up"])
         self.is_ready = True
 
     def add(self, name: str, llama: SharedLlama) -> None:
-        """Serves a loaded model; the service closes it."""
-        if name in self._llamas:
-            raise _two_of(name)
+        """Serves a loaded model, which cannot be unloaded; the service closes it."""
+        self.on_loaded(name, llama)
+        self._served[name] = ServedModel(name, llama, None)
+
+    def _load(self, name: str, params: LlamaParams) -> SharedLlama:
+        llama = cast(SharedLlama, SharedLlama.load(params))
         if llama.pooling_type is PoolingType.NONE:
             raise ModelModeError(f"{name} does not pool, so a text has no one vector; it cannot be served")
-        self._llamas[name] = llama
-        self._models[name] = served_model(name, llama)
-        self.on_added(name, llama)
+        self.on_loaded(name, llama)
+        return llama
 
     def models(self) -> tuple[ServedModel, ...]:
         """All models, in the order in which they were given.
 
         Raises:
-            NotReadyError: they are still being loaded.
+            RefusedError: they are still being loaded.
         """
         if not self.is_ready:
-            raise NotReadyError("the models are not ready; ask again in a few seconds, or ask /health")
-        return tuple(self._models.values())
+            message = "the models are not ready; ask again in a few seconds, or ask /health"
+            raise RefusedError(message, status=503, retry_after=LOADING_SECONDS)
+        return tuple(self._served.values())
 
     def llamas(self) -> dict[str, SharedLlama]:
-        """The loaded models by name: for metrics and the health check."""
-        return dict(self._llamas)
+        """The models that are loaded now, by name."""
+        return {name: one.llama for name, one in self._served.items() if one.llama is not None}
+
+    def unload_idle(self) -> None:
+        """Frees the models without a request for `ServerSettings.idle_unload` minutes."""
+        if self.is_ready and self.settings.idle_unload is not None:
+            for served in self._served.values():
+                served.unload_after(60 * self.settings.idle_unload)
 
     @property
     def n_requests(self) -> int:
         """Requests that are at work or wait."""
         return self._n_requests
 
-    async def rerank(
+    def rerank(
         self,
         query: str,
         documents: Sequence[str],
@@ -136,28 +230,28 @@ class Service:
         """Documents in order, best first; arguments as for `Llama.rank`.
 
         Args:
-            model: a reranker's name, or an embedder's, which ranks by cosine; anything else is the default
-                reranker, or the default embedder where no reranker is served.
+            model: an embedder ranks by cosine whatever ``score`` is.
+            top_n: 0 and less is all of them, as vLLM has it.
             name: what the caller calls the documents, for errors.
         """
-        chosen = self._choose(model, Mode.RERANK, Mode.EMBEDDING)
-        check_number(self.settings, documents, name)
-        llama = self._llamas[chosen]
-        _check_chunk(truncate, llama, chosen)
-        if top_n is not None and top_n > len(documents):
-            top_n = max(1, len(documents))  # Python's own tools refuse numbers of more than 63 bits.
+        served = self._choose(model, Mode.RERANK, Mode.EMBEDDING)
+        if top_n is not None:
+            # Python's own tools refuse numbers of more than 63 bits.
+            top_n = None if top_n <= 0 else min(top_n, max(1, len(documents)))
         if threshold is not None and abs(threshold) > MOST_SCORE:
             threshold = math.copysign(MOST_SCORE, threshold)
-        with naming(name):
-            ranking = await self._ask(
-                llama,
-                lambda: llama.rank(
-                    query, documents, top_n=top_n, threshold=threshold, score=score, truncate=truncate
-                ),
+        with naming(name), self._admitted(served, truncate) as llama:
+            ranking = llama.rank(
+                query,
+                documents,
+                top_n=top_n,
+                threshold=threshold,
+                score="auto" if served.facts.mode is Mode.EMBEDDING else score,
+                truncate=truncate,
             )
-        return Reranked(self._models[chosen], ranking)
+        return Reranked(served.name, ranking)
 
-    async def embed(
+    def embed(
         self,
         texts: Sequence[str | Sequence[int]],
         *,
@@ -173,146 +267,147 @@ class Service:
 
         Args:
             texts: strings, or lists of the model's own token ids between its special tokens.
-            prefix: set before each text; comes before the one of ``role``.
-            role: "query" or "document": the model's own prefix of that name is set before each text.
+            role: the model's own prefix of that name is set before each text, unless ``prefix`` is.
             dimensions: cut the vectors to one of the widths that the model was trained with.
             name: what the caller calls the texts, for errors.
         """
-        chosen = self._choose(model, Mode.EMBEDDING)
-        check_number(self.settings, texts, name)
-        llama = self._llamas[chosen]
-        _check_chunk(truncate, llama, chosen)
+        served = self._choose(model, Mode.EMBEDDING)
         if dimensions is not None:
             with naming("dimensions"):
-                check_dimensions(dimensions, model=chosen, n_embd=llama.n_embd, trained=llama.matryoshka)
-        own = {"query": llama.query_prefix, "document": llama.document_prefix}.get(role, "")
-        with naming(name):
-            found = await self._ask(
-                llama,
-                lambda: llama.vectors(
-                    texts, prefix=prefix or own, dimensions=dimensions, normalize=normalize, truncate=truncate
-                ),
+                check_dimensions(
+                    dimensions, model=served.name, n_embd=served.facts.n_embd, trained=served.matryoshka
+                )
+        with naming(name), self._admitted(served, truncate) as llama:
+            own = {"query": llama.query_prefix, "document": llama.document_prefix}.get(role, "")
+            found = llama.vectors(
+                texts, prefix=prefix or own, dimensions=dimensions, normalize=normalize, truncate=truncate
             )
-        return Embedded(self._models[chosen], found.values, found.n_tokens, found.truncated)
+        return Embedded(served.name, *found)
 
-    async def tokenize(
-        self,
-        texts: Sequence[str],
-        *,
-        model: str | None = None,
-        add_special: bool = True,
-        name: str = "texts",
+    def tokenize(
+        self, texts: Sequence[str], *, model: str | None = None, add_special: bool = True, name: str
     ) -> list[list[int]]:
         """Token ids of each text, not cut; by default with the special tokens of a single text."""
-        llama = self._llamas[self._choose(model, Mode.RERANK, Mode.EMBEDDING)]
-        check_number(self.settings, texts, name)
-        tokens_of = llama.framed if add_special else llama.tokenize
-
-        def tokenize() -> list[list[int]]:
-            lists: list[list[int]] = []
-            n_tokens = 0
+        lists: list[list[int]] = []
+        n_tokens = 0
+        with self._admitted(self._choose(model, Mode.RERANK, Mode.EMBEDDING)) as llama:
+            tokens_of = llama.framed if add_special else llama.tokenize
             for text in texts:
                 lists.append(tokens_of(text).tolist())
                 n_tokens += len(lists[-1])
-                check_tokens(self.settings, n_tokens, name)
-            return lists
+                self._check_tokens(n_tokens, name)
+        return lists
 
-        return await self._ask(llama, tokenize)
-
-    async def detokenize(self, tokens: Sequence[int], *, model: str | None = None) -> str:
-        """The text of token ids, special tokens left out."""
-        [text] = await self.detokenize_many([tokens], model=model)
-        return text
-
-    async def detokenize_many(
-        self, lists: Sequence[Sequence[int]], *, model: str | None = None, name: str = "tokens"
-    ) -> list[str]:
+    def detokenize(self, lists: Sequence[Sequence[int]], *, model: str | None = None, name: str) -> list[str]:
         """The text of each list of token ids, special tokens left out."""
-        llama = self._llamas[self._choose(model, Mode.RERANK, Mode.EMBEDDING)]
-        check_tokens(self.settings, sum(map(len, lists)), name)
-        with naming(name):
-            return await self._ask(llama, lambda: [llama.detokenize(tokens) for tokens in lists])
+        self._check_tokens(sum(map(len, lists)), name)
+        with naming(name), self._admitted(self._choose(model, Mode.RERANK, Mode.EMBEDDING)) as llama:
+            return [llama.detokenize(tokens) for tokens in lists]
 
-    async def probe(self, name: str) -> None:
-        """Computes two lines before everything that waits, and raises what goes wrong in it."""
-        llama = self._llamas[name]
-        await self._in_thread(llama, Request(is_urgent=True), lambda: llama.rank("Is it well?", ["It is."]))
+    def _check_tokens(self, n_tokens: int, name: str) -> None:
+        most = self.settings.max_tokens
+        if n_tokens > most:
+            raise RefusedError(
+                f"{name}: more than {most:,} tokens in one request; send fewer at a time, or start the "
+                "server with a larger --max-tokens",
+                status=413,
+                field=name,
+            )
 
-    def close(self) -> None:
-        """Frees the models; whoever still waits gets an error. Twice is fine."""
-        self.is_ready = False
-        for llama in self._llamas.values():
-            llama.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _choose(self, model: str | None, *modes: Mode) -> str:
+    def _choose(self, model: str | None, *modes: Mode) -> ServedModel:
         """The model of that name if it does one of the jobs, else the first that does the first of them."""
         self.models()  # raises until they are ready
-        if self.settings.strict_models and model is not None and model not in self._models:
-            names = ", ".join(self._models)
-            raise FieldError(f"no model {model[:100]!r} is served here, only {names}", field="model")
-        if model in self._models and self._models[model].mode in modes:
-            return model
+        served = self._served
+        if self.settings.strict_models and model is not None and model not in served:
+            message = f"no model {model[:100]!r} is served here, only {', '.join(served)}"
+            raise RefusedError(message, field="model")
+        if model in served and served[model].facts.mode in modes:
+            return served[model]
         for mode in modes:
-            for name, served in self._models.items():
-                if served.mode is mode:
-                    return name
+            for one in served.values():
+                if one.facts.mode is mode:
+                    return one
         kind = "reranker" if modes[0] is Mode.RERANK else "embedder"
         raise ModelModeError(f"no {kind} is served here; start the server with --{kind}")
 
-    async def _ask(self, llama: SharedLlama, call: Callable[[], T]) -> T:
-        self._admit(llama)
-        return await self._in_thread(llama, Request(max_tokens=self.settings.max_tokens), call)
+    @contextmanager
+    def _admitted(self, served: ServedModel, truncate: Truncate = "end") -> Iterator[SharedLlama]:
+        if truncate == "chunk" and served.facts.mode is Mode.EMBEDDING:
+            message = f"truncate 'chunk' is for rerankers; {served.name} is an embedding model"
+            raise RefusedError(message, field="truncate")
+        with served.using() as llama:
+            if llama.worker.n_waiting_tokens >= self.settings.max_queue_tokens:
+                raise self._overloaded()
+            yield llama
 
-    def _admit(self, llama: SharedLlama) -> None:
-        waiting, most = llama.worker.n_waiting_tokens, self.settings.max_queue_tokens
-        if self._n_requests < self.settings.max_queue and waiting < most:
-            return
-        seconds = _retry_after(llama)
-        raise OverloadedError(
-            f"{self._n_requests} requests with {waiting:,} tokens are waiting, as many as may (--max-queue, "
+    def check_queue(self) -> None:
+        """Raises RefusedError (429) where as many requests are in as may be."""
+        if self._n_requests >= self.settings.max_queue:
+            raise self._overloaded()
+
+    def _overloaded(self) -> RefusedError:
+        seconds = self._retry_after()
+        return RefusedError(
+            f"{self._n_requests} requests are at work or waiting, as many as may (--max-queue, "
             f"--max-queue-tokens); ask again in {seconds} s",
+            status=429,
             retry_after=seconds,
         )
 
-    async def _in_thread(self, llama: SharedLlama, request: Request, call: Callable[[], T]) -> T:
-        context = copy_context()
-        context.run(CURRENT.set, request)
-        try:
-            future = self._pool.submit(context.run, call)
-        except RuntimeError:
-            raise NotReadyError("the server is stopping; ask another, or again in a few seconds") from None
+    def _retry_after(self) -> int:
+        """Seconds until what waits now is computed."""
+        workers = [llama.worker for llama in self.llamas().values()]
+        seconds = max((w.n_waiting_tokens / w.tokens_per_second for w in workers), default=0)
+        return min(MOST_RETRY_SECONDS, 1 + int(seconds))
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """What a question gives, asked in a thread; when the caller's task is cancelled, it is dropped.
+
+        Raises:
+            RefusedError: as many requests are in as may be; it took longer than a request may.
+        """
+        self.check_queue()
+        request = Request(max_tokens=self.settings.max_tokens)
+        future = self._submit(request, call)
         with self._lock:
             self._n_requests += 1
         future.add_done_callback(self._count_down)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), self.settings.timeout)
         except (TimeoutError, asyncio.TimeoutError):
-            raise TooLongError(
+            raise RefusedError(
                 f"the request was not done after {self.settings.timeout:g} s; send less, ask again later, or "
                 "start the server with a longer --timeout",
-                retry_after=_retry_after(llama),
+                status=503,
+                retry_after=self._retry_after(),
             ) from None
         finally:
             request.cancel()  # Nothing waits for it any more, however this ended.
+
+    async def probe(self, llama: SharedLlama) -> None:
+        """Computes two lines before everything that waits, and raises what goes wrong in it; no use of it."""
+        request = Request(is_urgent=True)
+        await asyncio.wrap_future(self._submit(request, lambda: llama.rank("Is it well?", ["It is."])))
+
+    def _submit(self, request: Request, call: Callable[[], T]) -> Future[T]:
+        context = copy_context()
+        context.run(CURRENT.set, request)
+        try:
+            return self._pool.submit(context.run, call)
+        except RuntimeError:
+            message = "the server is stopping; ask another, or again in a few seconds"
+            raise RefusedError(message, status=503) from None
 
     def _count_down(self, future: Future[T]) -> None:
         with self._lock:
             self._n_requests -= 1
 
-
-def _two_of(name: str) -> InputError:
-    return InputError(f"two models are named {name!r}; leave one out, or give each file a name of its own")
-
-
-def _check_chunk(truncate: Truncate, llama: SharedLlama, name: str) -> None:
-    if truncate == "chunk" and llama.mode is Mode.EMBEDDING:
-        raise FieldError(f"truncate 'chunk' is for rerankers; {name} is an embedding model", field="truncate")
-
-
-def _retry_after(llama: SharedLlama) -> int:
-    """Seconds until what waits for the model is computed."""
-    return min(MOST_RETRY_SECONDS, 1 + int(llama.worker.n_waiting_tokens / llama.worker.tokens_per_second))
+    def close(self) -> None:
+        """Frees the models; requests that still wait get an error. Twice is fine."""
+        self.is_ready = False
+        for llama in self.llamas().values():
+            llama.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _name(params: LlamaParams) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ggrank.errors import InputError
 
 MEBIBYTE = 2**20
+
+KEY_VARIABLE = "GGRANK_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,8 @@ class ServerSettings:
     Attributes:
         host: the address to listen on; by default only this machine can reach it.
         port: 0 lets the system choose one.
-        api_key: what a caller must send as ``Authorization: Bearer``; None: nobody is asked.
-        max_bytes: of a request's body; more is answered with 413.
+        api_key: what a caller must send as ``Authorization: Bearer``; None: callers need none.
+        max_bytes: of a request's body, unpacked where it is gzip; more is answered with 413.
         max_documents: documents or texts of one request; more is answered with 413. OpenAI's limit.
         max_tokens: tokens computed for one request; more is answered with 413. As many as
             ``max_documents`` of 512 tokens have.
@@ -30,6 +34,7 @@ class ServerSettings:
             503, or 408 where the body was not there.
         health_timeout: seconds after which a micro-batch that is still running counts as hanging.
         keep_alive: seconds for which an idle connection stays open.
+        idle_unload: minutes without a request after which a model is unloaded; None: never.
         cors_origins: web origins whose pages may ask; ``*`` is all of them. None by default.
         allowed_hosts: names by which callers may know a server on loopback without a key, beside localhost
             and addresses; that of a proxy which passes the caller's Host header on.
@@ -51,6 +56,7 @@ class ServerSettings:
     timeout: float = 300.0
     health_timeout: float = 120.0
     keep_alive: int = 75
+    idle_unload: float | None = None
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     strict_models: bool = False
@@ -58,6 +64,8 @@ class ServerSettings:
     def __post_init__(self) -> None:
         for origin in self.cors_origins:
             _check_origin(origin, has_key=self.api_key is not None)
+        if self.api_key is not None:
+            object.__setattr__(self, "api_key", checked_key(self.api_key))
 
     @property
     def is_on_loopback(self) -> bool:
@@ -68,28 +76,58 @@ class ServerSettings:
             return self.host == "localhost"
 
 
+def find_key(given: str | None, file: Path | None) -> str | None:
+    """The key of a file, else the one that was given, else the environment's; None: there is none.
+
+    Raises:
+        InputError: the key cannot be used. An empty one is an error too: it was meant to keep others out.
+    """
+    if file is None:
+        key = (
+            os.environ.get(KEY_VARIABLE) if given is None else given
+        )  # click takes an empty variable for none
+        return None if key is None else checked_key(key)
+    try:
+        line = file.read_text("utf-8-sig").partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: the API key cannot be read ({error})") from error
+    return checked_key(line, f"{file}: its first line, the API key,")
+
+
+def checked_key(key: str, name: str = "the API key") -> str:
+    """The key without the spaces around it, which no header keeps.
+
+    Raises:
+        InputError: empty; not UTF-8; characters that no header can hold.
+    """
+    key = key.strip()
+    if not key:
+        raise InputError(f"{name} is empty, so no caller could send it; leave it out to let everybody in")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{name} is not UTF-8; make one of letters and digits") from None
+    if not key.isprintable():
+        raise InputError(f"{name} holds a line break or another control character; no header can")
+    return key
+
+
 def _check_origin(origin: str, *, has_key: bool) -> None:
     """Raises InputError for an origin that no browser sends, or that every page can send.
 
     Source: https://html.spec.whatwg.org/multipage/browsers.html#origin
     """
-    if origin == "*":
-        return
-    if origin == "null":
-        if not has_key:
-            raise InputError("--cors null lets every page in a sandboxed frame ask: it needs an API key")
+    if origin == "null" and not has_key:
+        raise InputError("--cors null lets every page in a sandboxed frame ask: it needs an API key")
+    if origin in ("*", "null"):
         return
     try:
         parts = urlsplit(origin)
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    if (
-        not parts.scheme
-        or not parts.hostname
-        or origin != f"{parts.scheme}://{parts.netloc}"
-        or "*" in origin
-    ):
+    is_origin = parts.scheme and parts.hostname and origin == f"{parts.scheme}://{parts.netloc}"
+    if not is_origin or "*" in origin:
         raise InputError(
             "a CORS origin must be *, null, or a scheme and a host such as https://example.com, "
             f"tauri://localhost or chrome-extension://ID; found {origin!r}"

@@ -1,10 +1,8 @@
-"""One thread a model that computes for everybody who waits: requests in flight share micro-batches.
+"""One thread a model that computes for all callers: requests in flight share micro-batches.
 
-Knows token sequences, who asked for them and an engine; no texts, scores or HTTP.
-
-A micro-batch is planned over what all requests wait for, and the next one to be computed is always one that
-holds a sequence of whoever has waited longest for a turn. So a thousand documents fill what others leave
-free, and hold up nobody: a newcomer's turn comes after one micro-batch for each request that came before.
+A micro-batch is planned over what all requests wait for, and the next one to be computed always holds a
+sequence of the request that has waited longest for a turn. So a thousand documents fill what others leave
+free, and a newcomer's turn comes after one micro-batch for each request that came before.
 """
 
 from __future__ import annotations
@@ -16,14 +14,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import ClosedError, EngineError, GgrankError
-from ggrank.server.errors import TooLargeError
+from ggrank.errors import ClosedError, EngineError, GgrankError, InputError
+from ggrank.hub.matryoshka import cut
+from ggrank.llama import Llama
+from ggrank.loading.cache import ResultCache
+from ggrank.loading.model import LoadedModel
+from ggrank.scoring import l2_normalize
+from ggrank.server.errors import RefusedError
 from ggrank.text.packing import plan_micro_batches
-from ggrank.types import Engine, EngineSettings, TokenIds
+from ggrank.text.pairing import single_sequence
+from ggrank.types import Engine, EngineSettings, Mode, TokenIds, Truncate
 
 PLAN_TOKENS = 32_768
 """Tokens that are planned at once, of all requests together: planning stays under a few milliseconds."""
@@ -51,23 +56,20 @@ class Request:
         self._results: Future[NDArray[np.float32]] | None = None
 
     def cancel(self) -> None:
-        """Drops what waits for it; whoever waits in its name gets `concurrent.futures.CancelledError`."""
+        """Drops what waits for it; a thread that waits for it gets `concurrent.futures.CancelledError`."""
         with self._lock:
             self._is_cancelled = True
             if self._results is not None:
                 self._results.cancel()
 
     def expect(self, n_tokens: int) -> Future[NDArray[np.float32]]:
-        """A place for the results of its next sequences.
-
-        Raises:
-            TooLargeError: with them it would have more tokens than it may.
-        """
+        """What will hold the results of its next sequences. Refuses more tokens than it may have."""
         self._n_tokens += n_tokens
         if self._max_tokens is not None and self._n_tokens > self._max_tokens:
-            raise TooLargeError(
+            raise RefusedError(
                 f"the request has more than {self._max_tokens:,} tokens, as many as one request may have; "
-                "send fewer or shorter texts at a time, or start the server with a larger --max-tokens"
+                "send fewer or shorter texts at a time, or start the server with a larger --max-tokens",
+                status=413,
             )
         with self._lock:
             self._results = Future()
@@ -130,7 +132,7 @@ class _Job:
         return [int(i) for i in waiting[: max(1, n_fit)]]
 
     def put(self, indices: list[int], values: NDArray[np.float32]) -> None:
-        """Takes results; with the last one whoever waits has them."""
+        """Takes results; with the last one the request has all of them."""
         self._out[indices] = values
         self._waits[indices] = False
         if not self._waits.any() and self.results.set_running_or_notify_cancel():
@@ -142,7 +144,7 @@ class _Job:
 
 
 _Part = tuple[_Job, int]
-"""A sequence: whose it is, and its place there."""
+"""A sequence: whose it is, and its position there."""
 
 
 class Worker:
@@ -174,9 +176,8 @@ class Worker:
         """Waits until they are computed: shape (n, n_outputs), float32, in input order.
 
         Raises:
-            ClosedError: the worker was closed, or has died.
-            EngineError: a micro-batch with one of them failed.
-            TooLargeError: the request has more tokens than it may.
+            EngineError: a micro-batch with one of them failed, or (ClosedError) the worker has ended.
+            RefusedError: the request has more tokens than it may.
             concurrent.futures.CancelledError: the request is not wanted any more.
         """
         if not sequences:
@@ -200,7 +201,7 @@ class Worker:
         return Pulse(running, now - self._ended_well, failure)
 
     def close(self) -> None:
-        """Ends after the micro-batch that is computed now; whoever still waits gets `ClosedError`."""
+        """Ends after the micro-batch that is computed now; requests that still wait get `ClosedError`."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -219,7 +220,7 @@ class Worker:
                 self._jobs = []
 
     def _wait_for_batch(self) -> list[_Part] | None:
-        """The next micro-batch, empty where nobody wants it any more; None at the end."""
+        """The next micro-batch, empty where it is not wanted any more; None at the end."""
         with self._changed:
             self._forget_done()
             while not self._jobs and not self._is_closed:
@@ -243,8 +244,8 @@ class Worker:
         return self._clock
 
     def _plan(self) -> list[list[_Part]]:
-        """Micro-batches over the next sequences of everybody who waits."""
-        share = max(self._settings.n_ubatch, PLAN_TOKENS // len(self._jobs))
+        """Micro-batches over the next sequences of all requests that wait."""
+        share = PLAN_TOKENS // len(self._jobs)
         parts = [(job, i) for job in self._jobs for i in job.next(share)]
         batches = plan_micro_batches(
             [int(job.lengths[i]) for job, i in parts],
@@ -261,7 +262,7 @@ class Worker:
         try:
             values = self._run([job.sequences[i] for job, i in batch])
         except Exception as error:
-            self._failure = _told(error)
+            self._failure = _reason(error)
             log.error("a micro-batch failed: %s", self._failure)
             for job in jobs.values():
                 job.fail(EngineError(self._failure))
@@ -290,6 +291,97 @@ class Worker:
         self.on_computed(Computed(n_requests, len(batch), n_tokens, fill, seconds))
 
 
-def _told(error: Exception) -> str:
-    """What the engine says; of what is no error of ggrank's only the kind, for it may hold anything."""
+def _reason(error: Exception) -> str:
+    """What the engine says; of an error that is not ggrank's only the kind, for its words may hold a text."""
     return str(error) if isinstance(error, GgrankError) else f"the engine failed with {type(error).__name__}"
+
+
+class SharedLlama(Llama):
+    """A loaded model with a worker; everything that `Llama` computes goes through it.
+
+    Example:
+        >>> with SharedLlama.load("all-minilm-l6-v2") as llama:
+        ...     llama.embed("a text").shape
+        (384,)
+    """
+
+    def __init__(self, model: LoadedModel, *, cache: ResultCache | None = None) -> None:
+        super().__init__(model, cache=cache)
+        self.worker = Worker(model.engine, model.settings, name=model.file.path.stem)
+        self._n_vocab = len(model.file.strings("tokenizer.ggml.tokens"))
+
+    def vectors(
+        self,
+        texts: Sequence[str | Sequence[int]],
+        *,
+        prefix: str,
+        normalize: bool,
+        truncate: Truncate,
+        dimensions: int | None,
+    ) -> tuple[NDArray[np.float32], int, list[bool]]:
+        """As `embed_many`, with the number of tokens, and which texts were cut. A text may be token ids.
+
+        Args:
+            dimensions: a width that `ggrank.hub.presets.check_dimensions` allows.
+
+        Raises:
+            InputError: an id is not in the vocabulary; strings and lists of ids together.
+        """
+        if all(isinstance(text, str) for text in texts):
+            results = self._vectors(cast(Sequence[str], texts), prefix=prefix, truncate=truncate)
+            values, n_tokens, truncated = results.values, results.n_tokens, results.truncated
+        else:
+            self._require(Mode.EMBEDDING)
+            frame, n_ctx = self._frame, self.n_ctx
+            sequences = [
+                single_sequence(self._inner(text, name), frame, n_ctx=n_ctx, name=name, truncate=truncate)
+                for text, name in ((text, f"text {i}") for i, text in enumerate(texts))
+            ]
+            values = self._run(sequences)
+            n_tokens = sum(len(sequence.tokens) for sequence in sequences)
+            truncated = [sequence.truncated for sequence in sequences]
+        values = cut(values, dimensions, self.matryoshka)
+        return (l2_normalize(values) if normalize else values), n_tokens, truncated
+
+    def framed(self, text: str) -> TokenIds:
+        """Token ids of a text between its special tokens, not cut."""
+        return np.array([*self._frame.head, *self.tokenize(text), *self._frame.tail], dtype=np.int32)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out.
+
+        Raises:
+            InputError: an id is not in the vocabulary.
+        """
+        return self._engine.detokenize(self._checked(tokens, "tokens"))
+
+    def close(self) -> None:
+        """Ends the worker and frees the model; twice is fine."""
+        self.worker.close()
+        super().close()
+
+    def _compute(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
+        return self.worker.compute(sequences)
+
+    def _checked(self, tokens: Sequence[int] | str, name: str) -> TokenIds:
+        if isinstance(tokens, str):
+            raise InputError(f"{name} is a string among lists of token ids; send one or the other")
+        # A list of Python's numbers may hold one that no array can.
+        if tokens and (min(tokens) < 0 or max(tokens) >= self._n_vocab):
+            raise InputError(
+                f"{name} must hold token ids of {self.model_path.stem}, 0 to {self._n_vocab - 1}"
+            )
+        return np.array(tokens, dtype=np.int32)
+
+    def _inner(self, tokens: Sequence[int] | str, name: str) -> TokenIds:
+        """Ids without the special tokens around them, by which they are known to be this model's."""
+        ids, head, tail = self._checked(tokens, name), self._frame.head, self._frame.tail
+        inner = ids[len(head) : len(ids) - len(tail)]
+        if not (head or tail) or [*head, *inner.tolist(), *tail] != ids.tolist():
+            expected = " ... ".join(" ".join(map(str, part)) for part in (head, tail) if part)
+            raise InputError(
+                f"{name} may be another tokenizer's ids: those of {self.model_path.stem} begin and end with "
+                f"its special tokens ({expected or 'it has none, so its ids cannot be known'}). Send "
+                "strings; in LangChain OpenAIEmbeddings(check_embedding_ctx_length=False) does"
+            )
+        return inner

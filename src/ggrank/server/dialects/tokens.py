@@ -1,153 +1,120 @@
-"""``/tokenize`` and ``/detokenize``, in llama-server's words and TEI's, and TEI's ``/decode``.
-
-Knows the shapes; which token is special it learns from the service, by asking with and without them.
-"""
+"""``/tokenize`` and ``/detokenize``, in llama-server's words and TEI's, and TEI's ``/decode``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, Tag
-from starlette.concurrency import run_in_threadpool
+from pydantic import Field, Tag
 
-from ggrank.server.dialects import tei
-from ggrank.server.dialects.lists import IdLists, Ids, Strings, read_ids, read_one_or_many, read_text
-from ggrank.server.dialects.llama_server import ERRORS
-from ggrank.server.dialects.options import AS_OTHERS, AS_TEI, Body, Served, Text, tei_if
+from ggrank.server.dialects import fields
+from ggrank.server.dialects.fields import AS_OTHERS, AS_TEI, Served, tei_if
+from ggrank.server.errors import documented
+from ggrank.server.intake import ThreadRoute
 from ggrank.server.service import Service
 
-router = APIRouter(tags=["tokens"])
-
-_MODEL = "The name of a served model; the default reranker for any other, else the default embedder."
+router = APIRouter(tags=["tokens"], route_class=ThreadRoute, responses=documented())
 
 
-class TokenizeRequest(Body):
+class TokensBody(fields.Body):
+    """What every request here may say."""
+
+    model: str | None = Field(
+        default=None,
+        description="The name of a served model; for any other the default reranker, else the embedder.",
+    )
+
+
+class TokenizeRequest(TokensBody):
     """One text, in llama-server's words."""
 
-    content: Text = Field(examples=["What is the capital of France ?"])
-    model: str | None = Field(default=None, description=_MODEL)
+    content: fields.Text = Field(examples=["What is the capital of France ?"])
     add_special: bool = Field(default=False, description="Add the special tokens of a single text.")
     with_pieces: bool = Field(default=False, description="Send each token's text as well.")
 
 
-class Piece(BaseModel):
-    """A token and its text."""
-
-    id: int = Field(examples=[7592])
-    piece: str = Field(
-        description="Its text; bytes that are no character become U+FFFD. Empty for special tokens.",
-        examples=["hello"],
-    )
-
-
-class Tokenized(BaseModel):
-    """The text's token ids, or with `with_pieces` objects."""
-
-    tokens: list[int] | list[Piece] = Field(examples=[[7592, 2088]])
-
-
-class TeiTokenizeRequest(Body):
+class TeiTokenizeRequest(TokensBody):
     """Texts, in TEI's words."""
 
-    inputs: Strings = Field(examples=["What is Deep Learning?"])
-    model: str | None = Field(default=None, description=_MODEL)
+    inputs: fields.Strings = Field(examples=["What is Deep Learning?"])
     add_special_tokens: bool = Field(default=True, description="Add the special tokens of a single text.")
 
 
-class TeiToken(BaseModel):
-    """One token."""
-
-    id: int = Field(examples=[7592])
-    text: str = Field(description="Its text; empty for special tokens.", examples=["hello"])
-    special: bool = Field(examples=[False])
-    start: int | None = Field(default=None, description="Not known here.")
-    stop: int | None = Field(default=None, description="Not known here.")
-
-
-AnyTokenizeRequest = Annotated[
+AnyTokenize = Annotated[
     Annotated[TokenizeRequest, Tag(AS_OTHERS)] | Annotated[TeiTokenizeRequest, Tag(AS_TEI)], tei_if("inputs")
 ]
 
 
-@router.post("/tokenize", responses=ERRORS.documented())
-async def tokenize(request: AnyTokenizeRequest, service: Served) -> Tokenized | list[list[TeiToken]]:
+@router.post("/tokenize")
+def tokenize(request: AnyTokenize, service: Served) -> dict[str, Any] | list[list[dict[str, Any]]]:
     """Token ids of texts, not cut: `content` as llama-server, `inputs` as TEI.
 
-    The text of a special token, such as `[SEP]`, is plain text: no request can smuggle one in.
+    llama-server's `tokens` are ids, or with `with_pieces` objects `id` and `piece`; TEI's are lists of
+    objects `id`, `text` and `special`, whose `start` and `stop` are not known here. Special tokens have no
+    text, and their text in a request, such as `[SEP]`, is plain text: none can be smuggled in.
     """
     if isinstance(request, TeiTokenizeRequest):
-        return await _tei_tokens(request, service)
-    [tokens] = await service.tokenize(
+        return _tei_tokens(request, service)
+    [tokens] = service.tokenize(
         [request.content], model=request.model, add_special=request.add_special, name="content"
     )
     if not request.with_pieces:
-        return Tokenized(tokens=tokens)
-    pieces = await _pieces(service, [tokens], request.model)
-    shown = {token: Piece(id=token, piece=piece) for token, piece in pieces.items()}
-    return Tokenized(tokens=[shown[token] for token in tokens])
+        return {"tokens": tokens}
+    pieces = _pieces(service, [tokens], request.model)
+    return {"tokens": [{"id": token, "piece": pieces[token]} for token in tokens]}
 
 
-async def _tei_tokens(request: TeiTokenizeRequest, service: Service) -> list[list[TeiToken]]:
-    texts = await read_one_or_many(service, request.inputs, read_text, "inputs")
-    lists = await service.tokenize(
-        texts, model=request.model, add_special=request.add_special_tokens, name="inputs"
+def _tei_tokens(request: TeiTokenizeRequest, service: Service) -> list[list[dict[str, Any]]]:
+    lists = service.tokenize(
+        request.inputs, model=request.model, add_special=request.add_special_tokens, name="inputs"
     )
-    [framed] = await service.tokenize([""], model=request.model)
-    [bare] = await service.tokenize([""], model=request.model, add_special=False)
+    # Which are special is seen by asking with and without them.
+    [framed] = service.tokenize([""], model=request.model, name="inputs")
+    [bare] = service.tokenize([""], model=request.model, add_special=False, name="inputs")
     special = set(framed) - set(bare)
-    pieces = await _pieces(service, lists, request.model)
+    pieces = _pieces(service, lists, request.model)
     shown = {
-        token: TeiToken(id=token, text=piece.removeprefix(" "), special=token in special)
-        for token, piece in pieces.items()
+        id: {"id": id, "text": text.removeprefix(" "), "special": id in special, "start": None, "stop": None}
+        for id, text in pieces.items()
     }
     return [[shown[token] for token in tokens] for tokens in lists]
 
 
-async def _pieces(service: Service, lists: list[list[int]], model: str | None) -> dict[int, str]:
+def _pieces(service: Service, lists: list[list[int]], model: str | None) -> dict[int, str]:
     """The text of each token that occurs: there are fewer of those than tokens."""
     tokens = sorted(set().union(*lists))
-    pieces = await service.detokenize_many([[token] for token in tokens], model=model)
+    pieces = service.detokenize([[token] for token in tokens], model=model, name="tokens")
     return dict(zip(tokens, pieces, strict=True))
 
 
-class DetokenizeRequest(Body):
+class DetokenizeRequest(TokensBody):
     """Token ids, in llama-server's words."""
 
-    tokens: Ids = Field(examples=[[7592, 2088]])
-    model: str | None = Field(default=None, description=_MODEL)
+    tokens: fields.Ids = Field(examples=[[7592, 2088]])
 
 
-class Detokenized(BaseModel):
-    """The text of the tokens."""
-
-    content: str = Field(examples=["hello world"])
-
-
-class DecodeRequest(Body):
+class DecodeRequest(TokensBody):
     """Token ids, in TEI's words."""
 
-    ids: IdLists = Field(examples=[[7592, 2088]])
-    model: str | None = Field(default=None, description=_MODEL)
+    ids: fields.IdLists = Field(examples=[[7592, 2088]])
 
 
-AnyDetokenizeRequest = Annotated[
+AnyDetokenize = Annotated[
     Annotated[DetokenizeRequest, Tag(AS_OTHERS)] | Annotated[DecodeRequest, Tag(AS_TEI)], tei_if("ids")
 ]
 
 
-@router.post("/detokenize", responses=ERRORS.documented())
-async def detokenize(request: AnyDetokenizeRequest, service: Served) -> Detokenized | list[str]:
-    """The text of token ids, special tokens left out: `tokens` as llama-server, `ids` as TEI's `/decode`."""
+@router.post("/detokenize")
+def detokenize(request: AnyDetokenize, service: Served) -> dict[str, str] | list[str]:
+    """The text of token ids, special tokens left out: `tokens` give `content`, TEI's `ids` a list."""
     if isinstance(request, DecodeRequest):
-        return await decode(request, service)
-    tokens = await run_in_threadpool(read_ids, request.tokens, "tokens")
-    return Detokenized(content=await service.detokenize(tokens, model=request.model))
+        return decode(request, service)
+    [text] = service.detokenize([request.tokens], model=request.model, name="tokens")
+    return {"content": text}
 
 
-@router.post("/decode", responses=tei.ERRORS.documented())
-async def decode(request: DecodeRequest, service: Served) -> list[str]:
+@router.post("/decode", responses=documented(tei=True))
+def decode(request: DecodeRequest, service: Served) -> list[str]:
     """The texts of token ids as TEI gives them: no special tokens, no space in front."""
-    lists = await read_one_or_many(service, request.ids, read_ids, "ids")
-    texts = await service.detokenize_many(lists, model=request.model, name="ids")
+    texts = service.detokenize(request.ids, model=request.model, name="ids")
     return [text.removeprefix(" ") for text in texts]

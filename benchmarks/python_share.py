@@ -1,7 +1,7 @@
-"""Which share of a ranking's wall time is Python's: ``python scripts/python_share.py MODEL.gguf``.
+"""Which share of a ranking's wall time is Python's: ``python benchmarks/python_share.py MODEL.gguf``.
 
-    $ python scripts/make_benchmark_models.py models
-    $ python scripts/python_share.py models/bge-reranker-base-shape/bge-reranker-base-shape-q4_k_m.gguf
+    $ python benchmarks/make_models.py models
+    $ python benchmarks/python_share.py models/bge-reranker-base-shape/bge-reranker-base-shape-q4_k_m.gguf
 
 The network is computed inside one call, `llama_encode` (`llama_decode` for causal models, OpenVINO's
 `InferRequest.infer`). That call is timed from outside; all the rest is Python's: checking texts, tokenising,

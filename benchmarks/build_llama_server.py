@@ -15,7 +15,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-import llama_wheel
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import llama_wheel  # after the path that it is found on
 
 NAME = "llama-server.exe" if sys.platform == "win32" else "llama-server"
 OPTIONS = ("CMAKE_BUILD_TYPE=Release", "BUILD_SHARED_LIBS=OFF", "LLAMA_OPENSSL=OFF", "LLAMA_BUILD_UI=OFF",

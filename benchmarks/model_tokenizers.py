@@ -1,4 +1,4 @@
-"""The tokenizers of the models that `make_benchmark_models.py` writes, as tokenizer.json.
+"""The tokenizers of the models that `make_models.py` writes, as tokenizer.json.
 
 Imported by that script, which says where the tests' modules are found.
 """

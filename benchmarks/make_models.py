@@ -1,10 +1,10 @@
-"""Writes models to measure, with no hub: ``python scripts/make_benchmark_models.py FOLDER``.
+"""Writes models to measure, with no hub: ``python benchmarks/make_models.py FOLDER``.
 
     FOLDER/bge-small-shape            BERT, 12 layers, 384 wide, WordPiece: embeds
     FOLDER/bge-reranker-base-shape    XLM-R, 12 layers, 768 wide, 250,002 unigram pieces: reranks
 
 Speed and memory hang on a network's shape and not on its values, so the weights are drawn from a seed. Each
-folder holds the same weights in every form that a peer of `ggrank bench` loads:
+folder holds the same weights in every form that a peer loads:
 
     NAME-f32.gguf, -q8_0.gguf, -q4_k_m.gguf     ggrank and llama-server
     model.safetensors, config.json, tokenizer   sentence-transformers
@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 sys.path[:0] = [str(TESTS), str(ROOT / "src")]
 
-from benchmark_tokenizers import Json, unigram, wordpiece  # noqa: E402
 from ggrank import convert  # noqa: E402
+from model_tokenizers import Json, unigram, wordpiece  # noqa: E402
 from tiny import weights  # noqa: E402
 from tiny.weights import Shape, Weights  # noqa: E402
 
