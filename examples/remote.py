@@ -2,7 +2,7 @@
 
     examples/run.sh remote
 
-Needs pip install 'ggrank[server,remote]'.
+Needs pip install 'ggrank[server]'.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A server on loopback that answers as it is told: the published examples of each API, and failures.
+"""A server on loopback that answers as a test says: the published examples of each API, and failures.
 
 Every request is kept, so that tests can count and read them.
 """
@@ -47,7 +47,7 @@ Reply = Answer | Callable[[Body], Answer]
 
 
 @dataclass
-class Told:
+class Stub:
     """What the server answers at each path; several answers are given in turn, the last one for ever."""
 
     url: str = ""
@@ -72,8 +72,8 @@ class Told:
 
 
 @contextmanager
-def remote_server() -> Iterator[Told]:
-    told = Told()
+def remote_server() -> Iterator[Stub]:
+    stub = Stub()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -87,7 +87,7 @@ def remote_server() -> Iterator[Told]:
         def _reply(self, method: str) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             key = self.headers.get("Authorization")
-            answer = told.answer(Seen(method, self.path, key, json.loads(body) if body else None))
+            answer = stub.answer(Seen(method, self.path, key, json.loads(body) if body else None))
             if answer.after is not None:
                 answer.after.wait(600)
             self.send_response(answer.status)
@@ -95,7 +95,7 @@ def remote_server() -> Iterator[Told]:
                 self.send_header(name, value)
             length = len(answer.content) if answer.promised is None else answer.promised
             self.send_header("Content-Length", str(length))
-            with suppress(OSError):  # whoever asked may have left
+            with suppress(OSError):  # the client may have left
                 self.end_headers()
                 self.wfile.write(answer.content)
             self.close_connection = answer.promised is not None
@@ -105,11 +105,11 @@ def remote_server() -> Iterator[Told]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    told.url = f"http://127.0.0.1:{server.server_port}"
+    stub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield told
+        yield stub
     finally:
         server.shutdown()
         server.server_close()

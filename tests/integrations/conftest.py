@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from ggrank import Llama
+
 _skipped: list[str] = []
+
+
+@pytest.fixture(scope="module")
+def reranker() -> Iterator[Llama]:
+    with Llama.load("ggrank-reranker-mini") as llama:
+        yield llama
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Iterator[Llama]:
+    with Llama.load("all-minilm-l6-v2", query_prefix="query: ", document_prefix="passage: ") as llama:
+        yield llama
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import doctest
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +17,13 @@ from chromadb.config import Settings
 from chromadb.utils.embedding_functions import known_embedding_functions
 
 import tiny_models
+from frameworks import ROOT, run_without_network, shown_in_docs
 from ggrank import GgrankError, InputError, Llama
 from ggrank.integrations import chroma
 from ggrank.integrations.chroma import GgrankEmbeddingFunction
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).resolve().parents[2]
-# Every Python that finds it on its path imports it: looking up a name or connecting is an error, and shown.
-NO_NETWORK = """\
-import os, socket
-def refuse(*args, **options):
-    os.write(2, f"network: {args}".encode())
-    raise OSError("no network in this test")
-socket.getaddrinfo = socket.socket.connect = socket.socket.connect_ex = refuse
-"""
 TEXTS = ["Llamas live in the Andes.", "Paris is a city in France.", "Cooked rice keeps three days."]
 IDS = ["andes", "paris", "rice"]
 OPEN = "chromadb.PersistentClient(sys.argv[1], settings=chromadb.config.Settings(anonymized_telemetry=False))"
@@ -42,22 +31,6 @@ OPEN = "chromadb.PersistentClient(sys.argv[1], settings=chromadb.config.Settings
 
 def client_at(folder: Path) -> Any:
     return chromadb.PersistentClient(str(folder), settings=Settings(anonymized_telemetry=False))
-
-
-def in_another_process(code: str, folder: Path, home: Path) -> str:
-    """What a fresh process prints, with a home of its own and without any network."""
-    (home / "sitecustomize.py").write_text(NO_NETWORK, "utf-8")
-    paths = os.pathsep.join([str(home), str(ROOT / "src")])
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)],
-        cwd=home,
-        env={**os.environ, "HOME": str(home), "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
 
 
 def test_a_collection_finds_by_meaning(tmp_path: Path) -> None:
@@ -83,7 +56,6 @@ def test_the_vectors_and_distances_are_those_of_ggrank(tmp_path: Path) -> None:
 
 def test_a_collection_opens_in_another_process_with_its_model(tmp_path: Path) -> None:
     folder, home = tmp_path / "db", tmp_path / "home"
-    home.mkdir()
     embed = GgrankEmbeddingFunction("all-minilm-l6-v2", model_kwargs={"n_ctx": 64})
     client_at(folder).create_collection("notes", embedding_function=embed).add(ids=IDS, documents=TEXTS)
     code = f"""
@@ -92,15 +64,13 @@ collection = {OPEN}.get_collection("notes")
 found = collection.query(query_texts=["Where do llamas live?"], n_results=1)
 facts = collection.configuration["embedding_function"].get_config()
 print(json.dumps([found["ids"], facts, collection.configuration_json["hnsw"]["space"]]))"""
-    ids, config, space = json.loads(in_another_process(code, folder, home))
+    ids, config, space = json.loads(*run_without_network(home, "-c", code, folder))
     assert (ids, space) == ([["andes"]], "cosine")
     assert config == {"model": "all-minilm-l6-v2", "model_kwargs": {"n_ctx": 64}}
     assert not (home / ".cache" / "chroma").exists()  # where Chroma's own model would have gone
 
 
 def test_opening_a_collection_loads_no_model_until_there_is_a_text(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
     code = f"""
 import chromadb, sys
 import ggrank.integrations.chroma as chroma
@@ -111,7 +81,7 @@ assert "llama_cpp" not in sys.modules and "openvino" not in sys.modules
 for _ in range(3):
     client.get_collection("notes").query(query_texts=["a text"])
 print(chroma._held.cache_info().misses)"""
-    assert in_another_process(code, tmp_path / "db", home).split() == ["1"]
+    assert run_without_network(tmp_path / "home", "-c", code, tmp_path / "db") == ["1"]
 
 
 def test_queries_and_documents_get_the_model_s_own_prefixes(tmp_path: Path) -> None:
@@ -160,14 +130,11 @@ def test_a_model_that_is_not_there_is_ggrank_s_error(tmp_path: Path) -> None:
 
 
 def test_the_example_and_the_code_in_the_docs_put_the_answer_first(tmp_path: Path) -> None:
-    example = (ROOT / "examples" / "chroma_search.py").read_text("utf-8")
-    lines = in_another_process(example, tmp_path, tmp_path).splitlines()
+    lines = run_without_network(tmp_path, ROOT / "examples" / "chroma_search.py")
     assert "4 of 6" in lines[1]
     assert "Cooked rice keeps three" in lines[2]
     assert "Cooked rice keeps three" in lines[7]
-    page = (ROOT / "docs" / "integrations.md").read_text("utf-8")
-    code = page.split("\n## Chroma\n")[1].split("```python\n")[1].split("```")[0]
-    assert "Llamas live in the Andes." in in_another_process(code, tmp_path, tmp_path)
+    assert "Llamas live in the Andes." in run_without_network(tmp_path, "-c", shown_in_docs("Chroma"))[0]
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:

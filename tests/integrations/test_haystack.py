@@ -6,7 +6,6 @@ import asyncio
 import copy
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from haystack.components.retrievers.in_memory import InMemoryBM25Retriever, InMe
 from haystack.components.writers import DocumentWriter
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 
+from frameworks import QUERY, TEXTS
 from ggrank import InputError, Llama
 from ggrank.errors import ModelModeError
 from ggrank.integrations.haystack import GgrankDocumentEmbedder, GgrankRanker, GgrankTextEmbedder
@@ -27,27 +27,6 @@ from ggrank.integrations.haystack import GgrankDocumentEmbedder, GgrankRanker, G
 pytestmark = pytest.mark.integration
 
 MODULE = "ggrank.integrations.haystack"
-QUERY = "How long may I keep cooked rice in the fridge?"
-TEXTS = [
-    "Uncooked white rice keeps for years in a dry, dark cupboard.",
-    "Cooked rice keeps three to four days in the refrigerator, in a closed box.",
-    "Rinse rice until the water runs clear, then cook it with twice its volume of water.",
-    "A refrigerator should be set to 4 degrees Celsius or a little below.",
-    "The Mekong delta grows about half of Vietnam's rice.",
-    "Potatoes should not lie beside onions.",
-]
-
-
-@pytest.fixture(scope="module")
-def reranker() -> Iterator[Llama]:
-    with Llama.load("ggrank-reranker-mini") as llama:
-        yield llama
-
-
-@pytest.fixture(scope="module")
-def embedder() -> Iterator[Llama]:
-    with Llama.load("all-minilm-l6-v2", query_prefix="query: ", document_prefix="passage: ") as llama:
-        yield llama
 
 
 @pytest.fixture

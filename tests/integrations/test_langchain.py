@@ -6,7 +6,6 @@ import asyncio
 import copy
 import doctest
 import pickle
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,33 +18,12 @@ from langchain_classic.retrievers.document_compressors import CrossEncoderRerank
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 
+from frameworks import QUERY, TEXTS
 from ggrank import InputError, Llama
 from ggrank.integrations import langchain
 from ggrank.integrations.langchain import GgrankCrossEncoder, GgrankEmbeddings, GgrankReranker
 
 pytestmark = pytest.mark.integration
-
-QUERY = "How long may I keep cooked rice in the fridge?"
-TEXTS = [
-    "Uncooked white rice keeps for years in a dry, dark cupboard.",
-    "Cooked rice keeps three to four days in the refrigerator, in a closed box.",
-    "Rinse rice until the water runs clear, then cook it with twice its volume of water.",
-    "A refrigerator should be set to 4 degrees Celsius or a little below.",
-    "The Mekong delta grows about half of Vietnam's rice.",
-    "Potatoes should not lie beside onions.",
-]
-
-
-@pytest.fixture(scope="module")
-def reranker() -> Iterator[Llama]:
-    with Llama.load("ggrank-reranker-mini") as llama:
-        yield llama
-
-
-@pytest.fixture(scope="module")
-def embedder() -> Iterator[Llama]:
-    with Llama.load("all-minilm-l6-v2", query_prefix="query: ", document_prefix="passage: ") as llama:
-        yield llama
 
 
 @pytest.fixture

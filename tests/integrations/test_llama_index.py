@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -20,33 +20,12 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document, MetadataMode, NodeWithScore, TextNode
 
+from frameworks import QUERY, TEXTS
 from ggrank import InputError, Llama
 from ggrank.integrations.llama_index import GgrankEmbedding, GgrankRerank
 from ggrank.types import RankedDocument, Ranking
 
 pytestmark = pytest.mark.integration
-
-QUERY = "How long may I keep cooked rice in the fridge?"
-TEXTS = [
-    "Uncooked white rice keeps for years in a dry, dark cupboard.",
-    "Cooked rice keeps three to four days in the refrigerator, in a closed box.",
-    "Rinse rice until the water runs clear, then cook it with twice its volume of water.",
-    "A refrigerator should be set to 4 degrees Celsius or a little below.",
-    "The Mekong delta grows about half of Vietnam's rice.",
-    "Potatoes should not lie beside onions.",
-]
-
-
-@pytest.fixture(scope="module")
-def reranker() -> Iterator[Llama]:
-    with Llama.load("ggrank-reranker-mini") as llama:
-        yield llama
-
-
-@pytest.fixture(scope="module")
-def embedder() -> Iterator[Llama]:
-    with Llama.load("all-minilm-l6-v2", query_prefix="query: ", document_prefix="passage: ") as llama:
-        yield llama
 
 
 @pytest.fixture

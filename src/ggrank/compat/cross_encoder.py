@@ -1,7 +1,7 @@
 """`CrossEncoder` as in sentence-transformers 5 and 6: ``predict`` and ``rank``.
 
-Knows the arguments and results of the original (https://sbert.net/docs/package_reference/cross_encoder);
-torch is imported only where a caller asks for tensors.
+The original: https://sbert.net/docs/package_reference/cross_encoder. torch is imported only where a caller
+asks for tensors.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.compat.cross_encoder_options import check_options
-from ggrank.compat.model import Model, Pairs, is_gpu, listed, logits, open_reranker
+from ggrank.compat.model import Model, Pairs, check_options, listed, logits, open_reranker
 from ggrank.errors import InputError, InputTypeError
 from ggrank.scoring import sigmoid
 from ggrank.text.inputs import check_texts
@@ -69,8 +68,7 @@ class CrossEncoder:
             filename: which file of a repo, where it has several.
             cache_folder, revision, local_files_only, token: as in the original, for downloads.
             cache_dir, default_activation_function: old names of ``cache_folder`` and ``activation_fn``.
-            options: the original's others. Those that change no score (``backend``, ``trust_remote_code``,
-                ``model_kwargs={"torch_dtype": ...}``) are accepted, without effect.
+            options: the original's others, which have no effect (see the package's docstring).
 
         Raises:
             ModelNotFoundError, DownloadError: no such model; the message names those that are known.
@@ -84,13 +82,13 @@ class CrossEncoder:
         self.activation_fn = activation_fn or default_activation_function
         self.llama = open_reranker(
             model_name_or_path,
+            device=device,
             n_ctx=max_length,
             filename=filename,
             revision=revision,
             token=token if isinstance(token, str) else None,
             cache_dir=cache_folder or cache_dir,
             local_files_only=local_files_only,
-            on_gpu=is_gpu(device),
         )
 
     @property
@@ -113,26 +111,20 @@ class CrossEncoder:
         inputs: Pairs | None = None,
         *,
         sentences: Pairs | None = None,
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-        num_workers: int = 0,
         activation_fn: Callable[[Any], Any] | None = None,
-        apply_softmax: bool | None = False,
+        activation_fct: Callable[[Any], Any] | None = None,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        activation_fct: Callable[[Any], Any] | None = None,
         **options: Any,
     ) -> Any:
         """Scores of pairs, in input order.
 
         Args:
             inputs: pairs of texts, or one pair; ``sentences`` is its name before sentence-transformers 5.4.
-            activation_fn: in the place of the model's, for this call; ``activation_fct`` is its old name.
+            activation_fn: in place of the model's, for this call; ``activation_fct`` is its old name.
             convert_to_numpy, convert_to_tensor: choose the result; both kinds of tensors need torch.
-            batch_size, show_progress_bar, num_workers, apply_softmax: accepted, without effect: batches are
-                made by tokens, and a softmax over one label is none.
-            options: ``device`` and ``chunk_size`` are accepted, without effect: the model stays where it was
-                loaded.
+            options: ``batch_size``, ``show_progress_bar``, ``num_workers``, ``device``, ``chunk_size`` and
+                ``apply_softmax`` are accepted and have no effect; a softmax over one label is none.
 
         Returns:
             As in the original: an array of shape (n,), float32; with ``convert_to_tensor=True`` a tensor of
@@ -140,18 +132,17 @@ class CrossEncoder:
             its item alone.
 
         Raises:
-            InputError: not pairs of strings, a batch size below 1, tensors without torch, or ``prompt``,
-                ``prompt_name`` or ``pool``.
+            InputError: not pairs of strings, tensors without torch, or ``prompt``, ``prompt_name``, ``pool``.
         """
         check_options("predict", options)
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, found {batch_size}")
         if (inputs is None) == (sentences is None):
             raise InputTypeError("predict takes pairs, as its first argument, inputs or sentences; once")
-        pairs = listed(inputs if sentences is None else sentences)
-        is_one_pair = bool(pairs) and not isinstance(pairs[0], (list, tuple))
-        scores = self._scores([pairs] if is_one_pair else pairs, activation_fn or activation_fct)
-        result = _converted(scores, as_numpy=convert_to_numpy, as_tensor=convert_to_tensor)
+        pairs, is_one_pair = listed(inputs if sentences is None else sentences)
+        activation_fn = activation_fn or activation_fct or self.activation_fn
+        scores = (
+            _scores(logits(self.llama, pairs), activation_fn) if pairs else np.array([])
+        )  # float64, as there
+        result = scores if convert_to_numpy and not convert_to_tensor else _tensors(scores, convert_to_tensor)
         return result[0] if is_one_pair else result
 
     def rank(
@@ -160,15 +151,6 @@ class CrossEncoder:
         documents: Sequence[str],
         top_k: int | None = None,
         return_documents: bool = False,
-        *,
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-        num_workers: int = 0,
-        activation_fn: Callable[[Any], Any] | None = None,
-        apply_softmax: bool | None = False,
-        convert_to_numpy: bool = True,
-        convert_to_tensor: bool = False,
-        activation_fct: Callable[[Any], Any] | None = None,
         **options: Any,
     ) -> list[dict[str, Any]]:
         """Documents in order, best score first, ties in input order.
@@ -176,38 +158,28 @@ class CrossEncoder:
         Args:
             top_k: keep this many at most.
             return_documents: put the text beside the score.
-            activation_fn, activation_fct, options: as for `predict`; other arguments are accepted, without
-                effect.
+            options: those of `predict`; scores are floats, also where tensors are asked for.
 
         Returns:
-            A dict a document: ``corpus_id`` (its place in the input), ``score`` (a float), and ``text``.
+            A dict a document: ``corpus_id`` (its position in the input), ``score`` (a float), and ``text``.
 
         Raises:
             InputError: not strings, or what `predict` refuses.
         """
-        check_options("rank", options)
         texts = list(check_texts(documents, "document"))
-        pairs = [(query, text) for text in texts]
-        activation_fn = activation_fn or activation_fct
-        scores = self.predict(pairs, batch_size=batch_size, activation_fn=activation_fn).tolist()
+        options = {**options, "convert_to_numpy": True, "convert_to_tensor": False}
+        scores = self.predict([(query, text) for text in texts], **options).tolist()
         results = [
             {"corpus_id": i, "score": score, **({"text": texts[i]} if return_documents else {})}
             for i, score in enumerate(scores)
         ]
         return sorted(results, key=lambda result: result["score"], reverse=True)[:top_k]
 
-    def _scores(
-        self, pairs: list[Any], activation_fn: Callable[[Any], Any] | None
-    ) -> NDArray[np.floating[Any]]:
-        if not pairs:
-            return np.array([])  # float64, as the original's
-        values = logits(self.llama, pairs)
-        activation_fn = activation_fn or self.activation_fn
-        return sigmoid(values) if activation_fn is None else _activated(values, activation_fn)
 
-
-def _activated(values: NDArray[np.float32], activation_fn: Callable[[Any], Any]) -> NDArray[np.float32]:
-    """Whoever has an activation of torch's has loaded torch, and the function expects a tensor."""
+def _scores(values: NDArray[np.float32], activation_fn: Callable[[Any], Any] | None) -> NDArray[np.float32]:
+    """A caller who has an activation of torch's has loaded torch, and the function expects a tensor."""
+    if activation_fn is None:
+        return sigmoid(values)
     torch = sys.modules.get("torch")
     column: Any = values[:, np.newaxis]
     scores = np.asarray(activation_fn(column if torch is None else torch.from_numpy(column)), np.float32)
@@ -216,9 +188,7 @@ def _activated(values: NDArray[np.float32], activation_fn: Callable[[Any], Any])
     return scores.reshape(len(values))
 
 
-def _converted(scores: NDArray[np.floating[Any]], *, as_numpy: bool, as_tensor: bool) -> Any:
-    if as_numpy and not as_tensor:
-        return scores
+def _tensors(scores: NDArray[np.floating[Any]], as_one: bool) -> Any:
     try:
         import torch
     except ImportError as error:
@@ -227,4 +197,4 @@ def _converted(scores: NDArray[np.floating[Any]], *, as_numpy: bool, as_tensor: 
             "installed. Leave both out and take the NumPy array, or pip install torch."
         ) from error
     tensor = torch.from_numpy(scores.astype(np.float32))
-    return tensor if as_tensor else list(tensor)
+    return tensor if as_one else list(tensor)

@@ -1,7 +1,6 @@
 """`FlagReranker` as in FlagEmbedding: ``compute_score``.
 
-Knows the arguments and results of the original (FlagEmbedding 1.4,
-https://github.com/FlagOpen/FlagEmbedding, ``inference/reranker/encoder_only``).
+The original: https://github.com/FlagOpen/FlagEmbedding, version 1.4, ``inference/reranker/encoder_only``.
 """
 
 from __future__ import annotations
@@ -9,9 +8,10 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from functools import lru_cache, partial
+from typing import Any
 
 from ggrank import Llama
-from ggrank.compat.model import Model, Pairs, is_gpu, listed, logits, open_reranker
+from ggrank.compat.model import Model, Pairs, check_options, listed, logits, open_reranker
 from ggrank.scoring import sigmoid
 from ggrank.text.inputs import check_pairs
 
@@ -39,36 +39,28 @@ class FlagReranker:
         filename: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         devices: object = None,
-        batch_size: int = 128,
         query_max_length: int | None = None,
-        passage_max_length: int | None = None,
         max_length: int | None = None,
         normalize: bool = False,
-        trust_remote_code: bool = False,
+        **options: Any,
     ) -> None:
         """Loads the model.
 
         Args:
-            model_name_or_path: an original's name (``BAAI/bge-reranker-base``), a preset, a path to a GGUF
-                file, a Hugging Face repo with GGUF files, or a loaded `ggrank.Llama`.
-            filename: which file of a repo, where it has several.
+            model_name_or_path, filename, devices, max_length: as for `CrossEncoder`.
+            use_fp16: accepted, without effect: the file says how its weights are stored.
             cache_dir: where downloads are kept.
-            devices: "cpu", else a GPU where llama.cpp was built for one.
             query_max_length: longest query in tokens; else, and at most, three quarters of ``max_length``.
-            max_length: longest pair in tokens; else 512, or less where the model has less.
             normalize: squash scores with the sigmoid.
-            use_fp16, batch_size, passage_max_length, trust_remote_code: accepted, without effect. The file
-                says how its weights are stored, batches are made by tokens, and ``passage_max_length``
-                has no effect in the original either.
+            options: ``batch_size``, ``trust_remote_code`` and ``passage_max_length`` are accepted and have no
+                effect; the last has none in the original either.
 
         Raises:
-            ModelNotFoundError, DownloadError: no such model; the message names those that are known.
-            ModelModeError: an embedding model.
-            InputError: a ``max_length`` that the model does not have.
+            GgrankError: as `CrossEncoder`.
         """
-        on_gpu = is_gpu(devices)
+        check_options("FlagReranker", options)
         load = partial(
-            open_reranker, model_name_or_path, filename=filename, cache_dir=cache_dir, on_gpu=on_gpu
+            open_reranker, model_name_or_path, device=devices, filename=filename, cache_dir=cache_dir
         )
         self.llama: Llama = load(n_ctx=max_length)
         self._load = lru_cache(maxsize=1)(load)
@@ -101,9 +93,7 @@ class FlagReranker:
             InputError: not pairs of strings, or a ``max_length`` that the model does not have.
         """
         llama = self.llama if max_length in (None, self.llama.n_ctx) else self._load(n_ctx=max_length)
-        found = listed(sentence_pairs)
-        is_one_pair = bool(found) and isinstance(found[0], str)
-        pairs = list(check_pairs([found] if is_one_pair else found))
+        pairs = list(check_pairs(listed(sentence_pairs)[0]))
         limit = query_max_length or self.query_max_length
         if limit is not None:
             cut = {query: _cut(query, llama=llama, n_tokens=limit) for query in {pair[0] for pair in pairs}}

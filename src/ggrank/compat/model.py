@@ -1,12 +1,9 @@
-"""From the name that existing code has for a model to a loaded reranker, and its logits.
-
-Knows which originals ggrank has presets for; nothing of the faces that use it.
-"""
+"""What the faces share: the reranker of a name, its logits, and which options are refused."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +14,8 @@ from ggrank.errors import InputTypeError
 from ggrank.hub.presets import presets
 
 Model: TypeAlias = "str | os.PathLike[str] | Llama"
-"""What a face takes for a model: a name, a path, or a reranker that is loaded already."""
+"""What a face takes for a model: an original's name (``BAAI/bge-reranker-base``), a preset, a path to a GGUF
+file, a Hugging Face repo with GGUF files, or a loaded reranker."""
 
 Pairs: TypeAlias = "Iterable[Sequence[str]] | Sequence[str] | NDArray[Any]"
 """What a face takes for pairs of texts, or for one pair."""
@@ -31,8 +29,39 @@ ORIGINALS = (
 )
 """Hugging Face names of the originals; the preset of each is its own part of the name, in lower case."""
 
+_WITHOUT_EFFECT = (
+    {"attn_implementation", "backend", "device", "device_map", "export", "low_cpu_mem_usage", "provider"}
+    | {"dtype", "keep_in_fp32_modules", "load_in_4bit", "load_in_8bit", "quantization_config", "torch_dtype"}
+    | {"batch_size", "chunk_size", "num_workers", "passage_max_length", "show_progress_bar"}
+    | {"apply_softmax", "classifier_dropout", "model_card_data"}
+    | {"trust_remote_code", "use_fast", "use_safetensors"}
+)
+"""The originals' options, and entries of those that are dicts, that change no score: what runs the model, in
+which precision and in what batches (the GGUF file and the tokens decide here), which code and files are
+trusted, and what only training reads or makes no difference for one label."""
+
 _CLOSEST_TO_ONE = 1.0 - 2.0**-24
 """A float32 probability below 1 is at most this; 1 itself has no finite logit."""
+
+
+def check_options(call: str, options: Mapping[str, Any]) -> None:
+    """Lets options pass that are empty or change no score.
+
+    Raises:
+        InputTypeError: any other; it is a TypeError too, as Python's own error for an unknown argument.
+
+    Example:
+        >>> check_options("CrossEncoder", {"backend": "onnx", "model_kwargs": {"torch_dtype": "float16"}})
+    """
+    for name, value in options.items():
+        entries = value if isinstance(value, dict) else {name: value}
+        followed = [entry for entry in entries if entry not in _WITHOUT_EFFECT]
+        if value and followed and name not in _WITHOUT_EFFECT:
+            raise InputTypeError(
+                f"{call}({name}=...): {', '.join(map(repr, followed))} is unknown, or would change scores "
+                "and cannot be followed here: the GGUF file holds the model, its tokenizer and its "
+                "configuration, and no prompt is put before texts. Leave it out"
+            )
 
 
 def preset_of(model: str) -> str:
@@ -47,64 +76,41 @@ def preset_of(model: str) -> str:
     return name if name in presets() else model
 
 
-def open_reranker(
-    model: Model,
-    *,
-    n_ctx: int | None = None,
-    filename: str | None = None,
-    revision: str | None = None,
-    token: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    local_files_only: bool = False,
-    on_gpu: bool = True,
-) -> Llama:
+def open_reranker(model: Model, *, device: object = None, n_ctx: int | None = None, **options: Any) -> Llama:
     """The loaded reranker of a name; a `Llama` that is given stays what it is.
+
+    Args:
+        device: the original's; a GPU is used where llama.cpp was built for one, unless this is the CPU.
+        options: other parameters of `Llama.load`, for a name.
 
     Raises:
         ModelNotFoundError, DownloadError: no such model, or it cannot be had; lists the names that are known.
         ModelModeError: the model makes vectors.
         InputError: ``n_ctx`` is not that of the given `Llama`, or more than the model has.
     """
+    known = ", ".join([*(name for name, preset in presets().items() if preset.is_reranker), *ORIGINALS])
     if isinstance(model, Llama):
-        return _given(model, n_ctx)
-    params = LlamaParams(
-        preset_of(model) if isinstance(model, str) else model,
-        filename=filename,
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        local_files_only=local_files_only,
-        n_ctx=n_ctx,
-        n_gpu_layers=-1 if on_gpu else 0,
-    )
-    try:
-        return _reranker(Llama.load(params))
-    except (ModelNotFoundError, DownloadError) as error:
-        if params.model in presets():
-            raise
-        raise type(error)(f"{error} Rerankers that are known by name: {_known()}.") from error
-
-
-def _given(llama: Llama, n_ctx: int | None) -> Llama:
-    if n_ctx not in (None, llama.n_ctx):
+        llama = model
+    else:
+        name = preset_of(model) if isinstance(model, str) else model
+        layers = -1 if is_gpu(device) else 0
+        try:
+            llama = Llama.load(LlamaParams(name, n_ctx=n_ctx, n_gpu_layers=layers, **options))
+        except (ModelNotFoundError, DownloadError) as error:
+            if name in presets():
+                raise
+            raise type(error)(f"{error} Rerankers that are known by name: {known}.") from error
+    if llama.mode is not Mode.RERANK:
+        raise ModelModeError(
+            f"{llama.model_path.name} is an embedding model (pooling {llama.pooling_type.name}), and a "
+            f"reranker is needed here. Known by name: {known}."
+        )
+    if llama is model and n_ctx not in (None, llama.n_ctx):
         raise InputError(
             f"max_length={n_ctx}, but the Llama that was given has n_ctx={llama.n_ctx}; load it with "
             f"n_ctx={n_ctx}, or give the model's name instead"
         )
-    return _reranker(llama)
-
-
-def _reranker(llama: Llama) -> Llama:
-    if llama.mode is not Mode.RERANK:
-        raise ModelModeError(
-            f"{llama.model_path.name} is an embedding model (pooling {llama.pooling_type.name}), and a "
-            f"reranker is needed here. Known by name: {_known()}."
-        )
     return llama
-
-
-def _known() -> str:
-    return ", ".join([*(name for name, preset in presets().items() if preset.is_reranker), *ORIGINALS])
 
 
 def is_gpu(device: object) -> bool:
@@ -118,8 +124,8 @@ def is_gpu(device: object) -> bool:
     return not all(str(each).startswith("cpu") for each in devices)
 
 
-def listed(pairs: Any) -> list[Any]:
-    """The pairs, or the two texts of one; a NumPy array of strings has either in its rows.
+def listed(pairs: Any) -> tuple[list[Any], bool]:
+    """The pairs, and whether one alone was given; a NumPy array of strings has them in its rows.
 
     Raises:
         InputTypeError: one string, or what has no items.
@@ -127,7 +133,9 @@ def listed(pairs: Any) -> list[Any]:
     if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Iterable):
         found = type(pairs).__name__
         raise InputTypeError(f"expected a list of (text, text) pairs or one such pair, found {found}")
-    return pairs.tolist() if isinstance(pairs, np.ndarray) else list(pairs)
+    items = pairs.tolist() if isinstance(pairs, np.ndarray) else list(pairs)
+    is_one_pair = bool(items) and not isinstance(items[0], (list, tuple))
+    return ([items] if is_one_pair else items), is_one_pair
 
 
 def logits(llama: Llama, pairs: Iterable[tuple[str, str]]) -> NDArray[np.float32]:

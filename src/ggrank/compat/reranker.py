@@ -1,20 +1,91 @@
-"""`Reranker` as in the ``rerankers`` package: ``rank``, ``rank_async`` and ``score``.
+"""`Reranker` as in the ``rerankers`` package: ``rank``, ``rank_async`` and ``score``, and what they give.
 
-Knows the arguments and results of the original's cross-encoders (rerankers 0.10,
-https://github.com/AnswerDotAI/rerankers, ``models/transformer_ranker.py``).
+The original: rerankers 0.10, https://github.com/AnswerDotAI/rerankers, ``models/transformer_ranker.py``. Its
+documents and results are classes of our own here: importing that package imports torch and transformers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from ggrank.compat.model import Model, is_gpu, logits, open_reranker
-from ggrank.compat.ranked_results import RankedResults, Result, as_documents
+from ggrank.compat.model import Model, check_options, logits, open_reranker
 from ggrank.errors import InputError
 from ggrank.scoring import best_first
+from ggrank.text.inputs import check_text
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text, the id it is known by, and its metadata."""
+
+    text: str
+    doc_id: str | int | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    document_type: str = "text"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One document of a ranking. What it does not have itself is its document's: text, doc_id, metadata and
+    the keys of it.
+
+    Attributes:
+        score: the raw logit.
+        rank: from 1.
+
+    Example:
+        >>> result = Result(Document("a text", 7, {"page": 3}), score=2.5, rank=1)
+        >>> result.text, result.doc_id, result.page
+        ('a text', 7, 3)
+    """
+
+    document: Document
+    score: float
+    rank: int
+
+    def __getattr__(self, name: str) -> Any:
+        document = vars(self).get("document")  # none while it is being copied
+        if document is not None and not name.startswith("__"):
+            if hasattr(document, name):
+                return getattr(document, name)
+            if name in document.metadata:
+                return document.metadata[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+@dataclass(frozen=True)
+class RankedResults:
+    """Results, best first, and the query that they answer."""
+
+    results: list[Result]
+    query: str
+    has_scores: bool = True
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.results[index]
+
+    def results_count(self) -> int:
+        """How many results there are."""
+        return len(self.results)
+
+    def top_k(self, k: int) -> list[Result]:
+        """The first ``k`` results."""
+        return self.results[:k]
+
+    def get_score_by_docid(self, doc_id: int | str) -> float | None:
+        """The score of the document of that id; None where there is none."""
+        result = self.get_result_by_docid(doc_id)
+        return None if result is None else result.score
+
+    def get_result_by_docid(self, doc_id: int | str) -> Result | None:
+        """The result of the document of that id; None where there is none."""
+        return next((result for result in self.results if result.document.doc_id == doc_id), None)
 
 
 class Reranker:
@@ -40,28 +111,23 @@ class Reranker:
         *,
         filename: str | None = None,
         device: object = None,
-        dtype: object = None,
-        batch_size: int = 16,
+        **options: Any,
     ) -> None:
         """Loads the model.
 
         Args:
-            model_name: an original's name (``BAAI/bge-reranker-base``), a preset, a path to a GGUF file, a
-                Hugging Face repo with GGUF files, or a loaded `ggrank.Llama`.
+            model_name, filename, device: as for `CrossEncoder`.
+            lang, verbose: accepted, without effect: a model has to be named, and nothing is printed.
             model_type: "cross-encoder", or None.
-            filename: which file of a repo, where it has several.
-            device: "cpu", else a GPU where llama.cpp was built for one.
-            lang, verbose, dtype, batch_size: accepted, without effect: a model has to be named, nothing is
-                printed, the file says in what its weights are stored, and batches are made by tokens.
+            options: ``dtype`` and ``batch_size`` are accepted and have no effect.
 
         Raises:
-            ModelNotFoundError, DownloadError: no such model; the message names those that are known.
-            ModelModeError: an embedding model.
-            InputError: another kind of ranker than a cross-encoder.
+            GgrankError: as `CrossEncoder`; `InputError` for another kind of ranker than a cross-encoder.
         """
+        check_options("Reranker", options)
         if model_type not in (None, "cross-encoder", "TransformerRanker"):
             raise InputError(f"model_type must be 'cross-encoder' or None, found {model_type!r}")
-        self.llama = open_reranker(model_name, filename=filename, on_gpu=is_gpu(device))
+        self.llama = open_reranker(model_name, device=device, filename=filename)
 
     def rank(
         self,
@@ -75,25 +141,41 @@ class Reranker:
 
         Args:
             docs: texts, or `Document`s of ours or of ``rerankers``; or one of them.
-            doc_ids: else the documents' own, else their places.
+            doc_ids: else the documents' own, else their positions.
             metadata: a dict a document; else the documents' own.
             batch_size: accepted, without effect.
 
         Raises:
             InputError: not texts, or another number of ids or metadata than of documents.
         """
-        documents = as_documents(docs, doc_ids=doc_ids, metadata=metadata)
-        values = logits(self.llama, [(query, document.text) for document in documents])
-        order = enumerate(best_first(values).tolist(), 1)
-        results = [Result(documents[i], score=float(values[i]), rank=rank) for rank, i in order]
+        items = [docs] if isinstance(docs, str) or hasattr(docs, "text") else list(docs)
+        for name, values in (("doc_ids", doc_ids), ("metadata", metadata)):
+            if values is not None and len(values) != len(items):
+                raise InputError(f"{name} must have one item a document: {len(items)}, found {len(values)}")
+        documents = [_document(item, i, doc_ids, metadata) for i, item in enumerate(items)]
+        scores = logits(self.llama, [(query, document.text) for document in documents])
+        order = enumerate(best_first(scores).tolist(), 1)
+        results = [Result(documents[i], score=float(scores[i]), rank=rank) for rank, i in order]
         return RankedResults(results=results, query=query)
 
     async def rank_async(
         self, query: str, docs: Any, doc_ids: Sequence[str | int] | None = None
     ) -> RankedResults:
         """`rank` in a thread, so that an event loop goes on meanwhile."""
-        return await asyncio.to_thread(partial(self.rank, query, docs, doc_ids))
+        return await asyncio.to_thread(self.rank, query, docs, doc_ids)
 
     def score(self, query: str, doc: str) -> float:
         """The raw logit of one pair."""
         return float(logits(self.llama, [(query, doc)])[0])
+
+
+def _document(
+    item: Any, i: int, doc_ids: Sequence[str | int] | None, metadata: Sequence[dict[str, Any]] | None
+) -> Document:
+    """A text or a document, with the id and metadata that were given in place of its own."""
+    own_id = getattr(item, "doc_id", None)
+    return Document(
+        check_text(getattr(item, "text", item), f"document {i}"),
+        doc_ids[i] if doc_ids is not None else i if own_id is None else own_id,
+        metadata[i] if metadata is not None else getattr(item, "metadata", {}),
+    )

@@ -1,7 +1,6 @@
 """Chroma: an embedding function that a collection remembers, so that it reopens with the same model.
 
-Knows what Chroma asks of an embedding function and what it writes down about one; not how a model computes.
-Whoever opens a collection in a new process imports this module first: that makes the name known to Chroma.
+A program that opens a collection in a new process imports this module first, so that Chroma knows its name.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class GgrankEmbeddingFunction(EmbeddingFunction):
 
     Args:
         model: a preset, path or repo id that `ggrank.Llama.load` takes.
-        model_kwargs: what it takes beside, such as ``{"n_ctx": 128}``; values that JSON can hold.
+        model_kwargs: its options, such as ``{"n_ctx": 128}``; values that JSON can hold.
 
     Raises:
         InputError: what cannot, or must not, be written into a collection, such as a loaded model or a token.

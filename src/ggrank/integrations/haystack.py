@@ -1,7 +1,4 @@
-"""Haystack: a ranker, and embedders of texts and of documents, for pipelines.
-
-Knows documents, and how components are saved; not how a model computes.
-"""
+"""Haystack: a ranker, and embedders of texts and of documents, for pipelines."""
 
 # No postponed annotations: Haystack reads those of `run`.
 from dataclasses import dataclass, field, fields, replace
@@ -94,6 +91,6 @@ class GgrankDocumentEmbedder(_DocumentComponent):
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, Any]:
-        """Embeds the contents, behind the values of ``meta_fields_to_embed``."""
+        """Embeds the contents, after the values of ``meta_fields_to_embed``."""
         vectors = self._held.document_vectors([self._text(document) for document in documents])
         return {"documents": [replace(d, embedding=v) for d, v in zip(documents, vectors, strict=True)]}

@@ -1,7 +1,7 @@
 """The model that an adapter holds: loaded once, shared by its copies, loaded again where a pickle arrives.
 
 Frameworks copy their components, send them to other processes and call them from several threads; a loaded
-`Llama` belongs to one process and is large. Knows models and their names; not which framework asks.
+`Llama` belongs to one process and is large.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ggrank import Llama, RemoteEmbedder, RemoteReranker
 from ggrank.errors import InputError, InputTypeError
 
 ModelLike: TypeAlias = str | os.PathLike[str] | Llama | RemoteReranker | RemoteEmbedder
-"""What an adapter takes as its model: a name or path for `Llama.load`, or one that is loaded or remote."""
+"""What an adapter takes as its model: a name or path for `Llama.load`, or a loaded or remote model."""
 
 Options: TypeAlias = Mapping[str, Any] | None
 """What an adapter takes as its ``model_kwargs``: options of `Llama.load`, such as ``{"n_ctx": 1024}``."""
@@ -30,8 +30,7 @@ class HeldModel:
     A copy, deep or not, shares the loaded model. A pickle carries the name and the options.
 
     Raises:
-        InputError: options beside a model that is loaded already, or a token among them;
-            `InputTypeError` for what is no model.
+        InputError: no model, options for one that is loaded already, or a token among the options.
 
     Example:
         >>> held = HeldModel("all-minilm-l6-v2", {"n_ctx": 128})
@@ -68,15 +67,12 @@ class HeldModel:
 
     def query_vector(self, text: str) -> list[float]:
         """The vector of a query, of length 1, with the model's own prefix."""
-        model = self.load()
-        vector: list[float] = model.embed(text, prefix=model.query_prefix).tolist()
-        return vector
+        return cast("list[float]", self.load().embed(text, prefix=self.load().query_prefix).tolist())
 
     def document_vectors(self, texts: Sequence[str]) -> list[list[float]]:
-        """The vectors of documents, as those of queries are made."""
-        model = self.load()
-        vectors: list[list[float]] = model.embed_many(texts, prefix=model.document_prefix).tolist()
-        return vectors
+        """The vectors of documents, of length 1, each with the model's own prefix."""
+        vectors = self.load().embed_many(texts, prefix=self.load().document_prefix)
+        return cast("list[list[float]]", vectors.tolist())
 
     def check_portable(self) -> None:
         """Raises InputTypeError unless the model was given by name: only that can be saved or sent."""

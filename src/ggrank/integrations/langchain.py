@@ -1,6 +1,6 @@
 """LangChain: embeddings for a vector store, a reranker for a retriever, a cross-encoder of pairs.
 
-Knows langchain-core's base classes, and needs no other package of LangChain's; not how a model computes.
+Needs langchain-core, and no other package of LangChain's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""LlamaIndex: a node postprocessor that reranks, and an embedding model for an index.
-
-Knows llama-index-core's base classes and nodes; not how a model computes.
-"""
+"""LlamaIndex: a node postprocessor that reranks, and an embedding model for an index."""
 
 from asyncio import to_thread
 from typing import Any
@@ -56,8 +53,8 @@ class GgrankRerank(_WithModel, BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         if query_bundle is None:
             raise InputError("no query to rerank for; pass postprocess_nodes() query_str or query_bundle")
-        told = {"query": query_bundle, "nodes": nodes, "top_n": self.top_n, "model_name": self.model}
-        get_dispatcher(__name__).event(ReRankStartEvent(**told))
+        event = {"query": query_bundle, "nodes": nodes, "top_n": self.top_n, "model_name": self.model}
+        get_dispatcher(__name__).event(ReRankStartEvent(**event))
         texts = [each.node.get_content(metadata_mode=MetadataMode.EMBED) for each in nodes]
         ranking = self._held.load().rank(query_bundle.query_str, texts, top_n=self.top_n, score=self.score)
         ranked = [self._ranked(nodes[hit.index], hit.score) for hit in ranking]

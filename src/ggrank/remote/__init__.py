@@ -2,11 +2,11 @@
 
     texts -> requests of some texts each -> a dialect's JSON -> HTTP -> scores | vectors -> ranking
 
-`connection` sends and tries again, `dialects` words the requests, `finding` asks a server which dialect it
-speaks, `reading` checks what comes back. Needs httpx (extra: remote), imported when an object is made.
+`models` has the two classes, `dialects` words the requests and finds out which dialect a server speaks,
+`connection` sends and tries again, `answers` checks what comes back, `errors` says what went wrong.
 """
 
 from __future__ import annotations
 
-from ggrank.remote.embedder import RemoteEmbedder as RemoteEmbedder
-from ggrank.remote.reranker import RemoteReranker as RemoteReranker
+from ggrank.remote.models import RemoteEmbedder as RemoteEmbedder
+from ggrank.remote.models import RemoteReranker as RemoteReranker
