@@ -87,9 +87,10 @@ def compute(*, gelu: Literal["tanh", "table"] = "tanh") -> NDArray[np.float32]:
     tokenizer.encode_special_tokens = True
     logits = []
     for query, document in pairs():
-        ids = torch.tensor([tokenizer.encode(query, document).ids])
+        encoded = tokenizer.encode(query, document)
+        ids, types = torch.tensor([encoded.ids]), torch.tensor([encoded.type_ids])
         with torch.inference_mode():
-            logits.append(float(model(ids, token_type_ids=torch.zeros_like(ids)).logits))
+            logits.append(float(model(ids, token_type_ids=types).logits))
     return np.array(logits, np.float32)
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from command_line import ENVIRONMENT
 from ggrank import GgrankError, InputError
 from ggrank.rows.documents import Document, document_of
-from ggrank.rows.encodings import decode
+from ggrank.rows.encodings import SAMPLE_BYTES, decode
 from ggrank.rows.parquet import UNREADABLE, table_of
 from ggrank.rows.reading import MOST_CHARACTERS, FileFormat, Row, read_rows
 from ggrank.rows.records import cache_dir, forget, recall, remember
@@ -94,6 +94,16 @@ TEXTS = {
     "cp932": "これは日本語のテキストです。データベースについて説明します。",
     "gb18030": "这是一个关于数据库的中文文本今天天气很好。",
 }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+@pytest.mark.parametrize("text", ["voilà", "Le café\nUn thé\nvoilà"])
+def test_a_text_may_end_with_an_accent(text: str, encoding: str) -> None:
+    assert decode(text.encode(encoding)) == text
+
+
+def test_a_character_may_lie_across_the_end_of_the_sample() -> None:
+    assert decode(("a" * (SAMPLE_BYTES - 1) + "é").encode()).endswith("aé")
 
 
 @pytest.mark.parametrize("encoding", TEXTS)

@@ -39,7 +39,8 @@ def encoding_of(sample: bytes) -> str:
     for mark, name in _MARKS:
         if sample.startswith(mark):
             return name
-    if _is_utf8(sample):
+    is_cut = len(sample) >= SAMPLE_BYTES
+    if _is_utf8(sample, is_cut=is_cut):
         return "utf-8-sig"
     lines = [line for line in sample.splitlines() if not line.isascii()]
     if 2 * sum(map(_is_utf8, lines)) >= len(lines):
@@ -47,9 +48,10 @@ def encoding_of(sample: bytes) -> str:
     return _guessed(sample)
 
 
-def _is_utf8(sample: bytes) -> bool:
+def _is_utf8(sample: bytes, *, is_cut: bool = False) -> bool:
+    """``is_cut``: its last character may be incomplete."""
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(sample)  # a character may be cut off at the end
+        codecs.getincrementaldecoder("utf-8")().decode(sample, final=not is_cut)
     except UnicodeDecodeError:
         return False
     return True
