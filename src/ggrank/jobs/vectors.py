@@ -12,11 +12,10 @@ from ggrank.errors import InputError
 from ggrank.hub.matryoshka import Matryoshka, cut
 from ggrank.hub.presets import check_dimensions
 from ggrank.llama import Llama
-from ggrank.rows.vectors import to_int8
-from ggrank.scoring import l2_normalize
+from ggrank.scoring import l2_normalize, to_int8
 
 VectorDtype = Literal["float32", "float16", "int8"]
-"""What a vector's numbers are kept as; int8 as `ggrank.rows.vectors` has it, without the scale."""
+"""What a vector's numbers are kept as; int8 as `ggrank.scoring.to_int8` has it, without the scale."""
 
 
 @dataclass(frozen=True)

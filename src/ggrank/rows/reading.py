@@ -174,7 +174,7 @@ def _problem(line: str) -> str:
 def _read_jsonl(text: TextIO) -> Iterator[Row]:
     for number, line in enumerate(_lines(text, ends="\n"), 1):
         if not line.isspace():
-            values, problem = parse_json(line)
+            values, problem = _parse_json(line)
             yield Row(values, number, problem, len(line))
 
 
@@ -182,7 +182,7 @@ def _read_jsonl(text: TextIO) -> Iterator[Row]:
 _DECODER = json.JSONDecoder(parse_constant=lambda name: None)
 
 
-def parse_json(line: str) -> tuple[Mapping[str, Any], str]:
+def _parse_json(line: str) -> tuple[Mapping[str, Any], str]:
     """The object in a line of JSON and "", or an empty one and what is wrong."""
     if problem := _problem(line):
         return {}, problem

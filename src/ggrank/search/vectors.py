@@ -18,8 +18,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.rows.vectors import to_int8
-from ggrank.scoring import ONE_THREAD, cosine
+from ggrank.scoring import ONE_THREAD, cosine, to_int8
 
 VectorType = Literal["float32", "int8"]
 """How a vector is stored. int8 takes a quarter of the space; a cosine moves by 0.003 at most."""
