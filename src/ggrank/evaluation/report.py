@@ -13,9 +13,8 @@ import numpy as np
 
 from ggrank.errors import InputError
 from ggrank.evaluation.datasets import SEED
-from ggrank.evaluation.metrics import METRICS, Interval
 from ggrank.evaluation.plot import FORMATS, draw
-from ggrank.evaluation.results import MAIN_METRIC, Change, Latency, SetResult, SystemResult
+from ggrank.evaluation.results import MAIN_METRIC, METRICS, Change, Interval, Latency, SetResult, SystemResult
 from ggrank.evaluation.systems import EMBEDDER
 from ggrank.rows.writing import written
 
