@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, cast
 
@@ -295,14 +296,10 @@ def _csv_problem(header: Sequence[str], fields: Sequence[str]) -> str:
     return next((problem for field in fields if field and (problem := _problem(field))), "")
 
 
-def _read_tsv(text: TextIO) -> Iterator[Row]:
-    return _read_csv(text, delimiter="\t")
-
-
 _READERS: dict[str, Callable[[TextIO], Iterator[Row]]] = {
     "jsonl": _read_jsonl,
     "json": _read_json,
     "csv": _read_csv,
-    "tsv": _read_tsv,
+    "tsv": partial(_read_csv, delimiter="\t"),
     "text": _read_text,
 }

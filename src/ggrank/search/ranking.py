@@ -150,26 +150,14 @@ def _places(snapshot: Snapshot, query: Query, passage: int) -> tuple[str, list[P
         passage,
         *query.values,
     )
-    return rows[0][-1], [_place(*row[:-1]) for row in rows]
-
-
-def _place(
-    path: str | None,
-    row: str,
-    page: str,
-    headings: str,
-    line: int,
-    start: int,
-    stop: int,
-    name: str | float | None,
-    title: str,
-    metadata: str,
-) -> Place:
-    if row.startswith("line "):  # of a table or of JSON lines
-        line = int(row.removeprefix("line "))
-    id = path if name is None and not row else name
-    facts = json.loads(metadata)
-    return Place(path or "", headings, page or row, line, start, stop, id, title, facts)
+    places = []
+    for path, row, page, headings, line, start, stop, name, title, metadata, _ in rows:
+        if row.startswith("line "):  # of a table or of JSON lines
+            line = int(row.removeprefix("line "))
+        id = path if name is None and not row else name
+        facts = json.loads(metadata)
+        places.append(Place(path or "", headings, page or row, line, start, stop, id, title, facts))
+    return rows[0][-1], places
 
 
 def _hits(

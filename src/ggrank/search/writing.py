@@ -134,11 +134,12 @@ class Writer:
         """Embeds what is new in this batch, and commits it."""
         if not self._steps:
             return
-        unrelated = self._unrelated() if self._texts else None
         self._rows = self._store.rows_of(self._texts)
         new = [key for key in self._texts if key not in self._rows]
         with self._store.snapshot() as snapshot:
-            n_rows, vectors = snapshot.n_rows, snapshot.vectors
+            n_rows, vectors, unrelated = snapshot.n_rows, snapshot.vectors, snapshot.unrelated
+        if self._texts and unrelated is None:  # once in an index's life
+            unrelated = unrelated_cosine(self._embedder)
         if new:
             packed = vectors.pack(self._embed([self._texts[key] for key in new]))
             with translate_errors(self._store.folder):
@@ -147,9 +148,7 @@ class Writer:
         with self._store.transaction() as db:
             for step in self._steps:
                 step(db)
-            db.execute("UPDATE meta SET n_rows = ?", (n_rows + len(new),))
-            if unrelated is not None:
-                db.execute("UPDATE meta SET unrelated = ?", (unrelated,))
+            db.execute("UPDATE meta SET n_rows = ?, unrelated = ?", (n_rows + len(new), unrelated))
         self._steps, self._texts = [], {}
         self._kept.clear()
         self._on_commit()
@@ -167,12 +166,6 @@ class Writer:
         self.n_embedded += len(unknown)
         self.n_tokens += sum(texts[i].n_tokens for i in unknown)
         return found
-
-    def _unrelated(self) -> float | None:
-        """The model's own measure, once in an index's life."""
-        with self._store.snapshot() as snapshot:
-            known = snapshot.unrelated is not None
-        return None if known else unrelated_cosine(self._embedder)
 
 
 def add_document(writer: Writer, document: FileDocument) -> None:
