@@ -20,7 +20,6 @@ from ggrank.search.ranking import (
     By,
     Query,
     check_by,
-    check_count,
     check_fusion,
     find,
     rerank,
@@ -36,7 +35,7 @@ from ggrank.search.update import Update, remove
 from ggrank.search.vectors import VectorType
 from ggrank.search.where import conditions
 from ggrank.search.writing import Writer, add_document, copy_added
-from ggrank.text.inputs import check_text, check_threshold
+from ggrank.text.inputs import check_count, check_text, check_threshold
 from ggrank.types import Hybrid
 
 MEMORY = ":memory:"

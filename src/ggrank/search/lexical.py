@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from ggrank.errors import EngineError, InputError
+from ggrank.errors import EngineError
 from ggrank.search.words import query_words, quoted, terms, words_of
-from ggrank.text.inputs import check_text, check_texts
+from ggrank.text.inputs import check_count, check_text, check_texts
 
 ENOUGH = 20_000
 """Passages that BM25 scores for a query of up to ten words, about; fewer for a longer one, which takes longer
@@ -142,8 +142,7 @@ def search_words(
         counts: what `count_words` gives for this query, where it is known.
         among: SQL that selects the rows that are asked for, and its ``values``; "" for all.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InputError(f"k must be a whole number of at least 1; found {k!r}")
+    check_count(k, "k")
     query = check_text(query, "the query")
     expression, times = _expression(
         db, query_words(query), count_words(db, query) if counts is None else counts

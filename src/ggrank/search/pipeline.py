@@ -13,8 +13,8 @@ from ggrank.search.documents import check_document
 from ggrank.search.hits import Explanation, Hit
 from ggrank.search.index import MEMORY, Index
 from ggrank.search.models import Embedder, Reranker, check_reranker
-from ggrank.search.ranking import By, check_count, rerank
-from ggrank.text.inputs import check_text
+from ggrank.search.ranking import By, rerank
+from ggrank.text.inputs import check_count, check_text
 from ggrank.types import RankedDocument
 
 Retrieved: TypeAlias = "Sequence[str | Document | Hit | RankedDocument]"

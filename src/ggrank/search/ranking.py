@@ -321,13 +321,6 @@ def first_score(meaning: float | None, words: float | None) -> float:
 # -- what callers may ask
 
 
-def check_count(value: object, name: str) -> int:
-    """Raises InputError unless it is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a whole number of at least 1; found {value!r}")
-    return value
-
-
 def check_by(by: object) -> By:
     """Raises InputError unless it is one of the three."""
     if by not in get_args(By):

@@ -14,6 +14,7 @@ from ggrank.hub.checksums import Expected, check
 from ggrank.remote import RemoteEmbedder
 from ggrank.search.models import Embedder, token_counter
 from ggrank.search.vectors import VectorType
+from ggrank.text.inputs import check_count
 
 DEFAULT_CHUNK_TOKENS = 200
 """About 150 English words: room for a query beside it in a reranker's 256 tokens."""
@@ -81,9 +82,8 @@ class Wanted:
         if self.vectors not in (None, *get_args(VectorType)):
             raise InputError(f"vectors must be 'float32' or 'int8'; found {self.vectors!r}")
         for name, least in (("chunk_tokens", 16), ("overlap", 0)):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise InputError(f"{name} must be a whole number of at least {least}; found {value!r}")
+            if (value := getattr(self, name)) is not None:
+                check_count(value, name, least=least)
 
 
 def settings_for(embedder: Embedder, wanted: Wanted) -> IndexSettings:
