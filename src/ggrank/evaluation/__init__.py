@@ -5,7 +5,7 @@
 datasets    `read_test_set`, `read_run`: BEIR, MS MARCO, pairs, TREC runs
 systems     every system over every query
 results     metrics by ir-measures, lifts with their bootstrap, changed queries
-report      tables, JSON and Markdown; `plot` draws the picture
+report      tables, JSON, Markdown and the picture
 
 Needs the extra ``eval`` (ir-measures; matplotlib for the plot).
 """

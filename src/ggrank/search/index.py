@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from ggrank.errors import InputError, InputTypeError
 from ggrank.rows.documents import Document
-from ggrank.search.documents import check_documents
 from ggrank.search.files import absolute, check_paths
 from ggrank.search.hits import Hit
 from ggrank.search.models import Embedder, Reranker, check_reranker
@@ -34,7 +33,7 @@ from ggrank.search.update import Progress as Progress
 from ggrank.search.update import Update, remove
 from ggrank.search.vectors import VectorType
 from ggrank.search.where import conditions
-from ggrank.search.writing import Writer, add_document, copy_added
+from ggrank.search.writing import Writer, add_document, check_documents, copy_added
 from ggrank.text.inputs import check_count, check_text, check_threshold
 from ggrank.types import Hybrid
 

@@ -18,7 +18,6 @@ import numpy as np
 from ggrank.errors import InputError
 from ggrank.hub.checksums import sha256_of
 from ggrank.scoring import l2_normalize
-from ggrank.search.documents import storable
 from ggrank.search.files import FoundFiles, find_files, is_below
 from ggrank.search.models import Embedder
 from ggrank.search.readers import read_documents
@@ -33,7 +32,7 @@ from ggrank.search.store import (
     start_file,
     touch_file,
 )
-from ggrank.search.writing import Writer
+from ggrank.search.writing import Writer, storable
 
 
 @dataclass(frozen=True)
