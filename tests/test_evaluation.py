@@ -17,8 +17,7 @@ import tiny_models
 from ggrank import Llama
 from ggrank.evaluation import evaluate
 from ggrank.evaluation.datasets import GivenRun, Query, TestSet, read_test_set
-from ggrank.evaluation.plot import figure
-from ggrank.evaluation.report import Report, set_facts, set_sections
+from ggrank.evaluation.report import Report, figure, set_facts, set_sections
 from ggrank.evaluation.results import Latency, SetResult
 from ggrank.evaluation.systems import Run, embed_documents, run_systems
 

@@ -8,8 +8,7 @@ import pytest
 pytest.importorskip("ir_measures")
 
 from ggrank.evaluation.datasets import Query, TestSet
-from ggrank.evaluation.metrics import METRICS, RESAMPLES, bootstrap, measure
-from ggrank.evaluation.results import find_changes
+from ggrank.evaluation.results import METRICS, RESAMPLES, bootstrap, find_changes, measure
 
 
 def test_ndcg_is_that_of_the_worked_example() -> None:

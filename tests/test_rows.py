@@ -25,8 +25,8 @@ from ggrank.rows.encodings import SAMPLE_BYTES, decode
 from ggrank.rows.parquet import UNREADABLE, table_of
 from ggrank.rows.reading import MOST_CHARACTERS, FileFormat, Row, read_rows
 from ggrank.rows.records import cache_dir, forget, recall, remember
-from ggrank.rows.vectors import to_int8
 from ggrank.rows.writing import UNFINISHED, json_line, locked, written
+from ggrank.scoring import to_int8
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

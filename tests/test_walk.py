@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ggrank.search.walk import walk
+from ggrank.search.files import find_files
 
 
 def make(folder: Path, *names: str, **contents: str) -> Path:
@@ -20,12 +20,12 @@ def make(folder: Path, *names: str, **contents: str) -> Path:
 
 
 def found(folder: Path, **options: object) -> list[str]:
-    files = walk(str(folder), **options).files  # type: ignore[arg-type]
+    files = find_files([str(folder)], **options).files  # type: ignore[arg-type]
     return [Path(path).relative_to(folder).as_posix() for path in files]
 
 
 def skipped(folder: Path, **options: object) -> dict[str, str]:
-    reasons = walk(str(folder), **options).skipped  # type: ignore[arg-type]
+    reasons = find_files([str(folder)], **options).skipped  # type: ignore[arg-type]
     return {Path(path).relative_to(folder).as_posix(): reason for path, reason in reasons.items()}
 
 
@@ -96,5 +96,5 @@ def test_large_files_are_skipped_but_rows_are_not(tmp_path: Path) -> None:
 def test_what_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
     make(tmp_path, "a.md")
     (tmp_path / "gone.md").symlink_to(tmp_path / "nowhere")
-    assert [Path(path).name for path in walk(str(tmp_path)).unreadable] == ["gone.md"]
-    assert list(walk(str(tmp_path / "missing")).unreadable) == [str(tmp_path / "missing")]
+    assert [Path(path).name for path in find_files([str(tmp_path)]).unreadable] == ["gone.md"]
+    assert find_files([str(tmp_path / "missing")]).gone == [str(tmp_path / "missing")]

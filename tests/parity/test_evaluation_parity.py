@@ -15,7 +15,7 @@ import make_goldens_bundled
 from ggrank import Llama
 from ggrank.evaluation import evaluate
 from ggrank.evaluation.datasets import Query, TestSet
-from ggrank.evaluation.metrics import measure
+from ggrank.evaluation.results import measure
 
 pytestmark = pytest.mark.parity
 

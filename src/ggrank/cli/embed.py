@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ggrank import Llama
     from ggrank.jobs import VectorForm
-    from ggrank.jobs.vectors import VectorDtype
+    from ggrank.jobs.steps import VectorDtype
     from ggrank.types import Truncate
 
 

@@ -116,8 +116,8 @@ def eval(
     """
     from ggrank.evaluation import evaluate
     from ggrank.evaluation.datasets import read_run, read_test_set, sample
-    from ggrank.evaluation.metrics import measure
     from ggrank.evaluation.report import Outputs, Report, model_facts, set_sections
+    from ggrank.evaluation.results import measure
 
     measure([], [])  # says before the work that ir-measures is missing
     outputs = Outputs(save_json, save_markdown, plot)
@@ -180,7 +180,7 @@ def _echo_sections(sections: Iterable[Section]) -> None:
 def _made_with(embedder: Llama, rerankers: dict[str, Llama], settings: dict[str, Any]) -> dict[str, Any]:
     """What somebody needs to do it again; its strings and models stand below the Markdown tables."""
     from ggrank.evaluation.datasets import SEED
-    from ggrank.evaluation.metrics import RESAMPLES
+    from ggrank.evaluation.results import RESAMPLES
 
     processor = find_processor()
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
@@ -25,28 +25,24 @@ DEFAULT_FOLDER = ".ggrank"
 
 def index_option(command: Command) -> Command:
     """--index, as the keyword ``folder``."""
-    return click.option(
-        "--index",
-        "folder",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=DEFAULT_FOLDER,
-        show_default=True,
-        metavar="DIR",
-        help="The index's own folder.",
-    )(command)
+    return _index_option(DEFAULT_FOLDER, True)(command)
 
 
 def found_index_option(command: Command) -> Command:
     """--index, as the keyword ``folder``; without it the ``.ggrank`` of this folder or of one above it."""
+    return _index_option(index_above, ".ggrank, here or above")(command)
+
+
+def _index_option(default: str | Callable[[], Path], shown: str | bool) -> Callable[[Command], Command]:
     return click.option(
         "--index",
         "folder",
         type=click.Path(file_okay=False, path_type=Path),
-        default=index_above,
-        show_default=".ggrank, here or above",
+        default=default,
+        show_default=shown,
         metavar="DIR",
         help="The index's own folder.",
-    )(command)
+    )
 
 
 def index_above() -> Path:

@@ -21,8 +21,7 @@ from ggrank.errors import InputError
 
 if TYPE_CHECKING:
     from ggrank.jobs import BadRow, Format, Job, Progress, Summary
-    from ggrank.jobs.steps import Step
-    from ggrank.jobs.vectors import VectorDtype
+    from ggrank.jobs.steps import Step, VectorDtype
     from ggrank.loading.params import LlamaParams
     from ggrank.rows.reading import FileFormat
     from ggrank.types import ScoreScale

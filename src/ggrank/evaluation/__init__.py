@@ -4,9 +4,8 @@
 
 datasets    `read_test_set`, `read_run`: BEIR, MS MARCO, pairs, TREC runs
 systems     every system over every query
-metrics     ir-measures, and the bootstrap
-results     figures, lifts, changed queries
-report      tables, JSON and Markdown; `plot` draws the picture
+results     metrics by ir-measures, lifts with their bootstrap, changed queries
+report      tables, JSON, Markdown and the picture
 
 Needs the extra ``eval`` (ir-measures; matplotlib for the plot).
 """

@@ -27,7 +27,7 @@ from ggrank.rows.documents import document_of, string_in
 from ggrank.rows.reading import Row, format_of, read_rows
 
 SEED = 20261121
-"""Of the sample that `sample` takes."""
+"""Of the sample that `sample` takes, and of the bootstrap."""
 
 _HEADER = (
     {"query", "queries", "question", "questions", "q"},

@@ -17,7 +17,7 @@ from ggrank import Llama
 from ggrank.evaluation.datasets import GivenRun, Query, TestSet
 from ggrank.scoring import best_first, blend, cosine, top_k
 from ggrank.search.lexical import Bm25
-from ggrank.search.stages import LEXICAL_DEPTH, fuse
+from ggrank.search.ranking import LEXICAL_DEPTH, fuse
 from ggrank.types import Hybrid
 
 DEPTH = 100

@@ -17,13 +17,12 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ggrank
 from ggrank.errors import EngineError, GgrankError, InputError
-from ggrank.jobs.job import Job, Progress, Summary, Tally, Units, compute_units, run_with
+from ggrank.jobs.job import Job, Progress, Summary, Tally, Units, compute_units, run
 from ggrank.jobs.shards import BLOCK_ROWS
 from ggrank.jobs.sources import STDIN
 from ggrank.jobs.steps import Step
@@ -73,7 +72,7 @@ def run_on_ray(
     if connects:
         _connect(address)
     try:
-        return run_with(job, partial(_compute_on_ray, job), on_progress=on_progress)
+        return run(job, compute=_compute_on_ray, on_progress=on_progress)
     finally:
         if connects:
             ray.shutdown()

@@ -2,8 +2,8 @@
 
     sources   which files                           steps     what is computed: `EmbedStep`, `ScoreStep`
     shards    rows to units, shards and blocks      workers   in one process or several
-    tables    a shard as JSON lines or Parquet      output    the folder of shards and what is known of it
-    single    one file instead of a folder          job       `run`: how all of them meet
+    tables    a shard as JSON lines or Parquet      output    the folder of shards, or one file in its place
+    job       `run`: how all of them meet
 
 A step is a plain value that can be pickled, from a table of columns to the same table with new ones, and all
 that other machinery needs.
@@ -21,5 +21,5 @@ from ggrank.jobs.sources import Source as Source
 from ggrank.jobs.sources import find_sources as find_sources
 from ggrank.jobs.steps import EmbedStep as EmbedStep
 from ggrank.jobs.steps import ScoreStep as ScoreStep
+from ggrank.jobs.steps import VectorForm as VectorForm
 from ggrank.jobs.tables import Format as Format
-from ggrank.jobs.vectors import VectorForm as VectorForm

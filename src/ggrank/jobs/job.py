@@ -15,8 +15,17 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from ggrank.errors import InputError
-from ggrank.jobs import single
-from ggrank.jobs.output import JOB, LOCK, Folder, is_same
+from ggrank.jobs.output import (
+    JOB,
+    LOCK,
+    Folder,
+    assemble_file,
+    beside,
+    check_input,
+    check_place,
+    finished,
+    is_same,
+)
 from ggrank.jobs.shards import SHARD_ROWS, BadRow, Shard, shards_of
 from ggrank.jobs.sources import STDIN, Source
 from ggrank.jobs.steps import Computed, Item, Step
@@ -73,7 +82,7 @@ class Job:
     @property
     def folder(self) -> Folder:
         """Where the shards are, at least until the job is done."""
-        path = single.beside(self.output, ".shards") if self.is_file else self.output
+        path = beside(self.output, ".shards") if self.is_file else self.output
         return Folder(path, self.written, self.step)
 
     def facts(self) -> dict[str, Any]:
@@ -165,11 +174,17 @@ Units = list[tuple[int, list[Source]]]
 """Units with their numbers."""
 
 
-def run(job: Job, *, on_progress: Callable[[Progress], object] = lambda progress: None) -> Summary:
+def run(
+    job: Job,
+    *,
+    on_progress: Callable[[Progress], object] = lambda progress: None,
+    compute: Callable[[Job, Units, Tally], None] | None = None,
+) -> Summary:
     """Does a job, or what is left of it.
 
     Args:
         on_progress: called after each block of rows.
+        compute: does `compute_units` of the units that it is given somewhere else; None for here.
 
     Returns:
         What came out. Where no row could be used, only bad rows were written.
@@ -178,53 +193,41 @@ def run(job: Job, *, on_progress: Callable[[Progress], object] = lambda progress
         InputError: what was asked for cannot be done, or a file cannot be read or written.
         GgrankError: whatever loading a model and computing raise.
     """
-
-    def compute(todo: Units, tally: Tally) -> None:
-        tally.bytes_total = max(1, sum(_size(source) for _, sources in todo for source in sources))
-        for _ in compute_units(job, todo, tally):
-            pass
-
-    return run_with(job, compute, on_progress=on_progress)
-
-
-def _size(source: Source) -> int:
-    return 0 if source.name == STDIN else Path(source.name).stat().st_size
-
-
-def run_with(
-    job: Job,
-    compute: Callable[[Units, Tally], None],
-    *,
-    on_progress: Callable[[Progress], object] = lambda progress: None,
-) -> Summary:
-    """As `run`; ``compute`` does `compute_units` of the units that it is given, wherever it likes."""
     tally = Tally(on_progress)
     if job.is_file:
-        single.check_place(job.output)
+        check_place(job.output)
     if job.written == "parquet":
         check_pyarrow()
     try:
         facts = job.facts()  # what is wrong with the model is told before anything is written
         engine = facts["model"]["engine"][0]
         folder = job.folder
-        if job.is_file and (mark := single.finished(job.output, job.sources, facts)):
+        if job.is_file and (mark := finished(job.output, job.sources, facts)):
             _check_stream_again(job, mark)
             return tally.summary(str(job.output), mark["counts"], engine, ())
         with _held(folder.path):
             if job.is_file:
-                single.check_input(job.output, job.sources, folder)
+                check_input(job.output, job.sources, folder)
             units, removed = folder.plan(job.sources, facts)
-            compute([(n, unit) for n, unit in enumerate(units) if not _is_done(folder, n, unit)], tally)
+            todo = [(n, unit) for n, unit in enumerate(units) if not _is_done(folder, n, unit)]
+            (compute or _compute_here)(job, todo, tally)
             found = [folder.counts(number) or {} for number in range(len(units))]
             counts = {name: sum(one.get(name, 0) for one in found) for name in ("rows", "bad_rows")}
             counts["shards"] = len(folder.shard_paths())
             if job.is_file:
-                single.assemble(job.output, folder, counts)
+                assemble_file(job.output, folder, counts)
     finally:
         job.step.close()
     if job.is_file:
         shutil.rmtree(folder.path, ignore_errors=True)
     return tally.summary(str(job.output), counts, engine, removed)
+
+
+def _compute_here(job: Job, todo: Units, tally: Tally) -> None:
+    files = [source.name for _, sources in todo for source in sources if source.name != STDIN]
+    tally.bytes_total = max(1, sum(Path(name).stat().st_size for name in files))
+    for _ in compute_units(job, todo, tally):
+        pass
 
 
 def _is_done(folder: Folder, number: int, sources: Sequence[Source]) -> bool:

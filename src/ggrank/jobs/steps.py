@@ -10,19 +10,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import InputError, ModelModeError
+from ggrank.errors import GgrankError, InputError, ModelModeError
 from ggrank.hub.checksums import Expected, check
-from ggrank.jobs.vectors import AS_IT_IS, VectorForm
-from ggrank.llama import Llama
+from ggrank.hub.matryoshka import Matryoshka, cut
+from ggrank.hub.presets import check_dimensions
+from ggrank.llama import Llama, _Results
 from ggrank.loading.model import identity, load_model
 from ggrank.loading.params import LlamaParams
 from ggrank.rows.documents import string_in, text_of
-from ggrank.scoring import choose_scale, sigmoid
+from ggrank.scoring import choose_scale, l2_normalize, sigmoid, to_int8
 from ggrank.types import Mode, PoolingType, Scale, ScoreScale, Truncate
 
 TEXT_RULE = 1
@@ -30,6 +31,54 @@ TEXT_RULE = 1
 
 Item = Any
 """What a step computes from one row: a text, or a (query, document) pair."""
+
+
+VectorDtype = Literal["float32", "float16", "int8"]
+"""What a vector's numbers are kept as; int8 as `ggrank.scoring.to_int8` has it, without the scale."""
+
+
+@dataclass(frozen=True)
+class VectorForm:
+    """What becomes of a model's vectors, which get length 1 before they are rounded.
+
+    Attributes:
+        dtype: what the numbers are kept as.
+        dimensions: how many are kept, the first ones; None for all. Only models trained for it (Matryoshka)
+            allow fewer.
+
+    Raises:
+        InputError: an unknown dtype.
+
+    Example:
+        >>> VectorForm("int8").apply(np.float32([[3.0, -4.0]])).tolist()
+        [[95, -127]]
+    """
+
+    dtype: VectorDtype = "float32"
+    dimensions: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in get_args(VectorDtype):
+            raise InputError(f"dtype must be one of {', '.join(get_args(VectorDtype))}; found {self.dtype!r}")
+
+    def apply(self, vectors: NDArray[np.float32], trained: Matryoshka | None = None) -> NDArray[Any]:
+        """Vectors of a model, shape (n, n_embd), float32, as they are kept: (n, dimensions).
+
+        Args:
+            trained: the widths that the model was trained with; needed where there are fewer ``dimensions``.
+        """
+        unit = l2_normalize(cut(vectors, self.dimensions, trained))
+        return to_int8(unit)[0] if self.dtype == "int8" else unit.astype(self.dtype)
+
+    def check(self, llama: Llama) -> None:
+        """Raises InputError where this model's vectors cannot be cut so."""
+        if self.dimensions is not None:
+            name, trained = llama.model_path.name, llama.matryoshka
+            check_dimensions(self.dimensions, model=name, n_embd=llama.n_embd, trained=trained)
+
+
+AS_IT_IS = VectorForm()
+"""Every number that the model gives, as float32, in vectors of length 1."""
 
 
 @dataclass(frozen=True)
@@ -43,35 +92,22 @@ class Computed:
 class _Model(Llama):
     """A `Llama` that also says how many tokens it read and which texts it cut."""
 
-    @classmethod
-    def open(cls, params: LlamaParams, mode: Mode) -> _Model:
-        """Loads a model of this mode. Raises what `Llama.load` raises, and ModelModeError."""
-        model = cls(load_model(params))
-        try:
-            model._require(mode)
-            if model.pooling_type is PoolingType.NONE:
-                raise ModelModeError(
-                    f"{model.model_path.name} is loaded without pooling, so a text has a vector for each "
-                    "token; load it with another pooling_type"
-                )
-        except ModelModeError:
-            model.close()
-            raise
-        return model
+    def check(self, mode: Mode) -> None:
+        """Raises ModelModeError where it is of another mode, or gives a vector for each token."""
+        self._require(mode)
+        if self.pooling_type is PoolingType.NONE:
+            raise ModelModeError(
+                f"{self.model_path.name} is loaded without pooling, so a text has a vector for each token; "
+                "load it with another pooling_type"
+            )
 
-    def vectors(
-        self, texts: Sequence[str], *, prefix: str
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
-        """Vectors, shape (n, n_embd), which texts were cut, and the tokens of all."""
-        found = self._vectors(texts, prefix=prefix, truncate="end")
-        return found.values, np.array(found.truncated, bool), found.n_tokens
+    def vectors(self, texts: Sequence[str], *, prefix: str) -> _Results:
+        """Vectors, shape (n, n_embd)."""
+        return self._vectors(texts, prefix=prefix, truncate="end")
 
-    def logits(
-        self, pairs: Sequence[tuple[str, str]], *, truncate: Truncate
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
-        """Logits, shape (n,), which pairs were cut, and the tokens of all."""
-        found = self._logits(pairs, truncate=truncate)
-        return found.values, np.array(found.truncated, bool), found.n_tokens
+    def logits(self, pairs: Sequence[tuple[str, str]], *, truncate: Truncate) -> _Results:
+        """Logits, shape (n,)."""
+        return self._logits(pairs, truncate=truncate)
 
     def identity(self) -> dict[str, Any]:
         """What its numbers depend on, except the processor, which moves no more than their last digits."""
@@ -111,8 +147,18 @@ class Step(ABC):
 
     @cached_property
     def model(self) -> _Model:
-        """The model, loaded now where it was not."""
-        return _Model.open(self.params, self.mode)
+        """The model, loaded now where it was not. Raises what `Llama.load` and `check` raise."""
+        model = _Model(load_model(self.params))
+        try:
+            self.check(model)
+        except GgrankError:
+            model.close()
+            raise
+        return model
+
+    def check(self, model: _Model) -> None:
+        """Raises ModelModeError or InputError where this model cannot compute the new column."""
+        model.check(self.mode)
 
     def close(self) -> None:
         """Frees the model, if it was loaded; the next call loads it again."""
@@ -127,6 +173,10 @@ class Step(ABC):
     @abstractmethod
     def compute(self, items: Sequence[Item]) -> Computed:
         """The new columns of many rows."""
+
+    def _computed(self, values: NDArray[Any], found: _Results) -> Computed:
+        columns = (values, np.array(found.truncated, bool))
+        return Computed(dict(zip(self.names, columns, strict=True)), found.n_tokens)
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -205,16 +255,10 @@ class EmbedStep(Step):
     mode: ClassVar[Mode] = Mode.EMBEDDING
     column_options: ClassVar[str] = "--text-column"
 
-    @cached_property
-    def model(self) -> _Model:
-        """The model, loaded now where it was not; its vectors can be cut as asked."""
-        model = _Model.open(self.params, self.mode)
-        try:
-            self.form.check(model)
-        except InputError:
-            model.close()
-            raise
-        return model
+    def check(self, model: _Model) -> None:
+        """Also where its vectors cannot be cut as asked."""
+        super().check(model)
+        self.form.check(model)
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -232,9 +276,8 @@ class EmbedStep(Step):
 
     def compute(self, items: Sequence[str]) -> Computed:
         """Vectors, and whether a text was cut."""
-        vectors, truncated, n_tokens = self.model.vectors(items, prefix=self._prefix)
-        kept = self.form.apply(vectors, self.model.matryoshka)
-        return Computed(dict(zip(self.names, (kept, truncated), strict=True)), n_tokens)
+        found = self.model.vectors(items, prefix=self._prefix)
+        return self._computed(self.form.apply(found.values, self.model.matryoshka), found)
 
     def settings(self) -> dict[str, Any]:
         """All that vectors depend on beside rows and model."""
@@ -292,9 +335,8 @@ class ScoreStep(Step):
 
     def compute(self, items: Sequence[tuple[str, str]]) -> Computed:
         """Scores, and whether a pair was cut."""
-        logits, truncated, n_tokens = self.model.logits(items, truncate=self.truncate)
-        scores = sigmoid(logits) if self._scale() == "sigmoid" else logits
-        return Computed(dict(zip(self.names, (scores, truncated), strict=True)), n_tokens)
+        found = self.model.logits(items, truncate=self.truncate)
+        return self._computed(sigmoid(found.values) if self._scale() == "sigmoid" else found.values, found)
 
     def settings(self) -> dict[str, Any]:
         """All that scores depend on beside rows and model."""

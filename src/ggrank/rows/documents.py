@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ggrank.errors import InputError
-from ggrank.rows.reading import Row, parse_json
+from ggrank.rows.reading import Row
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,6 @@ def text_of(values: Mapping[str, Any], text_columns: Sequence[str] = ()) -> str:
     title = string_in(values, "title") if values.get("title") else ""
     text = string_in(values, "text")
     return f"{title} {text}" if title else text
-
-
-def read_record(line: str, *, place: str) -> Document:
-    """A document from a line of JSON; goes when its two callers read through `read_rows`."""
-    values, problem = parse_json(line)
-    try:
-        document = document_of(Row(values, 1, problem))
-    except InputError as error:
-        reason = str(error).replace("no column 'text'", 'no "text" string')
-        raise InputError(f"{place}: {reason}; {EXPECTED}") from error
-    return Document(document.full_text, id=document.id)
-
-
-EXPECTED = 'expected an object like {"id": "a1", "text": "..."}'
 
 
 def string_in(values: Mapping[str, Any], column: str) -> str:

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, cast
 
@@ -174,7 +175,7 @@ def _problem(line: str) -> str:
 def _read_jsonl(text: TextIO) -> Iterator[Row]:
     for number, line in enumerate(_lines(text, ends="\n"), 1):
         if not line.isspace():
-            values, problem = parse_json(line)
+            values, problem = _parse_json(line)
             yield Row(values, number, problem, len(line))
 
 
@@ -182,7 +183,7 @@ def _read_jsonl(text: TextIO) -> Iterator[Row]:
 _DECODER = json.JSONDecoder(parse_constant=lambda name: None)
 
 
-def parse_json(line: str) -> tuple[Mapping[str, Any], str]:
+def _parse_json(line: str) -> tuple[Mapping[str, Any], str]:
     """The object in a line of JSON and "", or an empty one and what is wrong."""
     if problem := _problem(line):
         return {}, problem
@@ -295,14 +296,10 @@ def _csv_problem(header: Sequence[str], fields: Sequence[str]) -> str:
     return next((problem for field in fields if field and (problem := _problem(field))), "")
 
 
-def _read_tsv(text: TextIO) -> Iterator[Row]:
-    return _read_csv(text, delimiter="\t")
-
-
 _READERS: dict[str, Callable[[TextIO], Iterator[Row]]] = {
     "jsonl": _read_jsonl,
     "json": _read_json,
     "csv": _read_csv,
-    "tsv": _read_tsv,
+    "tsv": partial(_read_csv, delimiter="\t"),
     "text": _read_text,
 }

@@ -4,9 +4,9 @@
     chunking                  a document becomes passages, spans of its text
     words, lexical            what a word is in every script, and BM25 over words
     folder, store, vectors    an index's folder, its SQLite tables, and its vector file
-    documents, writing        documents become passages, vectors and words in the store
-    files, update             what changed on the disk, and one update of an index
-    stages, ranking, where    how passages are ordered, scored and filtered
+    writing                   documents become passages, vectors and words in the store
+    files, update             which files are documents, and one update of an index
+    ranking, where            how passages are ordered, scored and filtered
     models, settings          what an index asks of its models, and what it was made with
     opening                   which store counts while indexes are rebuilt
     index, pipeline, hits     the public faces: `Index`, `Pipeline`, and the `Hit`s that both give

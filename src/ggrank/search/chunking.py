@@ -58,12 +58,9 @@ class Span:
 
 
 @dataclass(frozen=True)
-class _Unit:
+class _Unit(Span):
     """A sentence, or a piece of one that is too long."""
 
-    start: int
-    end: int
-    n_tokens: int
     begins_paragraph: bool
 
 

@@ -1,29 +1,34 @@
-"""Which files lie below the paths that are to be indexed."""
+"""Which files below the paths that are to be indexed are documents, and why the others are skipped."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pathspec import GitIgnoreSpec
+
 from ggrank.errors import InputError, InputTypeError
+from ggrank.rows.reading import format_of
+from ggrank.search.readers import is_document
 from ggrank.search.settings import DEFAULT_FOLDER, command
-from ggrank.search.walk import walk
+
+MOST_BYTES = 10_000_000
+"""Of a file; larger ones are skipped, except files of rows, which are read row by row."""
 
 UNKNOWN_FORMAT = "unknown format"
-"""What `walk` says of a file that no reader is for."""
 
+_MADE_BY_PROGRAMS = """
+node_modules/ __pycache__/ venv/ site-packages/ *.egg-info/ *.min.js *.min.css *.lock *-lock.json *-lock.yaml
+"""
+_IGNORE_FILES = (".gitignore", ".ignore")
 
-@dataclass(frozen=True)
-class Skipped:
-    """A file or folder that was left out, and why; or only so many lines of it, where ``n_lines`` says so."""
-
-    path: str
-    reason: str
-    n_lines: int = 0
+Rule = tuple[str, GitIgnoreSpec, str]
+"""A folder, patterns relative to it, and why a file that they match is skipped."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +39,30 @@ class FoundFiles:
         files: absolute path -> its facts, in order.
         folders: those that were looked through.
         gone: those that are not there.
-        unknown: files and folders that could not be looked at, so that no one knows what is there.
-        unsupported: files in folders that no reader is for by suffix; and by reason those that are ignored or
-            too large.
+        unreadable: path -> why it cannot be looked at, so that it is not known what is there.
+        skipped: path of a file or folder -> why: "ignored", "excluded", "not included", "unknown format" or
+            "too large".
     """
 
     files: dict[str, os.stat_result] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
-    unknown: list[Skipped] = field(default_factory=list)
-    unsupported: dict[str, list[str]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def is_gone(self, path: str) -> bool:
         """Whether a file that was there should be in ``files``, and is not."""
-        if path in self.files or any(is_below(path, skipped.path) for skipped in self.unknown):
+        if path in self.files or any(is_below(path, other) for other in self.unreadable):
             return False
         return path in self.gone or any(is_below(path, folder) for folder in self.folders)
+
+    def unsupported(self) -> dict[str, list[str]]:
+        """The skipped paths by suffix where no reader is for them, else by reason."""
+        found: dict[str, list[str]] = {}
+        for path, reason in self.skipped.items():
+            kind = Path(path).suffix.lower() if reason == UNKNOWN_FORMAT else reason
+            found.setdefault(kind, []).append(path)
+        return found
 
 
 def absolute(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
@@ -83,31 +96,6 @@ def check_paths(
         raise InputError(f"{path}: there is no such file or folder{hint}")
 
 
-def find_files(roots: Iterable[str]) -> FoundFiles:
-    """The documents in folders, as `walk` finds them, and each file that is named itself, whatever its kind.
-
-    Args:
-        roots: absolute paths.
-    """
-    found = FoundFiles()
-    named = list(roots)
-    for root in named:
-        if os.path.isdir(root):  # noqa: PTH112  (a path that is a string here and in the index)
-            found.folders.append(root)
-            walked = walk(root)
-            found.files.update(walked.files)
-            found.unknown.extend(Skipped(path, reason) for path, reason in walked.unreadable.items())
-            for path, reason in walked.skipped.items():
-                kind = Path(path).suffix.lower() if reason == UNKNOWN_FORMAT else reason
-                if path not in named:
-                    found.unsupported.setdefault(kind, []).append(path)
-        elif os.path.lexists(root):
-            _look(root, found)
-        else:
-            found.gone.append(root)
-    return found
-
-
 def is_below(path: str, folder: str) -> bool:
     """Whether ``path`` is ``folder`` or lies in it.
 
@@ -118,15 +106,125 @@ def is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def _look(path: str, found: FoundFiles) -> None:
+def find_files(
+    roots: Iterable[str],
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    max_file_size: int = MOST_BYTES,
+) -> FoundFiles:
+    """The documents in folders and below them, and each file that is named itself, whatever its kind.
+
+    Hidden files are passed over, and so is what programs make, such as ``node_modules`` and lock files. Links
+    to folders are not followed. ``.gitignore`` and ``.ignore`` mean what they mean to Git, also those of the
+    folders above, up to the repository's root.
+
+    Args:
+        roots: absolute paths.
+        include: patterns as in ``.gitignore``; with any, only these files are read, whatever their format.
+        exclude: patterns of files and folders to skip.
+        max_file_size: bytes.
+    """
+    found = FoundFiles()
+    excluded = GitIgnoreSpec.from_lines(exclude)
+    included = GitIgnoreSpec.from_lines(include) if include else None
+    named = list(roots)
+    for root in named:
+        if os.path.isdir(root):  # noqa: PTH112  (a path that is a string here and in the index)
+            found.folders.append(root)
+            for path in _entries(root, (root, excluded, "excluded"), found):
+                if facts := _look(path, found):
+                    reason = _format_problem(path, root, included)
+                    if not reason and facts.st_size > max_file_size and format_of(path) is None:
+                        reason = "too large"
+                    if reason:
+                        found.skipped[path] = reason
+                    else:
+                        found.files[path] = facts
+        elif os.path.lexists(root):
+            if facts := _look(root, found):
+                found.files[root] = facts
+        else:
+            found.gone.append(root)
+    for root in named:
+        found.skipped.pop(root, None)
+    return found
+
+
+def _format_problem(path: str, folder: str, included: GitIgnoreSpec | None) -> str:
+    if included:
+        return "" if included.match_file(_relative(path, folder)) else "not included"
+    return "" if is_document(Path(path)) else UNKNOWN_FORMAT
+
+
+def _look(path: str, found: FoundFiles) -> os.stat_result | None:
+    """A regular file's facts; what is none, or cannot be looked at, is noted as unreadable."""
     try:
         path.encode("utf-8")
         facts = os.stat(path)  # noqa: PTH116
         if stat.S_ISREG(facts.st_mode):
-            found.files[path] = facts
-        else:
-            found.unknown.append(Skipped(path, "not a regular file"))
+            return facts
+        found.unreadable[path] = "not a regular file"
     except UnicodeEncodeError:
-        found.unknown.append(Skipped(ascii(path), "its name is not UTF-8"))
+        found.unreadable[ascii(path)] = "its name is not UTF-8"
     except OSError as error:
-        found.unknown.append(Skipped(path, error.strerror or str(error)))
+        found.unreadable[path] = error.strerror or str(error)
+    return None
+
+
+def _entries(folder: str, excluded: Rule, found: FoundFiles) -> Iterator[str]:
+    """Files that no rule skips; of several rules the deepest one that speaks of a file decides."""
+    made = GitIgnoreSpec.from_lines(_MADE_BY_PROGRAMS.split())
+    waiting: list[tuple[str, list[Rule]]] = [(folder, [(folder, made, ""), *_rules_above(folder)])]
+    while waiting:
+        folder, rules = waiting.pop()
+        rules = [*rules, *_rules_of(folder)]
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            found.unreadable[folder] = error.strerror or str(error)
+            continue
+        folders = []
+        for entry in entries:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            reason = _reason(entry.path + "/" * is_folder, [*rules, excluded])
+            if entry.name.startswith(".") or reason == "":
+                continue
+            if reason:
+                found.skipped[entry.path] = reason
+            elif is_folder:
+                folders.append((entry.path, rules))
+            elif not entry.is_dir():
+                yield entry.path
+        waiting += reversed(folders)
+
+
+def _reason(path: str, rules: Sequence[Rule]) -> str | None:
+    """Why a path is skipped; None where it is not."""
+    for folder, spec, reason in reversed(rules):
+        matches = spec.check_file(_relative(path, folder)).include
+        if matches is not None:
+            return reason if matches else None
+    return None
+
+
+def _relative(path: str, folder: str) -> str:
+    return path[len(folder.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
+
+
+def _rules_above(folder: str) -> list[Rule]:
+    """Those of the folders above, where the folder is in a Git repository."""
+    rules: list[Rule] = []
+    for above in (Path(folder), *Path(folder).parents):
+        if str(above) != folder:
+            rules = [*_rules_of(str(above)), *rules]
+        if (above / ".git").exists():
+            return rules
+    return []
+
+
+def _rules_of(folder: str) -> Iterator[Rule]:
+    for name in _IGNORE_FILES:
+        with suppress(OSError, ValueError):  # there is none, or Git could not read it either
+            lines = Path(folder, name).read_text("utf-8", "replace").splitlines()
+            yield folder, GitIgnoreSpec.from_lines(lines), "ignored"

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from ggrank.errors import InputError, InputTypeError
 from ggrank.rows.documents import Document
-from ggrank.search.documents import check_documents
 from ggrank.search.files import absolute, check_paths
 from ggrank.search.hits import Hit
 from ggrank.search.models import Embedder, Reranker, check_reranker
@@ -20,7 +19,6 @@ from ggrank.search.ranking import (
     By,
     Query,
     check_by,
-    check_count,
     check_fusion,
     find,
     rerank,
@@ -35,8 +33,8 @@ from ggrank.search.update import Progress as Progress
 from ggrank.search.update import Update, remove
 from ggrank.search.vectors import VectorType
 from ggrank.search.where import conditions
-from ggrank.search.writing import Writer, add_document, copy_added
-from ggrank.text.inputs import check_text, check_threshold
+from ggrank.search.writing import Writer, add_document, check_documents, copy_added
+from ggrank.text.inputs import check_count, check_text, check_threshold
 from ggrank.types import Hybrid
 
 MEMORY = ":memory:"

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from ggrank.errors import EngineError, InputError
+from ggrank.errors import EngineError
 from ggrank.search.words import query_words, quoted, terms, words_of
-from ggrank.text.inputs import check_text, check_texts
+from ggrank.text.inputs import check_count, check_text, check_texts
 
 ENOUGH = 20_000
 """Passages that BM25 scores for a query of up to ten words, about; fewer for a longer one, which takes longer
@@ -142,19 +142,20 @@ def search_words(
         counts: what `count_words` gives for this query, where it is known.
         among: SQL that selects the rows that are asked for, and its ``values``; "" for all.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InputError(f"k must be a whole number of at least 1; found {k!r}")
+    check_count(k, "k")
     query = check_text(query, "the query")
-    expression = _expression(db, query_words(query), count_words(db, query) if counts is None else counts)
-    if not expression.text:
+    expression, times = _expression(
+        db, query_words(query), count_words(db, query) if counts is None else counts
+    )
+    if not expression:
         return []
     # FTS5's bm25() is negative: the smaller, the better. https://sqlite.org/fts5.html#the_bm25_function
     rule = f"AND rowid IN ({among})" if among else ""
     rows = db.execute(
         f"SELECT rowid, bm25(words) FROM words WHERE words MATCH ? {rule} ORDER BY 2, 1 LIMIT ?",
-        (expression.text, *values, min(k, 2**62)),
+        (expression, *values, min(k, 2**62)),
     )
-    return [LexicalHit(row, -score / expression.times) for row, score in rows]
+    return [LexicalHit(row, -score / times) for row, score in rows]
 
 
 def find_words(query: str, text: str) -> list[tuple[int, int]]:
@@ -207,21 +208,13 @@ def best_window(text: str, spans: Sequence[tuple[int, int]], *, n_characters: in
     return start, end
 
 
-@dataclass(frozen=True)
-class _Expression:
-    """What FTS5 is asked, "" for nothing, and how many times it counts each word."""
-
-    text: str
-    times: int = 1
-
-
 def _enough(words: Counter[str]) -> int:
     """`ENOUGH` for a query of these words: a longer one is scored for fewer passages."""
     return ENOUGH * 10 // max(10, min(len(words), MOST_WORDS))
 
 
-def _expression(db: sqlite3.Connection, words: Counter[str], counts: Mapping[str, int]) -> _Expression:
-    """``rare OR rare OR common`` for FTS5, from the words that the table knows.
+def _expression(db: sqlite3.Connection, words: Counter[str], counts: Mapping[str, int]) -> tuple[str, int]:
+    """``rare OR rare OR common`` for FTS5, from the words that the table knows, and how often it counts each.
 
     With more than `ENOUGH` passages it becomes ``(rare OR rare) AND (rare OR rare OR common OR common)``:
     only passages with a rare word are scored, and every word counts twice. Over a million passages that
@@ -238,8 +231,8 @@ def _expression(db: sqlite3.Connection, words: Counter[str], counts: Mapping[str
         rare.append(word)
     common = [word for _, word in counted[len(rare) :]]
     if not common:
-        return _Expression(" OR ".join(rare))
-    return _Expression(f"({' OR '.join(rare)}) AND ({' OR '.join(rare + common + common)})", times=2)
+        return " OR ".join(rare), 1
+    return f"({' OR '.join(rare)}) AND ({' OR '.join(rare + common + common)})", 2
 
 
 def _most_telling(

@@ -48,33 +48,28 @@ def check_embedder(embedder: object) -> Embedder:
     """Raises ModelModeError unless the model makes vectors, InputTypeError unless it is one."""
     if isinstance(embedder, RemoteEmbedder):
         return embedder
-    embedder = _check_model(embedder, "embedder")
-    if embedder.mode is not Mode.EMBEDDING:
-        raise ModelModeError(
-            f"the embedder must be an embedding model; {embedder.model_path.name} is a reranker: give it as "
-            "the reranker"
-        )
-    return embedder
+    hint = "must be an embedding model; {} is a reranker: give it as the reranker"
+    return _check_model(embedder, "embedder", Mode.EMBEDDING, hint)
 
 
 def check_reranker(reranker: object) -> Reranker | None:
     """Raises ModelModeError unless the model scores pairs, InputTypeError unless it is one."""
     if reranker is None or isinstance(reranker, RemoteReranker):
         return reranker
-    reranker = _check_model(reranker, "reranker")
-    if reranker.mode is not Mode.RERANK:
-        raise ModelModeError(
-            f"the reranker must be a cross-encoder; {reranker.model_path.name} is loaded to embed: load one "
-            "with pooling_type=PoolingType.RANK, such as 'bge-reranker-base'"
-        )
-    return reranker
+    hint = (
+        "must be a cross-encoder; {} is loaded to embed: load one with pooling_type=PoolingType.RANK, "
+        "such as 'bge-reranker-base'"
+    )
+    return _check_model(reranker, "reranker", Mode.RERANK, hint)
 
 
-def _check_model(value: object, name: str) -> Llama:
-    if isinstance(value, Llama):
-        return value
-    found = f"{value!r}: load it with Llama.load" if isinstance(value, str) else type(value).__name__
-    raise InputTypeError(f"the {name} must be a loaded model, found {found}")
+def _check_model(value: object, name: str, mode: Mode, hint: str) -> Llama:
+    if not isinstance(value, Llama):
+        found = f"{value!r}: load it with Llama.load" if isinstance(value, str) else type(value).__name__
+        raise InputTypeError(f"the {name} must be a loaded model, found {found}")
+    if value.mode is not mode:
+        raise ModelModeError(f"the {name} {hint.format(value.model_path.name)}")
+    return value
 
 
 def load_embedder(made: IndexSettings | None, **params: Any) -> Llama:

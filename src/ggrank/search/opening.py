@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -125,36 +125,33 @@ class Generations:
         """
         if not self.is_made():
             return Remembered()
-        try:
-            store = self._tables()
-        except SearchIndexError:
-            if not self.rebuild:
-                raise
-            return Remembered()
-        files = frozenset(file.path for file in store.files())
-        found = Remembered(store.settings, tuple(store.roots()), files)
-        self._close_tables(store)
-        return found
+        with ExitStack() as stack:
+            try:
+                store = stack.enter_context(self._tables())
+            except SearchIndexError:
+                if not self.rebuild:
+                    raise
+                return Remembered()
+            files = frozenset(file.path for file in store.files())
+            return Remembered(store.settings, tuple(store.roots()), files)
 
-    def _tables(self) -> Store:
+    @contextmanager
+    def _tables(self) -> Iterator[Store]:
         """The store that counts, for its tables alone: its vectors may be missing, or another model's."""
-        return self.store() if self.folder is None else Store(self.folder, folders.generation(self.folder))
-
-    def _close_tables(self, store: Store) -> None:
-        if store is not self._opened:
-            store.close()
+        store = self.store() if self.folder is None else Store(self.folder, folders.generation(self.folder))
+        try:
+            yield store
+        finally:
+            if store is not self._opened:
+                store.close()
 
     # -- writing
 
     @contextmanager
     def tables(self) -> Iterator[Store]:
         """The store that counts, to take something out of it; no one else can write meanwhile."""
-        store = self._tables()
-        try:
-            with self._locked():
-                yield store
-        finally:
-            self._close_tables(store)
+        with self._tables() as store, self._locked():
+            yield store
 
     @contextmanager
     def writing(self, *, anew: bool = False) -> Iterator[tuple[Store, Store | None]]:
@@ -190,7 +187,7 @@ class Generations:
             self._take(store, number)
             yield store, None
             return
-        old = self._readable(folder, before)
+        old = _readable(folder, before)
         try:
             yield store, old
         except BaseException:
@@ -219,16 +216,8 @@ class Generations:
             folders.remove_other_generations(folder, number - 1)
         return Store(folder, path, make=settings)
 
-    def _readable(self, folder: Path, number: int) -> Store | None:
-        try:
-            return Store(folder, folders.generation(folder, number))
-        except SearchIndexError:
-            return None
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._one_writer if self.folder is None else folders.writer_lock(self.folder):
-            yield
+    def _locked(self) -> AbstractContextManager[object]:
+        return self._one_writer if self.folder is None else folders.writer_lock(self.folder)
 
     # -- opening and closing
 
@@ -264,9 +253,15 @@ class Generations:
 
 def settings_of(folder: Path) -> IndexSettings | None:
     """What the index in a folder was made with; None where there is none, or one that cannot be read."""
-    try:
-        store = Store(folder, folders.generation(folder))
-    except SearchIndexError:
+    store = _readable(folder)
+    if store is None:
         return None
     store.close()
     return store.settings
+
+
+def _readable(folder: Path, number: int | None = None) -> Store | None:
+    try:
+        return Store(folder, folders.generation(folder, number))
+    except SearchIndexError:
+        return None

@@ -9,12 +9,12 @@ from ggrank.errors import InputError, InputTypeError
 from ggrank.llama import Llama
 from ggrank.remote import RemoteEmbedder
 from ggrank.rows.documents import Document
-from ggrank.search.documents import check_document
 from ggrank.search.hits import Explanation, Hit
 from ggrank.search.index import MEMORY, Index
 from ggrank.search.models import Embedder, Reranker, check_reranker
-from ggrank.search.ranking import By, check_count, rerank
-from ggrank.text.inputs import check_text
+from ggrank.search.ranking import By, rerank
+from ggrank.search.writing import check_document
+from ggrank.text.inputs import check_count, check_text
 from ggrank.types import RankedDocument
 
 Retrieved: TypeAlias = "Sequence[str | Document | Hit | RankedDocument]"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast, get_args
 
@@ -13,24 +14,31 @@ from numpy.typing import NDArray
 from ggrank.errors import InputError
 from ggrank.llama import Llama
 from ggrank.rows.documents import Document
-from ggrank.scoring import Fused, best_first, blend, l2_normalize, sigmoid, top_k
+from ggrank.scoring import (
+    Fused,
+    best_first,
+    blend,
+    l2_normalize,
+    reciprocal_rank_fusion,
+    score_fusion,
+    sigmoid,
+    top_k,
+)
 from ggrank.search.chunking import embedded_text
 from ggrank.search.hits import Explanation, Hit, Place
 from ggrank.search.lexical import Bm25, LexicalHit, count_words, search_words
 from ggrank.search.models import Reranker
-from ggrank.search.stages import (
-    LEXICAL_DEPTH,
-    first_score,
-    fuse,
-    meaning_score,
-    word_weights,
-    words_score,
-)
 from ggrank.search.store import Snapshot
 from ggrank.search.words import query_words
 from ggrank.types import Hybrid
 
 By: TypeAlias = Literal["both", "meaning", "words"]
+
+FUSION_DEPTH = 100
+"""How far down both rankings are fused, at least; with fewer, ``retrieve_k`` would change the order."""
+
+LEXICAL_DEPTH = 1_000
+"""How many passages BM25 names, at least: those that the embedder found have their scores among them."""
 
 MOST_PLACES = 20
 """Places of an equal text that a hit names."""
@@ -60,7 +68,17 @@ def find(snapshot: Snapshot, query: Query, k: int) -> list[Hit]:
     """The ``k`` best hits with different texts, best first."""
     cosines = _cosines(snapshot, query)
     counts = count_words(snapshot.db, query.text) if query.by != "meaning" else {}
-    lexical = _lexical(snapshot, query, k, counts) if query.by != "meaning" else []
+    lexical: list[LexicalHit] = []
+    if query.by != "meaning":
+        among = f"SELECT passage {_PLACES} WHERE {query.condition}" if query.condition else ""
+        lexical = search_words(
+            snapshot.db,
+            query.text,
+            k=max(k, LEXICAL_DEPTH),
+            counts=counts,
+            among=among,
+            values=query.values,
+        )
     depth = k
     while True:
         order = _order(query, cosines, lexical, depth)
@@ -89,18 +107,6 @@ def _cosines(snapshot: Snapshot, query: Query) -> NDArray[np.float32]:
 
 
 _PLACES = "FROM place JOIN document ON document.id = document LEFT JOIN file ON file.id = document.file"
-
-
-def _lexical(snapshot: Snapshot, query: Query, k: int, counts: Mapping[str, int]) -> list[LexicalHit]:
-    among = f"SELECT passage {_PLACES} WHERE {query.condition}" if query.condition else ""
-    return search_words(
-        snapshot.db,
-        query.text,
-        k=max(k, LEXICAL_DEPTH),
-        counts=counts,
-        among=among,
-        values=query.values,
-    )
 
 
 def _order(
@@ -144,26 +150,14 @@ def _places(snapshot: Snapshot, query: Query, passage: int) -> tuple[str, list[P
         passage,
         *query.values,
     )
-    return rows[0][-1], [_place(*row[:-1]) for row in rows]
-
-
-def _place(
-    path: str | None,
-    row: str,
-    page: str,
-    headings: str,
-    line: int,
-    start: int,
-    stop: int,
-    name: str | float | None,
-    title: str,
-    metadata: str,
-) -> Place:
-    if row.startswith("line "):  # of a table or of JSON lines
-        line = int(row.removeprefix("line "))
-    id = path if name is None and not row else name
-    facts = json.loads(metadata)
-    return Place(path or "", headings, page or row, line, start, stop, id, title, facts)
+    places = []
+    for path, row, page, headings, line, start, stop, name, title, metadata, _ in rows:
+        if row.startswith("line "):  # of a table or of JSON lines
+            line = int(row.removeprefix("line "))
+        id = path if name is None and not row else name
+        facts = json.loads(metadata)
+        places.append(Place(path or "", headings, page or row, line, start, stop, id, title, facts))
+    return rows[0][-1], places
 
 
 def _hits(
@@ -175,14 +169,15 @@ def _hits(
     weights: Mapping[str, float],
 ) -> list[Hit]:
     bm25 = {hit.position: (rank, hit.score) for rank, hit in enumerate(lexical, 1)}
-    by_meaning = _ranks(cosines, [text.first.position for _, text in texts])
     read = [embedded_text(found.headings, text) for text, found in texts]
     held = _held_words(query.text, read)
     hits = []
     for i, (text, found) in enumerate(texts):
         row = found.first.position
-        cosine = float(cosines[row]) if len(cosines) else None
-        meaning = None if cosine is None else meaning_score(cosine, unrelated=snapshot.unrelated)
+        cosine = meaning = meaning_rank = None
+        if len(cosines):
+            cosine, meaning_rank = float(cosines[row]), 1 + int((cosines > cosines[row]).sum())
+            meaning = meaning_score(cosine, unrelated=snapshot.unrelated)
         words = None if query.by == "meaning" else words_score(held[i], weights)
         words_rank, score = bm25.get(row, (None, None))
         hits.append(
@@ -191,18 +186,12 @@ def _hits(
                 text=text,
                 score=first_score(meaning, words),
                 cosine=cosine,
-                logit=None,
                 words=tuple(held[i]),
                 others=tuple(found.places[1:]),
-                explanation=Explanation(by_meaning.get(row), words_rank, score, found.first.score),
+                explanation=Explanation(meaning_rank, words_rank, score, found.first.score),
             )
         )
     return hits
-
-
-def _ranks(cosines: NDArray[np.float32], rows: Sequence[int]) -> dict[int, int]:
-    """The rank by cosine of some rows, from 1."""
-    return {row: 1 + int((cosines > cosines[row]).sum()) for row in rows} if len(cosines) else {}
 
 
 def _held_words(query: str, texts: Sequence[str]) -> list[list[str]]:
@@ -259,11 +248,77 @@ def rerank(query: str, hits: Sequence[Hit], reranker: Reranker) -> list[Hit]:
     ]
 
 
-def check_count(value: object, name: str) -> int:
-    """Raises InputError unless it is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a whole number of at least 1; found {value!r}")
-    return value
+# -- the order and the scores: pure functions of cosines, BM25 scores and logits
+
+
+def fuse(cosines: NDArray[np.float32], hits: Sequence[LexicalHit], *, k: int, by: Hybrid) -> list[Fused]:
+    """The ``k`` best of a ranking by cosine and one by BM25.
+
+    Args:
+        cosines: of every document, shape (n,); -inf for a row that is none.
+        hits: the first `LEXICAL_DEPTH` or more; positions in ``cosines``.
+    """
+    depth = max(k, FUSION_DEPTH)
+    by_cosine = [i for i in top_k(cosines, depth).tolist() if cosines[i] > -np.inf]
+    by_words = [hit.position for hit in hits[:depth]]
+    if by == "rrf":
+        return reciprocal_rank_fusion([by_cosine, by_words])[:k]
+    pool = np.array(sorted({*by_cosine, *by_words}), np.int64)
+    # What is below the last hit scores as that one, or 0 where every passage with a word is a hit.
+    floor = hits[-1].score if len(hits) >= LEXICAL_DEPTH else 0.0
+    scores = {hit.position: hit.score for hit in hits}
+    lexical = np.array([scores.get(position, floor) for position in pool.tolist()], np.float32)
+    fused = score_fusion(cosines[pool], lexical)
+    return [Fused(int(pool[i]), float(fused[i])) for i in best_first(fused)[:k].tolist()]
+
+
+def meaning_score(cosine: float, *, unrelated: float) -> float:
+    """How far a cosine is on the way from what unrelated texts reach (0) to equal texts (1).
+
+    Args:
+        unrelated: of the model, see `ggrank.search.models.unrelated_cosine`.
+
+    Example:
+        >>> meaning_score(0.625, unrelated=0.25), meaning_score(0.1, unrelated=0.25)
+        (0.5, 0.0)
+    """
+    return min(max((cosine - unrelated) / (1.0 - unrelated), 0.0), 1.0)
+
+
+def word_weights(counts: Mapping[str, int], *, n_passages: int) -> dict[str, float]:
+    """What each word of a query weighs: BM25's inverse document frequency, in the form that is never below 0.
+
+    Args:
+        counts: passages with each word; 0 for a word that the index does not have, which weighs most.
+    """
+    return {word: math.log(1 + (n_passages - n + 0.5) / (n + 0.5)) for word, n in counts.items()}
+
+
+def words_score(held: Collection[str], weights: Mapping[str, float]) -> float:
+    """The share of a query's words that a passage holds besides the heaviest of them, by their weights.
+
+    Nearly every query of several words has a passage that holds one of them, so one alone counts nothing. A
+    query of one word is held, 1.0, or not.
+
+    Example:
+        >>> weights = {"llamas": 3.0, "live": 1.0, "peru": 2.0}
+        >>> words_score(["llamas", "peru"], weights), words_score(["peru"], weights)
+        (0.3333333333333333, 0.0)
+    """
+    if len(weights) == 1:
+        return float(len(held))
+    found = [weights[word] for word in held]
+    return (sum(found) - max(found)) / sum(weights.values()) if found else 0.0
+
+
+def first_score(meaning: float | None, words: float | None) -> float:
+    """One score of the first stage; of both kinds the mean, words weighing half as in `score_fusion`."""
+    if meaning is None or words is None:
+        return (meaning or 0.0) + (words or 0.0)
+    return (2 * meaning + words) / 3
+
+
+# -- what callers may ask
 
 
 def check_by(by: object) -> By:

@@ -14,6 +14,7 @@ from ggrank.hub.checksums import Expected, check
 from ggrank.remote import RemoteEmbedder
 from ggrank.search.models import Embedder, token_counter
 from ggrank.search.vectors import VectorType
+from ggrank.text.inputs import check_count
 
 DEFAULT_CHUNK_TOKENS = 200
 """About 150 English words: room for a query beside it in a reranker's 256 tokens."""
@@ -81,9 +82,8 @@ class Wanted:
         if self.vectors not in (None, *get_args(VectorType)):
             raise InputError(f"vectors must be 'float32' or 'int8'; found {self.vectors!r}")
         for name, least in (("chunk_tokens", 16), ("overlap", 0)):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise InputError(f"{name} must be a whole number of at least {least}; found {value!r}")
+            if (value := getattr(self, name)) is not None:
+                check_count(value, name, least=least)
 
 
 def settings_for(embedder: Embedder, wanted: Wanted) -> IndexSettings:
@@ -161,13 +161,15 @@ def check_same(made: IndexSettings, embedder: Embedder, wanted: Wanted, *, folde
         # A file may lie elsewhere today; a server's model has nothing but its name.
         if field.name == "model" and made.model_sha256 and now.model_sha256:
             continue
-        if field.name != "n_ctx" and before != after:
-            if field.name == "model_sha256":
+        name = field.name
+        if name != "n_ctx" and before != after:
+            if name == "model_sha256":
+                name = "the model"
                 before, after = (
                     f"{Path(one.model).name}, sha256 {one.model_sha256[:12]}..." for one in (made, now)
                 )
             raise SearchIndexError(
-                f"{folder} was made with {_WORDS.get(field.name, field.name)} {before!r}, now it is "
+                f"{folder} was made with {name} {before!r}, now it is "
                 f"{after!r}: use the same again, or make the index anew with: {command(folder, '--rebuild')}"
             )
 
@@ -189,9 +191,6 @@ def foreign_vector(made: IndexSettings, origin: Mapping[str, Any]) -> str:
         if origin.get(name) != value:
             return f"its vectors were made with {name} {origin.get(name)!r}, an index has {value!r}"
     return ""
-
-
-_WORDS = {"model_sha256": "the model"}
 
 
 def command(folder: Path, arguments: str) -> str:

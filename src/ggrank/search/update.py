@@ -18,8 +18,7 @@ import numpy as np
 from ggrank.errors import InputError
 from ggrank.hub.checksums import sha256_of
 from ggrank.scoring import l2_normalize
-from ggrank.search.documents import storable
-from ggrank.search.files import FoundFiles, Skipped, find_files, is_below
+from ggrank.search.files import FoundFiles, find_files, is_below
 from ggrank.search.models import Embedder
 from ggrank.search.readers import read_documents
 from ggrank.search.sections import FileDocument
@@ -33,7 +32,7 @@ from ggrank.search.store import (
     start_file,
     touch_file,
 )
-from ggrank.search.writing import Writer
+from ggrank.search.writing import Writer, storable
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,15 @@ class Progress:
     n_passages: int = 0
     n_embedded: int = 0
     n_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file or folder that was left out, and why; or only so many lines of it, where ``n_lines`` says so."""
+
+    path: str
+    reason: str
+    n_lines: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,7 @@ class Update:
             _check_gone(found, gone, files)
         changed = [file for file in files if not file.looks_unchanged]
         self._counts["unchanged"] = len(files) - len(changed)
-        self._skipped += found.unknown
+        self._skipped += [Skipped(path, reason) for path, reason in found.unreadable.items()]
         self._n_bytes_total = sum(file.facts.st_size for file in changed)
         with self._store.transaction() as db:
             roots = ((root,) for root in named if root not in found.gone)
@@ -150,12 +158,9 @@ class Update:
         self._writer.flush()
         self._remove(gone)
         return Changes(
-            added=self._counts["added"],
-            changed=self._counts["changed"],
-            removed=self._counts["removed"],
-            unchanged=self._counts["unchanged"],
+            **{name: self._counts[name] for name in ("added", "changed", "removed", "unchanged")},
             skipped=tuple(self._skipped),
-            unsupported=found.unsupported,
+            unsupported=found.unsupported(),
             progress=self._progress(),
         )
 

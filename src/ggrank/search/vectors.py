@@ -18,8 +18,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.rows.vectors import to_int8
-from ggrank.scoring import ONE_THREAD, cosine
+from ggrank.scoring import ONE_THREAD, cosine, to_int8
 
 VectorType = Literal["float32", "int8"]
 """How a vector is stored. int8 takes a quarter of the space; a cosine moves by 0.003 at most."""
@@ -50,7 +49,7 @@ class Vectors:
         self._is_int8 = vector_type == "int8"
         fields = [("scale", "<f4"), ("codes", "i1", (n_embd,))]
         self._row = np.dtype(fields) if self._is_int8 else np.dtype(("<f4", (n_embd,)))
-        self._rows: Packed = self.empty(0)
+        self._rows: Packed = np.empty(0, self._row)
 
     def n_rows(self) -> int:
         """Whole rows that are there; in memory also those that have room and no vector yet."""
@@ -61,15 +60,11 @@ class Vectors:
         except FileNotFoundError:
             return 0
 
-    def empty(self, n: int) -> Packed:
-        """Room for ``n`` packed vectors."""
-        return np.empty(n, self._row) if self._is_int8 else np.empty((n, self._n_embd), np.float32)
-
     def pack(self, vectors: NDArray[np.float32]) -> Packed:
         """Vectors, shape (n, n_embd), as they are stored."""
         if not self._is_int8:
             return np.ascontiguousarray(vectors, "<f4")
-        packed = self.empty(len(vectors))
+        packed: Packed = np.empty(len(vectors), self._row)
         packed["codes"], packed["scale"] = to_int8(vectors)
         return packed
 
@@ -114,7 +109,7 @@ class Vectors:
     def _grow(self, n_rows: int) -> None:
         """Makes room by doubling, never in place: a search may be reading the old rows."""
         if n_rows > len(self._rows):
-            grown = self.empty(max(n_rows, 2 * len(self._rows)))
+            grown = np.empty(max(n_rows, 2 * len(self._rows)), self._row)
             grown[: len(self._rows)] = self._rows
             self._rows = grown
 

@@ -29,39 +29,26 @@ def conditions(
     Example:
         >>> conditions({"year": {">=": 2020}})[1]
         ('$."year"', 2020)
-    """
-    parts, values = file_conditions(paths, suffixes, since)
-    if where is None:
-        where = {}
-    if not isinstance(where, Mapping):
-        raise InputError(f"where must be a mapping such as {{'year': 2020}}; found {where!r}")
-    for name, wanted in where.items():
-        for operator, value in (wanted if isinstance(wanted, Mapping) else {"==": wanted}).items():
-            parts.append(_condition(operator, value))
-            values += [_path(name), *([] if value is None else [value])]
-    return " AND ".join(parts), tuple(values)
-
-
-def file_conditions(
-    paths: Sequence[str], suffixes: Sequence[str], since: datetime | None
-) -> tuple[list[str], list[object]]:
-    """Conditions of SQL over ``file``, and their values.
-
-    Example:
-        >>> file_conditions(["notes/*.md"], [], None)[1]
-        ['*/notes/*.md', '*/notes/*.md/*']
+        >>> conditions(None, paths=["notes/*.md"])[1]
+        ('*/notes/*.md', '*/notes/*.md/*')
     """
     if isinstance(paths, str) or isinstance(suffixes, str):
         raise InputTypeError("paths and suffixes must be lists, found one string: put it in a list")
     globs = [glob for path in paths for glob in _globs(path)]
     endings = [f"*.{suffix.lstrip('.').lower()}" for suffix in suffixes]
     parts = [_any_of("replace(file.path, char(92), '/')", globs), _any_of("lower(file.path)", endings)]
-    parts = [part for part in parts if part]
     values: list[object] = [*globs, *endings]
     if since is not None:
         parts.append("file.mtime_ns >= ?")
         values.append(int(since.timestamp() * 1e9))
-    return parts, values
+    where = {} if where is None else where
+    if not isinstance(where, Mapping):
+        raise InputError(f"where must be a mapping such as {{'year': 2020}}; found {where!r}")
+    for name, wanted in where.items():
+        for operator, value in (wanted if isinstance(wanted, Mapping) else {"==": wanted}).items():
+            parts.append(_condition(operator, value))
+            values += [_path(name), *([] if value is None else [value])]
+    return " AND ".join(filter(None, parts)), tuple(values)
 
 
 def _any_of(column: str, patterns: Sequence[str]) -> str:

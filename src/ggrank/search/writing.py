@@ -1,22 +1,25 @@
-"""`Writer`: documents become passages, vectors and words in the store, batch by batch.
+"""Documents are checked, and become passages, vectors and words in the store, batch by batch.
 
 document -> passages -> (known text? its vector : embed) -> vectors on the disk -> one transaction
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ggrank.errors import InputError, InputTypeError
+from ggrank.rows.documents import Document
 from ggrank.search.chunking import Passage, embedded_text, passages
-from ggrank.search.documents import content_key, digest
 from ggrank.search.folder import translate_errors
 from ggrank.search.models import Embedder, token_counter, unrelated_cosine
 from ggrank.search.sections import FileDocument
@@ -30,6 +33,9 @@ from ggrank.search.store import (
     keep_document,
     remove_documents,
 )
+from ggrank.text.inputs import check_text
+
+T = TypeVar("T")
 
 BATCH = 128
 """Passages that are embedded and committed together: a few seconds' work on a slow machine."""
@@ -38,6 +44,91 @@ MOST_STEPS = 2_000
 """Of a batch in which little is embedded."""
 
 Step = Callable[[sqlite3.Connection], object]
+
+
+# -- documents as callers and files give them, checked, so that the store can keep them
+
+
+def check_documents(
+    documents: Iterable[str | Document],
+    ids: Iterable[str | float | None] | None,
+    metadata: Iterable[Mapping[str, Any] | None] | None,
+) -> list[FileDocument]:
+    """One document for each text, with its id and metadata. Raises what `ggrank.Index.add` raises."""
+    if isinstance(documents, (str, bytes, Document)):
+        raise InputTypeError("documents must be a list, found one document: put it in a list")
+    found = [check_document(one, f"document {i}") for i, one in enumerate(documents)]
+    if ids is not None:
+        found = [replace(one, id=id) for one, id in _aligned(found, ids, "ids")]
+    if metadata is not None:
+        found = [replace(one, metadata=facts) for one, facts in _aligned(found, metadata, "metadata")]
+    seen = set()
+    for i, one in enumerate(found):
+        if one.id is not None and one.id in seen:
+            raise InputError(f"the id of document {i}, {one.id!r}, stands twice: ids must differ")
+        seen.add(one.id)
+    return [
+        storable(FileDocument(one.text, title=one.title or "", metadata=one.metadata or {}, id=one.id))
+        for one in found
+    ]
+
+
+def check_document(value: object, name: str) -> Document:
+    """A document, or a text as one. Raises InputTypeError where it is neither."""
+    if isinstance(value, Document):
+        return replace(value, text=check_text(value.text, f"the text of {name}"))
+    if isinstance(value, str):
+        return Document(check_text(value, name))
+    raise InputTypeError(
+        f"{name} must be a string or ggrank.Document(text, id=..., metadata=...), found "
+        f"{type(value).__name__}"
+    )
+
+
+def _aligned(documents: list[Document], values: Iterable[T], name: str) -> list[tuple[Document, T]]:
+    found = list(values)
+    if len(found) != len(documents):
+        raise InputError(f"{name} must be as many as documents: {len(documents):,}, found {len(found):,}")
+    return list(zip(documents, found, strict=True))
+
+
+def storable(document: FileDocument) -> FileDocument:
+    """The document as SQLite and JSON can keep it; its characters keep their places.
+
+    Raises:
+        InputTypeError: an id or metadata that an index cannot keep.
+    """
+    # SQLite ends a text at a zero character, in the functions that cut it.
+    text = check_text(document.text, "the text").replace("\0", " ")
+    title = check_text(document.title, "the title")
+    try:
+        metadata = json.loads(json.dumps(dict(document.metadata), default=str))
+    except (TypeError, ValueError) as error:
+        raise InputTypeError(f"metadata must be a mapping that JSON can hold: {error}") from error
+    return replace(document, text=text, title=title, metadata=metadata, id=_storable_id(document.id))
+
+
+def _storable_id(id: object) -> str | float | None:
+    """No lone surrogates, and whole numbers of 64 bits."""
+    if isinstance(id, bool) or not (id is None or isinstance(id, (str, int, float))):
+        raise InputTypeError(f"an id must be a string or a number, found {id!r}")
+    if isinstance(id, int) and not -(2**63) <= id < 2**63:
+        return str(id)
+    return check_text(id, "the id") if isinstance(id, str) else id
+
+
+def content_key(document: FileDocument) -> bytes:
+    """Equal for documents of which all that is stored is equal, whatever their place in the file."""
+    sections = [(one.start, one.end, one.body, one.headings, one.place) for one in document.sections]
+    return digest(json.dumps([document.id, document.title, document.metadata, sections, document.text]))
+
+
+def digest(text: str) -> bytes:
+    """16 bytes, equal for equal texts."""
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+# -- writing
 
 
 @dataclass(frozen=True)
@@ -134,11 +225,12 @@ class Writer:
         """Embeds what is new in this batch, and commits it."""
         if not self._steps:
             return
-        unrelated = self._unrelated() if self._texts else None
         self._rows = self._store.rows_of(self._texts)
         new = [key for key in self._texts if key not in self._rows]
         with self._store.snapshot() as snapshot:
-            n_rows, vectors = snapshot.n_rows, snapshot.vectors
+            n_rows, vectors, unrelated = snapshot.n_rows, snapshot.vectors, snapshot.unrelated
+        if self._texts and unrelated is None:  # once in an index's life
+            unrelated = unrelated_cosine(self._embedder)
         if new:
             packed = vectors.pack(self._embed([self._texts[key] for key in new]))
             with translate_errors(self._store.folder):
@@ -147,9 +239,7 @@ class Writer:
         with self._store.transaction() as db:
             for step in self._steps:
                 step(db)
-            db.execute("UPDATE meta SET n_rows = ?", (n_rows + len(new),))
-            if unrelated is not None:
-                db.execute("UPDATE meta SET unrelated = ?", (unrelated,))
+            db.execute("UPDATE meta SET n_rows = ?, unrelated = ?", (n_rows + len(new), unrelated))
         self._steps, self._texts = [], {}
         self._kept.clear()
         self._on_commit()
@@ -167,12 +257,6 @@ class Writer:
         self.n_embedded += len(unknown)
         self.n_tokens += sum(texts[i].n_tokens for i in unknown)
         return found
-
-    def _unrelated(self) -> float | None:
-        """The model's own measure, once in an index's life."""
-        with self._store.snapshot() as snapshot:
-            known = snapshot.unrelated is not None
-        return None if known else unrelated_cosine(self._embedder)
 
 
 def add_document(writer: Writer, document: FileDocument) -> None:

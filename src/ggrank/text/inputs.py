@@ -72,6 +72,13 @@ def check_top_n(value: object) -> None:
         raise InputError(f"top_n must be a whole number of at least 1, or None; found {value!r}")
 
 
+def check_count(value: object, name: str, *, least: int = 1) -> int:
+    """Raises InputError unless it is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}; found {value!r}")
+    return value
+
+
 def check_threshold(value: object) -> None:
     """Raises InputError unless ``threshold`` is None or a number; NaN compares with nothing."""
     if value is None:
