@@ -25,10 +25,10 @@ def reranker() -> Iterator[Llama]:
         yield model
 
 
-def test_the_file_has_its_sum_and_at_most_26_megabytes() -> None:
+def test_the_file_has_its_sum_and_at_most_27_megabytes() -> None:
     recorded = build_bundled_models.read_sums(PATH.parent)[PATH.name]
     assert hashlib.sha256(PATH.read_bytes()).hexdigest() == recorded
-    assert PATH.stat().st_size <= 26_000_000
+    assert PATH.stat().st_size <= 27_000_000
 
 
 def test_the_notice_names_licence_and_sources() -> None:

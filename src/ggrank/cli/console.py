@@ -165,8 +165,8 @@ def shorten(text: str, width: int) -> str:
     """Text cut to ``width`` columns of a terminal, an ellipsis at the end where something is missing.
 
     Example:
-        >>> shorten("a long sentence", 9), shorten("東京タワー", 6)
-        ('a long s…', '東京…')
+        >>> shorten("a long sentence", 9), shorten("東京タワー", 7)
+        ('a long s…', '東京タ…')
     """
     from rich.text import Text
 
