@@ -31,6 +31,12 @@ def test_help_loads_no_large_library() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_wrong_command_comes_with_the_nearest_one() -> None:
+    done = process("rerank")
+    assert done.returncode == 2
+    assert "Did you mean 'rank'?" in done.stderr
+
+
 def test_python_m_ggrank_is_the_same_command() -> None:
     done = process("--version")
     assert (done.returncode, done.stdout.split()[0]) == (0, "ggrank")

@@ -93,7 +93,6 @@ def test_similar_leaves_out_the_file_itself(folder: Path, monkeypatch: pytest.Mo
         ("garden.txt", NOTES["notes/garden.txt"]),
         ("travel.md:5:3", "# Travel\n\nWe pay for trains.\n"),
         ("travel.md:7", "We pay for trains.\n"),
-        ("travel.md:99", ""),
     ],
 )
 def test_get_prints_a_document_or_some_lines(
@@ -109,6 +108,26 @@ def test_get_reads_nothing_that_is_not_indexed(folder: Path, monkeypatch: pytest
     done = ggrank("get", "secret.txt")
     assert done.exit_code == 1
     assert "is not in the index" in done.output
+
+
+def test_rows_of_a_csv_file_are_filtered_by_numbers_and_read_by_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "faq.csv").write_text("id,text,year\na,Cycle paths are new,2024\nb,Bikes are fast,2019\n")
+    monkeypatch.chdir(tmp_path)
+    assert ggrank("index", "faq.csv").exit_code == 0
+    for condition, found in (("year>=2020", ["a"]), ("year=2019", ["b"]), ("year!=2019", ["a"])):
+        hits = json_lines(ggrank("search", "bikes", "--where", condition, "--json"))
+        assert [hit["id"] for hit in hits] == found
+    assert ggrank("get", "b").output == ggrank("get", "faq.csv:3").output == "Bikes are fast\n"
+    assert "each of its 2 rows is a document" in ggrank("get", "faq.csv").output
+    assert "has 1 line, and no line 9" in ggrank("get", "b:9").output
+
+
+def test_a_wrong_path_is_not_taken_for_a_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder / "notes")
+    assert "there is no file nope.md" in ggrank("similar", "nope.md").output
+    assert json_lines(ggrank("similar", "trains and hotels", "--json"))
 
 
 def test_status_counts_what_is_there(folder: Path) -> None:

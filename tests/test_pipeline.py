@@ -274,9 +274,9 @@ def test_the_bundled_reranker_s_order_is_blended_with_the_first_stage() -> None:
         cosines = np.float32([hit.cosine for hit in sorted(hits, key=lambda hit: texts.index(hit.text))])
         logits = reranker.rerank("Where do llamas live?", texts)
     z = [(values - values.mean()) / values.std() for values in (logits, cosines)]
-    assert reranker.blend == 1.0
+    assert reranker.blend == 1.5
     order = [texts.index(hit.text) for hit in hits]
-    assert order == np.argsort(-(z[0] + z[1])).tolist()
+    assert order == np.argsort(-(z[0] + 1.5 * z[1])).tolist()
     assert [hit.logit for hit in hits] == pytest.approx([logits[i] for i in order], abs=0.05)
 
 

@@ -7,6 +7,7 @@ Exit codes: 0, 1 (an error of ggrank's, shown in one line), 2 (wrong usage), 130
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import os
@@ -63,6 +64,15 @@ class Commands(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"ggrank.cli.{name}"), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's; a name that is none comes with the nearest one."""
+        near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+        if near and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """As click's; a closed stdout, a full disk or an unusable file is one line and exit code 1."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from ggrank.cli.console import echo
+from ggrank.cli.console import count, echo
 from ggrank.cli.indexes import found_index_option
 from ggrank.errors import InputError
 
@@ -37,13 +37,25 @@ def get(place: str, folder: Path) -> None:
         if text is None and (rest := _PLACE.fullmatch(place)):
             text = _text(index, rest[1])
         if text is None:
-            raise InputError(f"{place} is not in the index {folder}; `ggrank search` shows what is")
+            _refuse(index, place)
     lines = text.splitlines()
     if rest:
         first = max(int(rest[2]), 1) - 1
+        if first >= len(lines):
+            raise InputError(f"{rest[1]} has {count(len(lines), 'line')}, and no line {rest[2]}")
         lines = lines[first : first + int(rest[3] or DEFAULT_COUNT)]
     for line in lines:
         echo(line)
+
+
+def _refuse(index: Index, place: str) -> NoReturn:
+    """Raises what the index says of the path, or that it does not know it."""
+    try:
+        index.get(str(Path(place).resolve()))
+    except InputError as error:
+        if "is a table" in str(error):
+            raise
+    raise InputError(f"{place} is not in the index; `ggrank search` shows what is")
 
 
 def _text(index: Index, name: str) -> str | None:

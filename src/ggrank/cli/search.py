@@ -137,6 +137,8 @@ def search(
         show_hits(query, hits, as_table=as_table, explain=explain)
         if not wants_table(as_table):
             return
+        if not hits:
+            echo("Nothing found.")
         echo_facts(
             " ".join(filter(None, [_name(embedder), _FOUND_BY[by]])),
             f"{_name(second)} reranked" if second else "",

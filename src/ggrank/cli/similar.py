@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from ggrank.cli.indexes import found_index_option
 from ggrank.cli.options import output_option
 from ggrank.cli.search import show_hits
+from ggrank.errors import InputError
 
 
 @click.command(short_help="Find what means the same as a file.")
@@ -28,6 +30,13 @@ def similar(file_or_text: str, folder: Path, top_n: int, as_table: bool | None) 
     from ggrank import Index
 
     path = Path(file_or_text)
+    looks_like_a_path = len(file_or_text.split()) == 1 and (path.suffix or len(path.parts) > 1)
     with Index.open(folder) as index:
-        hits = index.similar(str(path.resolve()) if path.is_file() else file_or_text, top_n=top_n)
+        id = str(path.resolve())
+        with suppress(InputError):
+            index.get(id)
+            file_or_text, looks_like_a_path = id, False
+        if looks_like_a_path and not path.is_file():
+            raise InputError(f"there is no file {path}, and none of that name in the index")
+        hits = index.similar(file_or_text, top_n=top_n)
         show_hits("", hits, as_table=as_table)

@@ -38,6 +38,7 @@ from ggrank.text.inputs import check_count, check_text, check_threshold
 from ggrank.types import Hybrid
 
 MEMORY = ":memory:"
+_ROWS = "SELECT count(*) FROM document WHERE file = (SELECT id FROM file WHERE path = ?)"
 
 T = TypeVar("T")
 
@@ -123,14 +124,19 @@ class Index:
         return self._read(Snapshot.n_passages)
 
     def get(self, id: str | float) -> Document:
-        """A document by its id, or a file by its path.
+        """A document by its id, a file by its path, or a row of a table by "PATH:LINE".
 
         Raises:
             InputError: there is none.
         """
         found = self._read(lambda snapshot: stored_document(snapshot, id))
         if found is None:
-            raise InputError(f"no document of the index has the id {id!r}")
+            n_rows = self._read(lambda snapshot: snapshot.value(_ROWS, id))
+            raise InputError(
+                f"{id} is a table, and each of its {n_rows:,} rows is a document: give its id, or PATH:LINE"
+                if n_rows
+                else f"no document of the index has the id {id!r}"
+            )
         return found[1]
 
     def _read(self, function: Callable[[Snapshot], T]) -> T:

@@ -205,11 +205,14 @@ def _held_words(query: str, texts: Sequence[str]) -> list[list[str]]:
 
 
 def stored_document(snapshot: Snapshot, id: str | float) -> tuple[int, Document] | None:
-    """A document by its id, or a file by its path, and its row; None where there is none."""
+    """A document by its id, a file by its path, a row of a table by "PATH:LINE", and its number."""
     fields = "SELECT id, name, title, metadata FROM document WHERE"
-    row = snapshot.row(f"{fields} name = ? ORDER BY file LIMIT 1", id) or snapshot.row(
-        f"{fields} file = (SELECT id FROM file WHERE path = ?) AND place = '' ORDER BY version DESC LIMIT 1",
-        id,
+    of_file = "file = (SELECT id FROM file WHERE path = ?) AND place = ? ORDER BY version DESC LIMIT 1"
+    path, _, line = str(id).rpartition(":")
+    row = (
+        snapshot.row(f"{fields} name = ? ORDER BY file LIMIT 1", id)
+        or snapshot.row(f"{fields} {of_file}", id, "")
+        or snapshot.row(f"{fields} {of_file}", path, f"line {line}")
     )
     if row is None:
         return None
@@ -295,20 +298,20 @@ def word_weights(counts: Mapping[str, int], *, n_passages: int) -> dict[str, flo
 
 
 def words_score(held: Collection[str], weights: Mapping[str, float]) -> float:
-    """The share of a query's words that a passage holds besides the heaviest of them, by their weights.
+    """How much of a query's words a passage holds, by their weights: 1.0 for all, 0.0 for none or one.
 
-    Nearly every query of several words has a passage that holds one of them, so one alone counts nothing. A
-    query of one word is held, 1.0, or not.
+    The heaviest word that it holds is left out of both sums, because nearly every query of several words has
+    a passage that holds one of them. A query of one word is held, 1.0, or not.
 
     Example:
         >>> weights = {"llamas": 3.0, "live": 1.0, "peru": 2.0}
         >>> words_score(["llamas", "peru"], weights), words_score(["peru"], weights)
-        (0.3333333333333333, 0.0)
+        (0.6666666666666666, 0.0)
     """
     if len(weights) == 1:
         return float(len(held))
     found = [weights[word] for word in held]
-    return (sum(found) - max(found)) / sum(weights.values()) if found else 0.0
+    return (sum(found) - max(found)) / (sum(weights.values()) - max(found)) if found else 0.0
 
 
 def first_score(meaning: float | None, words: float | None) -> float:

@@ -8,6 +8,11 @@ from typing import Any
 
 from ggrank.errors import InputError, InputTypeError
 
+_IS_NUMBER = """type IN ('integer', 'real', 'true', 'false')
+    OR type = 'text' AND atom GLOB '[-.0-9]*' AND atom GLOB '*[0-9]'
+        AND NOT substr(atom, 2) GLOB '*[^.0-9]*'"""
+"""Fields of CSV files are texts, numbers too."""
+
 _OPERATORS = ("==", "!=", "<", "<=", ">", ">=")
 
 
@@ -20,8 +25,8 @@ def conditions(
 ) -> tuple[str, tuple[object, ...]]:
     """A condition of SQL over ``document.metadata`` and ``file``, and its values; "" for no filter.
 
-    A field that is a list meets a condition where one of its items does, and ``!=`` where none is equal. Only
-    numbers compare with numbers, and texts with texts.
+    A field that is a list meets a condition where one of its items does, and ``!=`` where none is equal.
+    Numbers compare with numbers, also with those that CSV files hold as texts, and texts with texts.
 
     Raises:
         InputError: an operator or a value that is none.
@@ -68,11 +73,13 @@ def _condition(operator: str, value: object) -> str:
         raise InputError(f"where knows {', '.join(_OPERATORS)}; found {operator!r}")
     if value is not None and not isinstance(value, (str, int, float)):
         raise InputError(f"where compares with a text or a number; found {value!r}")
+    sign = "=" if operator in ("==", "!=") else operator
     if value is None:
         test = "type = 'null'"
+    elif isinstance(value, str):
+        test = f"type = 'text' AND atom {sign} ?"
     else:
-        types = "('text')" if isinstance(value, str) else "('integer', 'real', 'true', 'false')"
-        test = f"type IN {types} AND atom {'=' if operator in ('==', '!=') else operator} ?"
+        test = f"({_IS_NUMBER}) AND CAST(atom AS REAL) {sign} ?"
     there = f"EXISTS (SELECT 1 FROM json_each(document.metadata, ?) WHERE {test})"
     return f"NOT {there}" if operator == "!=" else there
 
