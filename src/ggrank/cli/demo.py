@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from dataclasses import replace
 from importlib import resources
 
 import click
 
-from ggrank.cli.console import count, echo, echo_facts
+from ggrank.cli.console import count, echo, echo_facts, terminal_width
 from ggrank.cli.documents import Document, read_documents
 from ggrank.cli.options import ModelChoice, model_options, output_option
 from ggrank.cli.ranking import (
@@ -26,6 +27,8 @@ QUESTIONS = (
     "How do insects give directions?",
 )
 """No question shares its main words with the passage that answers it."""
+
+INDENT = "  "
 
 
 @click.command(short_help="Try it: ask questions about a few dozen passages.")
@@ -69,6 +72,9 @@ def demo(question: str | None, top_n: int | None, choice: ModelChoice, as_table:
         id_width = max(len(str(passage.id)) for passage in shown)  # all tables line up
         for each, ranking in zip(questions, rankings, strict=True):
             echo(each, bold=True, fg="green")
+            best = passages[ranking.documents[0].index]
+            for line in textwrap.wrap(best.text, terminal_width() - len(INDENT)):
+                echo(INDENT + line)
             echo_ranking_table(ranking, passages, id_width=id_width)
             echo()
         echo_footer(llama, rankings, count(len(passages), "passage"), loaded_in)
