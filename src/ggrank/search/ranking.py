@@ -300,18 +300,23 @@ def word_weights(counts: Mapping[str, int], *, n_passages: int) -> dict[str, flo
 def words_score(held: Collection[str], weights: Mapping[str, float]) -> float:
     """How much of a query's words a passage holds, by their weights: 1.0 for all, 0.0 for none or one.
 
-    The heaviest word that it holds is left out of both sums, because nearly every query of several words has
-    a passage that holds one of them. A query of one word is held, 1.0, or not.
+    The share of the weights that is held, without the heaviest word, because nearly every query of several
+    words has a passage that holds one of them. The more is held, the less that word is missing from the sum
+    of all weights, so that all words make 1.0; the power was chosen to keep the scores of random words low. A
+    query of one word is held, 1.0, or not.
 
     Example:
         >>> weights = {"llamas": 3.0, "live": 1.0, "peru": 2.0}
-        >>> words_score(["llamas", "peru"], weights), words_score(["peru"], weights)
-        (0.6666666666666666, 0.0)
+        >>> round(words_score(["llamas", "peru"], weights), 2), words_score(["peru"], weights)
+        (0.44, 0.0)
     """
     if len(weights) == 1:
         return float(len(held))
     found = [weights[word] for word in held]
-    return (sum(found) - max(found)) / (sum(weights.values()) - max(found)) if found else 0.0
+    if not found:
+        return 0.0
+    held_weight, all_weight, heaviest = sum(found), sum(weights.values()), max(found)
+    return (held_weight - heaviest) / (all_weight - heaviest * (held_weight / all_weight) ** 4)
 
 
 def first_score(meaning: float | None, words: float | None) -> float:
