@@ -134,3 +134,8 @@ def test_in_a_pipe_a_row_is_one_whole_line() -> None:
     documents = [f"{word} " * 100 + "end" for word in ("one", "two")]
     lines = process("rank", QUERY, *documents, "--table", COLUMNS="60").stdout.splitlines()
     assert [line.endswith(" end") for line in lines[1:3]] == [True, True]
+
+
+def test_the_demo_shows_its_best_passage_whole_on_a_narrow_terminal() -> None:
+    shown = " ".join(" ".join(plain(on_terminal("demo", "How do I keep a loaf fresh?", columns=60))).split())
+    assert "A sealed bag on the counter keeps it soft for days, the freezer for months" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 import time
 from dataclasses import replace
@@ -72,9 +73,10 @@ def demo(question: str | None, top_n: int | None, choice: ModelChoice, as_table:
         id_width = max(len(str(passage.id)) for passage in shown)  # all tables line up
         for each, ranking in zip(questions, rankings, strict=True):
             echo(each, bold=True, fg="green")
-            best = passages[ranking.documents[0].index]
-            for line in textwrap.wrap(best.text, terminal_width() - len(INDENT)):
-                echo(INDENT + line)
+            if sys.stdout.isatty():  # a table on a terminal cuts passages, one in a pipe does not
+                best = passages[ranking.documents[0].index]
+                for line in textwrap.wrap(best.text, terminal_width() - len(INDENT)):
+                    echo(INDENT + line)
             echo_ranking_table(ranking, passages, id_width=id_width)
             echo()
         echo_footer(llama, rankings, count(len(passages), "passage"), loaded_in)
