@@ -858,3 +858,10 @@ def test_scores_of_real_questions_are_above_those_of_random_words(index: Index, 
         best = index.search(question, by=by)[0]
         assert names([best]) == [name]
         assert best.score > max(tops)
+
+
+def test_numbers_that_json_lacks_are_null_in_metadata(embedder: Llama) -> None:
+    with Index.open(":memory:", embedder=embedder) as index:
+        index.add([Document("Bread", id="a", metadata={"x": float("nan"), "year": 2020})])
+        assert index.get("a").metadata == {"x": None, "year": 2020}
+        assert [hit.id for hit in index.search("bread", where={"year": 2020})] == ["a"]

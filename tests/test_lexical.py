@@ -217,3 +217,8 @@ def test_threads_get_what_one_thread_gets() -> None:
     for thread in threads:
         thread.join()
     assert found == alone
+
+
+@pytest.mark.parametrize("text", ["The price in Thailand is ฿ 500", "။ ၊", "日本語・", "។"])
+def test_punctuation_of_unspaced_scripts_is_no_word(text: str) -> None:
+    assert all(text[start:end].strip("฿။၊・។ ") for start, end in find_words(text, text))

@@ -367,3 +367,21 @@ def test_a_reader_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r"pip install 'ggrank\[files\]'"):
         read(tmp_path / name, "<p>text")
+
+
+def test_a_word_file_with_damaged_bytes_is_an_error_of_that_file(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("word/document.xml", WORD * 50)
+    data = bytearray(stream.getvalue())
+    data[60:120] = b"\xff" * 60
+    (tmp_path / "a.docx").write_bytes(data)
+    with pytest.raises(InputError, match="cannot be read"):
+        list(read_documents(tmp_path / "a.docx"))
+
+
+@pytest.mark.parametrize("field", ["a: !!bool foo", "a: !!timestamp foo", "a: !!int x"])
+def test_front_matter_that_is_no_yaml_is_none(field: str, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text(f"---\n{field}\n---\n# Title\n\nText.\n")
+    (found,) = read_documents(tmp_path / "a.md")
+    assert found.metadata == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -20,7 +21,15 @@ MOST_BYTES = 1 << 28
 Element = ElementTree.Element
 
 _PROPERTIES = ("docProps/core.xml", "meta.xml", ".opf")
-_DAMAGES = (zipfile.BadZipFile, ElementTree.ParseError, LookupError, ValueError, RuntimeError)
+_DAMAGES = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ElementTree.ParseError,
+    EOFError,
+    LookupError,
+    ValueError,
+    RuntimeError,
+)
 _WITH_TEXT = frozenset(("t", "p", "h", "span", "a", "title"))
 _LEFT_OUT = frozenset(("del", "Fallback", "tracked-changes", "annotation", "note-citation"))
 _SPACES = {"tab": "\t", "br": "\n", "cr": "\n", "line-break": "\n", "s": " "}

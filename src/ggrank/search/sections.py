@@ -135,7 +135,14 @@ def _front_matter(text: str) -> dict[str, Any]:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             return {}
         found = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except (
+        yaml.YAMLError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # bad tags too
         return {}
     return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 

@@ -159,7 +159,8 @@ def words_of(text: str) -> Iterator[tuple[int, int, str]]:
         start, end = match.span()
         if match[0][0] == "u":
             for first, last in _pairs(text[start:end]):
-                yield start + first, start + last, terms(text[start + first : start + last]).split()[0]
+                for term in terms(text[start + first : start + last]).split()[:1]:  # punctuation has none
+                    yield start + first, start + last, term
         else:
             yield start, end, terms(text[start:end])
 

@@ -102,7 +102,7 @@ def storable(document: FileDocument) -> FileDocument:
     text = check_text(document.text, "the text").replace("\0", " ")
     title = check_text(document.title, "the title")
     try:
-        metadata = json.loads(json.dumps(dict(document.metadata), default=str))
+        metadata = json.loads(json.dumps(dict(document.metadata), default=str), parse_constant=lambda _: None)
     except (TypeError, ValueError) as error:
         raise InputTypeError(f"metadata must be a mapping that JSON can hold: {error}") from error
     return replace(document, text=text, title=title, metadata=metadata, id=_storable_id(document.id))
