@@ -132,10 +132,10 @@ def _echo_unsupported(changes: Changes, *, verbose: bool) -> None:
     if not kinds:
         return
     n_files = sum(len(paths) for _, paths in kinds)
-    told = ", ".join(f"{len(paths):,} {suffix or 'without a suffix'}" for suffix, paths in kinds[:KINDS])
+    summary = ", ".join(f"{len(paths):,} {suffix or 'without a suffix'}" for suffix, paths in kinds[:KINDS])
     hint = "" if verbose else "; --verbose names them"
     more = ", ..." if len(kinds) > KINDS else ""
-    click.echo(f"Note: {count(n_files, 'file')} left out: {told}{more}{hint}", err=True)
+    click.echo(f"Note: {count(n_files, 'file')} left out: {summary}{more}{hint}", err=True)
     for path in (path for _, paths in kinds for path in paths if verbose):
         click.echo(path, err=True)
 

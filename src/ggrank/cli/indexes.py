@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
@@ -15,10 +16,10 @@ import click
 from click.core import ParameterSource
 
 from ggrank.cli.options import Command, ModelChoice
+from ggrank.errors import InputError
 
 if TYPE_CHECKING:
-    from ggrank import Llama
-
+    from ggrank import Document, Index, Llama
 
 DEFAULT_FOLDER = ".ggrank"
 
@@ -30,7 +31,7 @@ def index_option(command: Command) -> Command:
 
 def found_index_option(command: Command) -> Command:
     """--index, as the keyword ``folder``; without it the ``.ggrank`` of this folder or of one above it."""
-    return _index_option(index_above, ".ggrank, here or above")(command)
+    return _index_option(lambda: nearest_index() or Path(DEFAULT_FOLDER), ".ggrank, here or above")(command)
 
 
 def _index_option(default: str | Callable[[], Path], shown: str | bool) -> Callable[[Command], Command]:
@@ -45,11 +46,19 @@ def _index_option(default: str | Callable[[], Path], shown: str | bool) -> Calla
     )
 
 
-def index_above() -> Path:
-    """The ``.ggrank`` of the current folder or of the nearest one above it; else that of the current one."""
-    here = Path.cwd()
-    above = (folder / DEFAULT_FOLDER for folder in here.parents if (folder / DEFAULT_FOLDER).is_dir())
-    return Path(DEFAULT_FOLDER) if Path(DEFAULT_FOLDER).is_dir() else next(above, Path(DEFAULT_FOLDER))
+def nearest_index() -> Path | None:
+    """The ``.ggrank`` of the current folder or of the nearest one above it; None where there is none."""
+    if Path(DEFAULT_FOLDER).is_dir():
+        return Path(DEFAULT_FOLDER)
+    return next(filter(Path.is_dir, (folder / DEFAULT_FOLDER for folder in Path.cwd().parents)), None)
+
+
+def find_document(index: Index, name: str) -> Document | None:
+    """An indexed document by its path as it is named from here, or by its id; None where there is none."""
+    for id in (str(Path(name).resolve()), name):
+        with suppress(InputError):
+            return index.get(id)
+    return None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ggrank.cli.indexes import DEFAULT_FOLDER, nearest_index
 from ggrank.errors import InputError
 
 
@@ -46,10 +47,16 @@ def mcp(folders: tuple[Path, ...], reranker: str | None, port: int | None, idle_
 
     An agent's program starts it; docs/search.md has the lines for its settings.
     """
+    if not folders:
+        nearest = nearest_index()
+        if nearest is None:
+            raise InputError(
+                f"no index in {Path.cwd()} or above it: make one with `ggrank index FOLDER`, or give --index"
+            )
+        folders = (nearest,)
     try:
         from ggrank.server.mcp import Shelf, build_server
 
-        folders = folders or (index_above(Path.cwd()),)
         shelf = Shelf(names_of(folders), reranker=reranker, idle_seconds=60 * idle_unload)
         server = build_server(shelf)
     except ImportError as error:
@@ -64,22 +71,12 @@ def mcp(folders: tuple[Path, ...], reranker: str | None, port: int | None, idle_
         shelf.close()
 
 
-def index_above(folder: Path) -> Path:
-    """The ``.ggrank`` of a folder or of the nearest one above it. Raises InputError where there is none."""
-    for one in (folder, *folder.parents):
-        if (one / ".ggrank").is_dir():
-            return one / ".ggrank"
-    raise InputError(
-        f"no index in {folder} or above it: make one with `ggrank index FOLDER`, or give --index"
-    )
-
-
 def names_of(folders: tuple[Path, ...]) -> dict[str, Path]:
     """Indexes by a short name: that of the folder around ``.ggrank``; a number is added to a second one."""
     names: dict[str, Path] = {}
     for folder in folders:
         path = folder.resolve()
-        name = wanted = (path.parent if path.name == ".ggrank" else path).name or "index"
+        name = wanted = (path.parent if path.name == DEFAULT_FOLDER else path).name or "index"
         number = 1
         while name in names:
             number += 1

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from ggrank.cli.indexes import found_index_option
+from ggrank.cli.indexes import find_document, found_index_option
 from ggrank.cli.options import output_option
 from ggrank.cli.search import show_hits
 from ggrank.errors import InputError
@@ -32,11 +31,8 @@ def similar(file_or_text: str, folder: Path, top_n: int, as_table: bool | None) 
     path = Path(file_or_text)
     looks_like_a_path = len(file_or_text.split()) == 1 and (path.suffix or len(path.parts) > 1)
     with Index.open(folder) as index:
-        id = str(path.resolve())
-        with suppress(InputError):
-            index.get(id)
-            file_or_text, looks_like_a_path = id, False
-        if looks_like_a_path and not path.is_file():
+        document = find_document(index, file_or_text)
+        if document is None and looks_like_a_path and not path.is_file():
             raise InputError(f"there is no file {path}, and none of that name in the index")
-        hits = index.similar(file_or_text, top_n=top_n)
-        show_hits("", hits, as_table=as_table)
+        id = file_or_text if document is None or document.id is None else document.id
+        show_hits("", index.similar(id, top_n=top_n), as_table=as_table)

@@ -135,7 +135,7 @@ class Index:
             raise InputError(
                 f"{id} is a table, and each of its {n_rows:,} rows is a document: give its id, or PATH:LINE"
                 if n_rows
-                else f"no document of the index has the id {id!r}"
+                else f"no document of the index has the id {id!r}: that is not in the index"
             )
         return found[1]
 

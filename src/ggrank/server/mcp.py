@@ -96,7 +96,7 @@ T = TypeVar("T")
 
 
 class Shelf:
-    """The indexes that an agent may search, and a reranker; their models are let go when nobody asks.
+    """The indexes that an agent may search, and a reranker; models are unloaded when idle.
 
     Args:
         folders: of indexes, by the name that the agent sees.
@@ -113,7 +113,8 @@ class Shelf:
         self._indexes = {name: Index.open(folder) for name, folder in folders.items()}
         self._folders = dict(folders)
         self._models = {name: index.settings.model for name, index in self._indexes.items()}
-        self._reranker_name, self._reranker = reranker, None  # type: str | None, Llama | None
+        self._reranker_name = reranker
+        self._reranker: Llama | None = None
         self._idle_seconds = idle_seconds
         self._state = threading.Condition()
         self._n_calls, self._last_call, self._closed = 0, time.monotonic(), False
