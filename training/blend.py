@@ -2,7 +2,7 @@
 
     python training/blend.py SET_FOLDER... [--reranker ggrank-reranker-mini] [--limit 150]
 
-The first stages are the embedder, BM25 and their fusion; the order is z(logit) + w z(first stage), and w=0
+The first stages are the embedder, BM25 and their fusion; the order is logit + w z(first stage), and w=0
 the logits alone. A model's weight is in presets.toml (``blend``).
 """
 
@@ -20,7 +20,7 @@ from ggrank.scoring import blend, score_fusion
 from ggrank.search import lexical
 
 DEPTH, FUSED = 20, 50
-WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
+WEIGHTS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.5)
 
 Scores = NDArray[np.float32]
 

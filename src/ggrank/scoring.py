@@ -198,24 +198,26 @@ def score_fusion(
 def blend(
     logits: NDArray[np.float32], first_stage: NDArray[np.float32], *, weight: float
 ) -> NDArray[np.float32]:
-    """One order of two stages for the same candidates: ``z(logit) + weight * z(first stage)``.
+    """One order of two stages for the same candidates: ``logit + weight * z(first stage)``.
 
-    ``z`` is that of `score_fusion`. The result orders one query's candidates, and means nothing across
-    queries.
+    ``z`` is that of `score_fusion`. The logits keep their scale: where a reranker sees little difference
+    between the candidates, the first stage decides, and where it sees much, the reranker. Standardized
+    logits would lose that, and ranked worse (training/README.md).
 
     Args:
         logits: of the reranker, shape (n,).
         first_stage: by which the candidates were found: cosines or fused scores, shape (n,).
-        weight: of the first stage; 0 is the reranker's own order.
+        weight: of the first stage, in logits; 0 is the reranker's own order.
 
     Returns:
-        Shape (n,), float32.
+        Shape (n,), float32. It orders one query's candidates, and means nothing across queries.
 
     Example:
-        >>> blend(np.float32([1, -1]), np.float32([0.2, 0.6]), weight=0.5).tolist()
-        [0.5, -0.5]
+        >>> blend(np.float32([3, 1]), np.float32([0.2, 0.6]), weight=0.5).tolist()
+        [2.5, 1.5]
     """
-    return score_fusion(logits, first_stage, weight=weight)
+    blended: NDArray[np.float32] = logits + np.float32(weight) * _standardized(first_stage)
+    return blended.astype(np.float32)
 
 
 def _standardized(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -48,7 +48,7 @@ class Preset:
         query_prefix: goes before a query.
         document_prefix: goes before a document.
         matryoshka: the widths to which its vectors may be cut; None if they must not be cut.
-        blend: of a reranker: the weight of the first stage beside its logits (`ggrank.scoring.blend`).
+        blend: of a reranker: the weight of the first stage, in logits (`ggrank.scoring.blend`).
         bundled: whether the file is part of the package.
     """
 
