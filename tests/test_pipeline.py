@@ -273,9 +273,9 @@ def test_the_bundled_reranker_s_order_is_blended_with_the_first_stage() -> None:
         hits = pipeline.search("Where do llamas live?", top_n=5)
         cosines = np.float32([hit.cosine for hit in sorted(hits, key=lambda hit: texts.index(hit.text))])
         logits = reranker.rerank("Where do llamas live?", texts)
-    assert reranker.blend == 0.8
+    assert reranker.blend == 0.9
     order = [texts.index(hit.text) for hit in hits]
-    assert order == np.argsort(-(logits + 0.8 * (cosines - cosines.mean()) / cosines.std())).tolist()
+    assert order == np.argsort(-(logits + 0.9 * (cosines - cosines.mean()) / cosines.std())).tolist()
     assert [hit.logit for hit in hits] == pytest.approx([logits[i] for i in order], abs=0.05)
 
 
