@@ -18,13 +18,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Expected:
-    """The bytes that a file should have; None if that is not known.
-
-    Attributes:
-        sha256: 64 hex digits.
-        size: in bytes.
-        source: ends the sentence "expected ..., ", such as "as ggrank's catalogue pins it".
-    """
+    """The bytes that a file should have; ``source`` ends the sentence "expected ..., as the hub names it"."""
 
     sha256: str | None = None
     size: int | None = None
@@ -41,13 +35,10 @@ def sha256_of(path: Path) -> str:
 
 
 def check(path: Path, expected: Expected, *, again: bool = False) -> str:
-    """The file's sha256, if it is the expected one.
+    """The file's sha256, if it is the expected one; else ChecksumError, and the file stays as it is.
 
     A file that was checked before and has the same size and times of change is read again only if ``again``
-    is true. The file is never changed or removed.
-
-    Raises:
-        ChecksumError: other bytes than expected.
+    is true.
     """
     name, facts = str(path.absolute()), _facts(path)
     known = records.recall(VERIFIED).get(name)

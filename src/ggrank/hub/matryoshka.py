@@ -32,11 +32,7 @@ class Matryoshka:
 
     @classmethod
     def parse(cls, text: str) -> Matryoshka:
-        """Reads a preset's words: widths or a range of them, then ", layer norm" if there is one.
-
-        Raises:
-            ValueError: the words are others.
-        """
+        """Reads a preset's words: widths or a range of them, then ", layer norm" if there is one."""
         widths = text.removesuffix(", layer norm")
         least, dash, most = widths.partition("-")
         listed = () if dash else tuple(sorted(map(int, widths.split(","))))
@@ -50,13 +46,7 @@ class Matryoshka:
 
 
 def cut(vectors: NDArray[np.float32], width: int | None, trained: Matryoshka | None) -> NDArray[np.float32]:
-    """The first ``width`` numbers of vectors, shape (n, n_embd); normalize them again afterwards.
-
-    None, or the model's own width, gives the vectors as they are.
-
-    Args:
-        trained: what `ggrank.hub.presets.check_dimensions` was asked with before.
-    """
+    """The first ``width`` numbers of vectors, shape (n, n_embd), not normalised; None for all."""
     if width is None or width == vectors.shape[1]:
         return vectors
     return (_layer_norm(vectors) if trained and trained.layer_norm else vectors)[:, :width]
@@ -69,5 +59,4 @@ def _layer_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     centred = vectors - vectors.mean(axis=1, keepdims=True)
     deviation = np.sqrt(np.mean(centred**2, axis=1, keepdims=True) + 1e-5)
-    scaled: NDArray[np.float32] = (centred / deviation).astype(np.float32)
-    return scaled
+    return np.asarray(centred / deviation, np.float32)
