@@ -2,8 +2,7 @@
 
     text -> token ids -> (pair) sequences -> micro-batches -> engine -> vectors | logits -> ranking
 
-The way is in `Llama._vectors`, `Llama._logits` and the methods after them; each step is a file of ``text/``,
-``engine/`` and ``scoring.py``.
+The way is in `Llama._vectors`, `Llama._logits` and the methods after them.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ WINDOW = 1024
 class Llama:
     """A GGUF model, loaded to embed (bi-encoder) or to rerank (cross-encoder).
 
-    Safe to call from several threads; results equal those of one thread. A context manager.
+    Safe to call from several threads. A context manager.
 
     Attributes:
         mode: what it is loaded for: "embedding" or "rerank".
@@ -54,7 +53,7 @@ class Llama:
         score_scale: the scale of ``rank(score="auto")``: "cosine" for an embedder; "logit" for a reranker, or
             "probability" if the model's own head ends in a softmax.
         query_prefix, document_prefix: what `rank` sets before texts in embedding mode.
-        languages: those that it was trained for: codes ("en") or how many ("100+"); empty if not known.
+        languages: that it was trained for: codes ("en") or how many ("100+"); empty if not known.
         matryoshka: the widths to which its vectors may be cut; None if it was not trained for that.
         blend: of a reranker: the weight of the first stage where two stages order (`ggrank.scoring.blend`).
 
@@ -135,8 +134,7 @@ class Llama:
             ...     llama.mode.value, llama.n_ctx, llama.n_embd
             ('embedding', 128, 384)
         """
-        options = {name: value for name, value in locals().items() if name != "cls"}
-        params = LlamaParams.from_options(options)
+        params = LlamaParams.from_options({name: value for name, value in locals().items() if name != "cls"})
         loaded = load_model(params)
         return cls(loaded, cache=open_cache(params, loaded))
 
@@ -153,16 +151,13 @@ class Llama:
     def embed(
         self, text: str, *, prefix: str = "", normalize: bool = True, truncate: Truncate = "end"
     ) -> NDArray[np.float32]:
-        """The vector of one text.
+        """The vector of one text: shape (n_embd,), float32.
 
         Args:
             text: any string; one of more than ``n_ctx`` tokens is cut at its end.
             prefix: set before the text, such as ``llama.query_prefix``.
             normalize: give the vector length 1.
             truncate: "end", or "error" to refuse a text that is too long.
-
-        Returns:
-            Shape (n_embd,), float32.
 
         Raises:
             ModelModeError: the model is loaded to rerank, or without pooling.
@@ -181,9 +176,7 @@ class Llama:
     def embed_many(
         self, texts: Iterable[str], *, prefix: str = "", normalize: bool = True, truncate: Truncate = "end"
     ) -> NDArray[np.float32]:
-        """The vectors of many texts, also from a generator, in input order: shape (n, n_embd), float32.
-
-        Arguments and errors are those of `embed`.
+        """The vectors of texts, also from a generator: shape (n, n_embd), float32; otherwise as `embed`.
 
         Example:
             >>> from ggrank import Llama
@@ -195,10 +188,7 @@ class Llama:
         return l2_normalize(vectors) if normalize else vectors
 
     def embed_tokens(self, text: str, *, prefix: str = "", truncate: Truncate = "end") -> NDArray[np.float32]:
-        """The vector of every token, from a model loaded with ``pooling_type=PoolingType.NONE``.
-
-        Returns:
-            Shape (n_tokens, n_embd), float32, special tokens included, not normalised.
+        """The vector of every token, special tokens included, not normalised: (n_tokens, n_embd), float32.
 
         Raises:
             ModelModeError: the model pools; load it with ``PoolingType.NONE``.
@@ -238,8 +228,8 @@ class Llama:
             ModelModeError: the model is loaded to embed.
             InputError: not strings, or too long with ``truncate="error"``.
         """
-        text = inputs.check_text(query, "the query")
-        pairs = ((text, document) for document in inputs.check_texts(documents, "document"))
+        query = inputs.check_text(query, "the query")
+        pairs = ((query, document) for document in inputs.check_texts(documents, "document"))
         return self._logits(pairs, truncate=truncate).values
 
     def score_pairs(
@@ -337,8 +327,7 @@ class Llama:
 
     def __reduce__(self) -> NoReturn:
         raise InputTypeError(
-            f"{self!r} cannot be pickled or copied: its memory and threads belong to this process. Send the "
-            "model's name or its LlamaParams, and load it where it is used."
+            f"{self!r} cannot be pickled or copied: send its LlamaParams, and load it where it is used."
         )
 
     def __repr__(self) -> str:
@@ -347,33 +336,27 @@ class Llama:
     def _require(self, mode: Mode) -> None:
         if self.mode is mode:
             return
-        name, pooling = self.model_path.name, self.pooling_type.name
+        other, lacks = "an embedding model, such as 'all-minilm-l6-v2'", "vectors"
         if mode is Mode.RERANK:
-            raise ModelModeError(
-                f"{name} is loaded to embed (pooling {pooling}), so it has no logits; call embed() or "
-                "rank(), or load a reranker with pooling_type=PoolingType.RANK, such as 'bge-reranker-base'"
+            other, lacks = (
+                "a reranker with pooling_type=PoolingType.RANK, such as 'bge-reranker-base'",
+                "logits",
             )
         raise ModelModeError(
-            f"{name} is loaded to rerank (pooling {pooling}), so it has no vectors; call rerank() or rank(), "
-            "or load an embedding model, such as 'all-minilm-l6-v2'"
+            f"{self.model_path.name} is loaded with pooling {self.pooling_type.name}, so it has no {lacks}; "
+            f"call rank(), or load {other}"
         )
 
     def _cosines(self, query: str, texts: list[str], truncate: Truncate) -> _Results:
-        first = self._query_vector(query, truncate)
-        rest = self._vectors(texts, prefix=self.document_prefix, truncate=truncate)
+        asked = (query, self.query_prefix, truncate)
+        last, n_tokens = self._last_query, 0
+        if last is None or last[0] != asked:  # Callers rank a long list in steps, with one query.
+            last = (asked, self._vectors([query], prefix=self.query_prefix, truncate=truncate))
+            self._last_query, n_tokens = last, last[1].n_tokens
+        first, rest = last[1], self._vectors(texts, prefix=self.document_prefix, truncate=truncate)
         cosines = cosine(l2_normalize(first.values[0]), l2_normalize(rest.values))
         truncated = [cut or first.truncated[0] for cut in rest.truncated]
-        return _Results(cosines, truncated, first.n_tokens + rest.n_tokens)
-
-    def _query_vector(self, query: str, truncate: Truncate) -> _Results:
-        """Keeps the last query's vector, because callers rank a long list in steps; a hit counts 0 tokens."""
-        asked = (query, self.query_prefix, truncate)
-        last = self._last_query
-        if last is not None and last[0] == asked:
-            return replace(last[1], n_tokens=0)
-        found = self._vectors([query], prefix=self.query_prefix, truncate=truncate)
-        self._last_query = (asked, found)
-        return found
+        return _Results(cosines, truncated, n_tokens + rest.n_tokens)
 
     def _vectors(self, texts: Iterable[str], *, prefix: str, truncate: Truncate) -> _Results:
         """The vectors of texts, (n, n_embd), not normalised."""

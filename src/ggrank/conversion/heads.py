@@ -117,7 +117,7 @@ def _classifier(original: Original, tensors: Tensors, architecture: str) -> tupl
             "the whole model as it was trained."
         )
     labels = _labels(original, found["cls.output.weight"].shape[0])
-    first = _POOLINGS[original.config.get("classifier_pooling") or "cls"]
+    first = _POOLINGS[(is_modernbert and original.config.get("classifier_pooling")) or "cls"]
     return _rank_keys(architecture, labels, first), found
 
 

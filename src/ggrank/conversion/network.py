@@ -240,12 +240,15 @@ def _modernbert_keys(original: Original, tensors: Tensors) -> Json:
 
 def _full_attention_period(original: Original) -> int:
     """Layers from one that reads the whole text to the next one; the first layer is such a one."""
-    kinds = original.config.get("layer_types")
-    if not kinds:
+    layer_types = original.config.get("layer_types")
+    if not layer_types:
         return int(_config(original, "global_attn_every_n_layers", default=3))
-    period = next((i for i, kind in enumerate(kinds) if i and kind == "full_attention"), len(kinds))
-    if [kind == "full_attention" for kind in kinds] != [i % period == 0 for i in range(len(kinds))]:
-        raise ModelFileError(f"{original.name} mixes its layers in a way that llama.cpp does not: {kinds}")
+    is_full = [layer_type == "full_attention" for layer_type in layer_types]
+    period = next((i for i in range(1, len(is_full)) if is_full[i]), len(is_full))
+    if is_full != [i % period == 0 for i in range(len(is_full))]:
+        raise ModelFileError(
+            f"{original.name} mixes its layers in a way that llama.cpp does not: {layer_types}"
+        )
     return period
 
 

@@ -9,24 +9,24 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# Names as Linux and macOS list them -> names as people and llama.cpp's build options write them.
-_FEATURES = {
-    "avx": "avx",
-    "f16c": "f16c",
-    "fma": "fma",
-    "avx2": "avx2",
-    "avx_vnni": "avx_vnni",
-    "avx512f": "avx512",
-    "avx512_vnni": "avx512_vnni",
-    "avx512_bf16": "avx512_bf16",
-    "amx_tile": "amx",
-    "amx_int8": "amx_int8",
-    "asimd": "neon",
-    "asimddp": "dotprod",
-    "i8mm": "i8mm",
-    "sve": "sve",
-    "sme": "sme",
-}
+_FLAGS = (
+    *(
+        "avx",
+        "f16c",
+        "fma",
+        "avx2",
+        "avx_vnni",
+        "avx512f",
+        "avx512_vnni",
+        "avx512_bf16",
+        "amx_tile",
+        "amx_int8",
+    ),
+    *("asimd", "asimddp", "i8mm", "sve", "sme"),
+)
+"""As Linux lists them."""
+_NAMES = {"avx512f": "avx512", "amx_tile": "amx", "asimd": "neon", "asimddp": "dotprod"}
+"""As people and llama.cpp's build options write them, if they write them otherwise."""
 _DARWIN_FEATURES = {
     "arm.FEAT_DotProd": "dotprod",
     "arm.FEAT_I8MM": "i8mm",
@@ -65,7 +65,7 @@ def _from_cpuinfo() -> tuple[str, tuple[str, ...]]:
     lines = (line.partition(":") for line in first.splitlines())
     facts = {key.strip(): value.strip() for key, _, value in lines}
     flags = set((facts.get("flags") or facts.get("Features") or "").split())
-    return facts.get("model name", ""), tuple(name for flag, name in _FEATURES.items() if flag in flags)
+    return facts.get("model name", ""), tuple(_NAMES.get(flag, flag) for flag in _FLAGS if flag in flags)
 
 
 def _from_sysctl() -> tuple[str, tuple[str, ...]]:

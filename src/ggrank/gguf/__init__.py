@@ -263,7 +263,9 @@ def _unreadable(path: Path, error: OSError | ValueError) -> ModelFileError:
             f"{path} may not be read by this user (permission denied). Give yourself the right to read the "
             "file and its folders (chmod a+r), or copy it to a place of your own."
         )
-    return ModelFileError(f"{path} could not be read: {error}. Check disk and path.")
+    return ModelFileError(
+        f"{path} could not be read: {getattr(error, 'strerror', error)}. Check disk and path."
+    )
 
 
 @contextmanager

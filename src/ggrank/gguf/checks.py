@@ -35,14 +35,14 @@ _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 def check_kind(header: Header) -> None:
     """Checks that a valid GGUF is a complete model, and not a part of one or an addition to one."""
     metadata, path = header.metadata, header.path
-    architecture, kind = metadata.get("general.architecture"), metadata.get("general.type")
-    if architecture == "clip" or kind == "mmproj":
+    architecture, file_type = metadata.get("general.architecture"), metadata.get("general.type")
+    if architecture == "clip" or file_type == "mmproj":
         raise ModelModeError(
             f"{path} is a multimodal projector (mmproj): it turns images into input for another model. "
             "Expected an embedding or reranker model: load the .gguf without 'mmproj' in its name."
         )
-    if kind in ("adapter", "imatrix"):
-        name = "a LoRA adapter" if kind == "adapter" else "an importance matrix"
+    if file_type in ("adapter", "imatrix"):
+        name = "a LoRA adapter" if file_type == "adapter" else "an importance matrix"
         raise ModelModeError(
             f"{path} is {name}, which is not a model by itself. Expected an embedding or reranker model: "
             "load the model that it was made for, or one that it was merged into."

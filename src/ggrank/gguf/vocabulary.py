@@ -67,7 +67,8 @@ def check_vocabulary(header: Header, data: Bytes) -> None:
     if model == "t5":
         longest = int(np.diff(offsets).max()) - 8
         if longest > _LONGEST_WORD:
-            raise header.damaged(f"expected words of up to {_LONGEST_WORD:,} bytes, found one of {longest:,}")
+            most = f"{_LONGEST_WORD:,} bytes"
+            raise header.damaged(f"expected words of at most {most}, found one of {longest:,}")
         _check_charsmap(header, data)
 
 

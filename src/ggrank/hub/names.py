@@ -41,7 +41,12 @@ def read_name(
         return path, None
     if REPO_ID.fullmatch(name):
         return HubFile(name, filename, revision), None
-    raise ModelNotFoundError(_nothing(name))
+    if name and _exists(Path(name)):
+        raise ModelNotFoundError(f"{name!r} is no preset. If the file here is meant, write './{name}'.")
+    raise ModelNotFoundError(
+        "Expected a preset, a path to a .gguf file, or a Hugging Face repo id (org/name), found "
+        f"{name!r}.{_near(name, presets())} Presets: {', '.join(presets())}."
+    )
 
 
 def _preset(preset: Preset, filename: str | None, revision: str | None) -> tuple[Location, Preset]:
@@ -84,14 +89,6 @@ def _where_instead(path: Path) -> str:
         return f" There is no directory {str(path.parent)!r} either."
     names = [file.name for file in path.parent.glob("*.gguf")]
     return _near(path.name, names) or f" The .gguf files there: {', '.join(sorted(names)) or 'none'}."
-
-
-def _nothing(name: str) -> str:
-    """The message for a name that is neither a preset nor a path nor a repo id."""
-    if name and _exists(Path(name)):
-        return f"{name!r} is no preset. If the file or directory here is meant, write './{name}'."
-    expected = "a preset, a path to a .gguf file, or a Hugging Face repo id (org/name)"
-    return f"Expected {expected}, found {name!r}.{_near(name, presets())} Presets: {', '.join(presets())}."
 
 
 def _near(name: str, names: Iterable[str]) -> str:
