@@ -490,7 +490,7 @@ def test_every_load_option_is_a_param_and_the_other_way_round() -> None:
     import inspect
 
     options = inspect.signature(Llama.load).parameters
-    assert tuple(options) == LlamaParams.names()
+    assert tuple(options) == tuple(LlamaParams.__dataclass_fields__)
     for name, default in (
         (f.name, f.default) for f in LlamaParams.__dataclass_fields__.values() if f.name != "model"
     ):

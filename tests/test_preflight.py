@@ -33,7 +33,7 @@ def verdicts(records: Path) -> dict[str, str]:
 
 
 def test_this_build_computes_the_original_models_vectors_and_that_is_remembered(records: Path) -> None:
-    assert build_verdict(SETTINGS).ok
+    assert build_verdict(SETTINGS) == "ok"
     (key,) = verdicts(records)
     assert key.startswith("build|")
     assert verdicts(records)[key] == "ok"

@@ -12,7 +12,7 @@ from ggrank.cli.console import echo, echo_json, progress_bar, wants_table
 from ggrank.cli.options import output_option
 
 if TYPE_CHECKING:
-    from ggrank.conversion import Converted
+    from ggrank.conversion.checking import Comparison
 
 
 @click.command(short_help="Convert a Hugging Face model to one GGUF file.")
@@ -64,7 +64,7 @@ def convert(
 
     logging.getLogger("gguf").setLevel(logging.WARNING)
     with progress_bar("converting") as show:
-        converted = convert_model(
+        path, found = convert_model(
             source,
             output,
             quantize=quantize,
@@ -73,26 +73,18 @@ def convert(
             force=force,
             on_progress=lambda what, done, total: show(done, total, what),
         )
-    if wants_table(as_table):
-        _print_report(converted)
-    else:
-        echo_json(_record(converted))
-
-
-def _print_report(converted: Converted) -> None:
-    echo(f"{converted.path}  {converted.path.stat().st_size / 1e6:,.0f} MB")
-    if converted.comparison is not None:
-        found = converted.comparison
+    size = path.stat().st_size
+    if not wants_table(as_table):
+        echo_json({"path": str(path), "size": size, **(_record(found) if found else {})})
+        return
+    echo(f"{path}  {size / 1e6:,.0f} MB")
+    if found is not None:
         echo(
             f"{found.n} {found.what}s compared with the original's: largest deviation {found.deviation:.2g}"
             f"{' (1 - cosine)' if found.what == 'vector' else ''}, rank correlation {found.correlation:.4f}"
         )
 
 
-def _record(converted: Converted) -> dict[str, object]:
-    record: dict[str, object] = {"path": str(converted.path), "size": converted.path.stat().st_size}
-    if converted.comparison is not None:
-        found = converted.comparison
-        record |= {"compared": found.n, "what": found.what, "deviation": found.deviation}
-        record["correlation"] = found.correlation
-    return record
+def _record(found: Comparison) -> dict[str, object]:
+    record = {"compared": found.n, "what": found.what, "deviation": found.deviation}
+    return {**record, "correlation": found.correlation}

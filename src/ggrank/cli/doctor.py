@@ -34,7 +34,6 @@ from ggrank.errors import GgrankError, ModelNotFoundError
 if TYPE_CHECKING:
     from ggrank import Llama
     from ggrank.cli.console import Cell
-    from ggrank.loading.preflight import Verdict
 
 LEAST_COSINE = 0.998
 """Between vectors of the bundled q8_0 file and of the original model; measured: 0.9993 and more."""
@@ -174,8 +173,8 @@ def check_openvino() -> Finding:
         found = f"not installed; with it BERT and XLM-R are about {ruled_gain():g} times as fast here"
         return Finding("note", found, "pip install 'ggrank[openvino]'")
     verdict = _verdict(engine="openvino", use_extra_bufts=False)
-    found = f"openvino {version('openvino')}, used for BERT and XLM-R: {verdict.detail}"
-    if verdict.ok:
+    found = f"openvino {version('openvino')}, used for BERT and XLM-R: {verdict}"
+    if verdict == "ok":
         return Finding("ok", found)
     return Finding("fail", found, "pip install --force-reinstall openvino, or use --engine llama.cpp")
 
@@ -212,8 +211,8 @@ def check_preflight() -> Finding:
     verdicts = {f"use_extra_bufts={on}": _verdict(use_extra_bufts=on) for on in (True, False)}
     if gpu_names():
         verdicts["n_gpu_layers=0"] = _verdict(use_extra_bufts=True, n_gpu_layers=0)
-    found = "; ".join(f"{name}: {verdict.detail}" for name, verdict in verdicts.items())
-    n_right = sum(verdict.ok for verdict in verdicts.values())
+    found = "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items())
+    n_right = sum(verdict == "ok" for verdict in verdicts.values())
     if n_right == len(verdicts):
         return Finding("ok", found)
     fix = f"CMAKE_ARGS=\"-DCMAKE_C_FLAGS='{MENDING_FLAGS}' -DCMAKE_CXX_FLAGS='{MENDING_FLAGS}'\" {_INSTALL} "
@@ -223,7 +222,7 @@ def check_preflight() -> Finding:
     )
 
 
-def _verdict(**options: Any) -> Verdict:
+def _verdict(**options: Any) -> str:
     from ggrank.loading.preflight import build_verdict
     from ggrank.loading.tuning import default_threads
     from ggrank.types import EngineSettings, PoolingType

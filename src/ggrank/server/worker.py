@@ -254,7 +254,7 @@ class Worker:
             attention=self._engine.attention,
             n_embd=self._engine.n_embd,
         )
-        return [[parts[i] for i in batch.indices] for batch in batches]
+        return [[parts[i] for i in batch] for batch in batches]
 
     def _compute(self, batch: list[_Part]) -> None:
         jobs = {id(job): job for job, _ in batch}
