@@ -679,7 +679,7 @@ def test_a_score_or_a_cut_that_cannot_be_had_is_refused(server: Stub) -> None:
     server.on("/rerank", tei_scores)
     cohere, tei = reranker(server, "cohere"), reranker(server, "tei")
     for remote, score in ((cohere, "logit"), (cohere, "cosine"), (tei, "cosine")):
-        with pytest.raises(ModelModeError, match=f"score='{score}'"):
+        with pytest.raises(ModelModeError, match=f"score.'{score}'"):
             remote.rank("q", DOCUMENTS, score=score)  # type: ignore[arg-type]
     for remote, truncate in ((cohere, "error"), (cohere, "chunk"), (tei, "chunk")):
         with pytest.raises(ModelModeError, match=f"truncate='{truncate}'"):

@@ -278,7 +278,7 @@ class Llama:
         """
         if self.pooling_type is not PoolingType.NONE:
             raise ModelModeError(
-                f"embed_tokens needs a model loaded with pooling_type=PoolingType.NONE; this one has "
+                f"embed_tokens needs a model loaded with pooling_type none; this one has "
                 f"{self.pooling_type.name}"
             )
         check_truncate(truncate, allow_chunk=False)
@@ -425,12 +425,12 @@ class Llama:
         name, pooling = self.model_path.name, self.pooling_type.name
         if mode is Mode.RERANK:
             raise ModelModeError(
-                f"{name} is loaded to embed (pooling {pooling}), so it has no logits; call embed() or "
-                "rank(), or load a reranker with pooling_type=PoolingType.RANK, such as 'bge-reranker-base'"
+                f"{name} is loaded to embed (pooling {pooling}), so it has no logits: embed or rank with it, "
+                "or load a reranker with pooling_type rank, such as 'bge-reranker-base'"
             )
         raise ModelModeError(
-            f"{name} is loaded to rerank (pooling {pooling}), so it has no vectors; call rerank() or rank(), "
-            "or load an embedding model, such as 'all-minilm-l6-v2'"
+            f"{name} is loaded to rerank (pooling {pooling}), so it has no vectors: rank with it, or load "
+            "an embedding model, such as 'all-minilm-l6-v2'"
         )
 
     def _cosines(self, query: str, texts: list[str], truncate: Truncate) -> _Results:
@@ -459,7 +459,7 @@ class Llama:
         if self.pooling_type is PoolingType.NONE:
             raise ModelModeError(
                 f"{self.model_path.name} is loaded without pooling, so a text has a vector for each token: "
-                "call embed_tokens(), or load it with another pooling_type"
+                "embed_tokens gives them, or load it with another pooling_type"
             )
 
         def sequences(text: str, i: int) -> list[TokenSequence]:

@@ -115,7 +115,7 @@ def _fail(message: str) -> NoReturn:
 
 
 @click.command(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
 )
 @click.version_option(__version__, prog_name="ggrank", message="%(prog)s %(version)s")
 def main() -> None:

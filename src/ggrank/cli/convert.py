@@ -49,7 +49,7 @@ def convert(
 
     \b
     ggrank convert my-reranker/
-    ggrank convert sentence-transformers/all-MiniLM-L6-v2 --output minilm.gguf --check
+    ggrank convert sentence-transformers/all-MiniLM-L6-v2 --check
 
     FOLDER is what save_pretrained of transformers or sentence-transformers writes, with safetensors: BERT,
     XLM-R, ModernBERT, nomic-bert, Qwen3 embedders and rerankers. The file holds everything that its scores

@@ -41,11 +41,12 @@ def mcp(folders: tuple[Path, ...], reranker: str | None, port: int | None, idle_
     """Offer indexes to agents as the tools search, get, similar and status.
 
     \b
-    ggrank mcp                                  .ggrank of this folder or one above it, over stdin and stdout
+    ggrank mcp                .ggrank of this folder or one above it
     ggrank mcp --index ~/notes/.ggrank --reranker ggrank-reranker-mini
-    ggrank mcp --http 8765                      over HTTP, on this machine only
+    ggrank mcp --http 8765    over HTTP, on this machine only
 
-    An agent's program starts it; docs/search.md has the lines for its settings.
+    An agent's program starts it, and speaks to it through stdin and stdout;
+    docs/search.md has the lines for its settings.
     """
     if not folders:
         nearest = nearest_index()

@@ -39,14 +39,20 @@ _COLUMNS = (
 """The most important first: what does not fit is left out from the end."""
 
 
-@click.group(short_help="List, download, verify and describe models.")
-def models() -> None:
-    """List the models that ggrank knows, download them, check and describe their files."""
+@click.group(invoke_without_command=True, short_help="List, download, verify and describe models.")
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List the models that ggrank knows by name, download them, check and describe their files.
+
+    Without a COMMAND it lists them.
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_command)
 
 
 @models.command("list", short_help="List the models that ggrank knows by name.")
 @output_option
-def list_command(as_table: bool | None) -> None:
+def list_command(as_table: bool | None = None) -> None:
     """List the models that ggrank knows by name, and show which are on this machine."""
     from ggrank.hub import list_models
 

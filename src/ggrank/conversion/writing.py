@@ -97,4 +97,4 @@ def check_output(output: Path, *, force: bool) -> None:
     if output.is_dir() or not output.parent.is_dir():
         raise InputError(f"expected the path of a file to write in a folder that exists, found {output}")
     if output.exists() and not force:
-        raise InputError(f"{output} exists already: give --force (force=True) to replace it, or another name")
+        raise InputError(f"{output} exists already: set --force to replace it, or give another name")

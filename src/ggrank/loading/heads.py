@@ -39,8 +39,8 @@ def _doubts(file: GgufFile, pooling: PoolingType) -> Iterator[str]:
     if pooling is not PoolingType.RANK:
         if file.pooling_type is PoolingType.RANK:
             yield (
-                f"is a reranker; with pooling_type={pooling.name} it gives vectors that it was not trained "
-                "to give. Load it with pooling_type=PoolingType.RANK and call rerank()."
+                f"is a reranker; with pooling_type {pooling.name.lower()} it gives vectors that it was not "
+                "trained to give. Load it with pooling_type rank, and rank with it."
             )
         return
     if file.architecture != "bert" or file.tokenizer_model != "bert":

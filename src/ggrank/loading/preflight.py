@@ -81,9 +81,9 @@ def safe_settings(settings: EngineSettings, *, open_engine: bool, open_bufts: bo
         problem = f"OpenVINO does not compute here (the bundled check {verdict.detail})"
         if not open_engine:
             raise EngineError(
-                f"{problem}. Use engine='llama.cpp', or try: pip install --force-reinstall openvino"
+                f"{problem}. Use the engine llama.cpp, or try: pip install --force-reinstall openvino"
             )
-        warn_once(f"{problem}; using engine='llama.cpp' instead.")
+        warn_once(f"{problem}; using llama.cpp instead.")
         settings = replace(settings, engine="llama.cpp")
         return safe_settings(settings, open_engine=False, open_bufts=open_bufts)
     plain = replace(settings, use_extra_bufts=False)
@@ -94,7 +94,7 @@ def safe_settings(settings: EngineSettings, *, open_engine: bool, open_bufts: bo
     if open_bufts and settings.use_extra_bufts and build_verdict(plain).ok:
         warn_once(
             f"this build of llama.cpp is not safe with repacked weights on this CPU (the bundled check "
-            f"{verdict.detail}); using use_extra_bufts=False instead, with right results. To mend "
+            f"{verdict.detail}); using plain weights instead, with right results. To mend "
             f"it: {rebuild}"
         )
         return plain

@@ -145,10 +145,10 @@ def choose_engine(asked: str, *, tuned: Tuned, file: GgufFile, n_gpu_layers: int
         return "llama.cpp"
     if asked == "openvino":
         if not has_openvino():
-            raise EngineError("engine='openvino' needs a package: pip install 'ggrank[openvino]'")
+            raise EngineError("the engine openvino needs a package: pip install 'ggrank[openvino]'")
         reason = why_not_openvino(file)
         if reason is not None:
-            raise ModelModeError(f"engine='openvino' cannot be used: {reason}. Use engine='llama.cpp'.")
+            raise ModelModeError(f"the engine openvino cannot be used: {reason}. Use llama.cpp.")
         return "openvino"
     if not has_openvino():
         return "llama.cpp"

@@ -75,8 +75,8 @@ def single_sequence(
     room = n_ctx - len(frame.head) - len(frame.tail)
     if len(tokens) > room and truncate == "error":
         raise InputTooLongError(
-            f"{name} has {len(tokens)} tokens; n_ctx={n_ctx} leaves room for {room}",
-            "Shorten it, load the model with a larger n_ctx, or pass truncate='end'.",
+            f"{name} has {len(tokens)} tokens; n_ctx {n_ctx} leaves room for {room}",
+            "Shorten it, load the model with a larger n_ctx, or set truncate to end.",
         )
     framed = np.concatenate([_ids(frame.head), tokens[:room], _ids(frame.tail)])
     if len(framed) == 0:
@@ -175,8 +175,8 @@ class PairBuilder:
             return QueryPart(tokens=part, truncated=False)
         if truncate == "error":
             raise InputTooLongError(
-                f"the query has {n_query} tokens; three quarters of n_ctx={self.n_ctx} is {limit}",
-                "Shorten it, load the model with a larger n_ctx, or pass truncate='end'.",
+                f"the query has {n_query} tokens; three quarters of n_ctx {self.n_ctx} is {limit}",
+                "Shorten it, load the model with a larger n_ctx, or set truncate to end.",
                 is_query=True,
             )
         return QueryPart(tokens=self._cut_query(query, limit), truncated=True)
@@ -194,8 +194,8 @@ class PairBuilder:
         if truncate == "error":
             raise InputTooLongError(
                 f"{name} has {len(tokens)} tokens and the query with its special tokens {len(query.tokens)}; "
-                f"n_ctx={self.n_ctx} leaves room for {room} of the document",
-                "Shorten it, load the model with a larger n_ctx, or pass truncate='end' or 'chunk'.",
+                f"n_ctx {self.n_ctx} leaves room for {room} of the document",
+                "Shorten it, load the model with a larger n_ctx, or set truncate to end or chunk.",
             )
         if truncate == "chunk" and room > 0:
             return [
@@ -230,7 +230,7 @@ class PairBuilder:
                 return part
             keep -= len(part) - room
         raise InputError(
-            f"n_ctx={self.n_ctx} has no room for the model's own template; load it with a larger n_ctx."
+            f"n_ctx {self.n_ctx} has no room for the model's own template; load it with a larger n_ctx."
         )
 
 

@@ -136,7 +136,7 @@ class OpenVinoEngine(EngineBase):
         if not np.isfinite(values).all():
             raise EngineError(
                 f"{self._path.name} computed values that are not finite (NaN or infinity) with OpenVINO. The "
-                "file is damaged (ggrank models verify), or this engine fails here: use engine='llama.cpp'."
+                "file is damaged (ggrank models verify), or this engine fails here: use the engine llama.cpp."
             )
         return values
 
