@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 import textwrap
 import time
-from dataclasses import replace
 from importlib import resources
 
 import click
 
 from ggrank.cli.console import count, echo, echo_facts, terminal_width
 from ggrank.cli.documents import Document, read_documents
-from ggrank.cli.options import ModelChoice, model_options, output_option
+from ggrank.cli.options import ModelChoice, output_option
 from ggrank.cli.ranking import echo_footer, echo_ranking_json, echo_ranking_table, rank_documents, speed_hint
 from ggrank.rows.records import cache_dir
 
@@ -28,9 +27,8 @@ INDENT = "  "
 
 @click.command(short_help="Try it: ask questions about a few dozen passages.")
 @click.argument("question", required=False)
-@model_options
 @output_option
-def demo(question: str | None, choice: ModelChoice, as_table: bool | None) -> None:
+def demo(question: str | None, as_table: bool | None) -> None:
     """Rank a few dozen passages for three questions, or for your own QUESTION.
 
     \b
@@ -39,12 +37,11 @@ def demo(question: str | None, choice: ModelChoice, as_table: bool | None) -> No
 
     It prints tables in a pipe too, unless you give --json.
     """
-    if choice.cache is None:
-        choice = replace(choice, cache=str(cache_dir() / "demo"))  # so that a second run embeds no passage
     passages = read_passages()
     questions, top_n = ((question,), 5) if question else (QUESTIONS, 3)
     started = time.perf_counter()
-    with choice.load() as llama:
+    cache = cache_dir() / "demo"  # so that a second run embeds no passage
+    with ModelChoice(cache=str(cache)).load() as llama:
         loaded = time.perf_counter()
         rankings = [rank_documents(llama, each, passages, top_n=top_n) for each in questions]
         seconds = time.perf_counter() - loaded

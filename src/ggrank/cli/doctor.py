@@ -63,7 +63,7 @@ class Finding(NamedTuple):
     fix: str = ""
 
 
-@click.command(short_help="Check this machine, the llama.cpp build, the models and their scores.")
+@click.command(short_help="Check this machine, the models and their scores.")
 @click.option("--model", "-m", metavar="NAME|PATH", help="Check the scores of this model too.")
 @output_option
 @click.pass_context

@@ -58,8 +58,8 @@ def list_command(as_table: bool | None = None) -> None:
     echo_table(columns, [[row[name] for name in names] for row in rows])
     for status in statuses:
         if not status.preset.is_open_source:
-            name, terms = status.preset.name, status.preset.license
-            echo_facts(f"{name} has a licence that is not open source ({terms}): read its terms first")
+            terms = status.preset.license
+            echo_facts(f"{status.preset.name}: not open source, read the terms of its licence ({terms})")
     echo_facts("ggrank models info NAME says more, ggrank models download NAME fetches a model")
 
 

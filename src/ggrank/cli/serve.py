@@ -48,21 +48,26 @@ NEEDS = ("fastapi", "fastapi_offline", "orjson", "uvicorn", "prometheus_client")
 _N, _SECONDS = click.IntRange(min=1), click.FloatRange(min=0, min_open=True, max=86400)
 OPTIONS: tuple[tuple[str, Any, str | None, str], ...] = (
     ("n_threads", _N, "N", "CPU threads of each model."),
-    ("n_gpu_layers", click.IntRange(min=-1), "N", "Of each model; all by default."),
+    ("n_gpu_layers", click.IntRange(min=-1), "N", "Layers of each model on the GPU; all by default."),
     ("cache", click.Path(file_okay=False), "DIR", "Compute each vector and score once, and keep it here."),
-    ("engine", click.Choice(ENGINES), None, "What computes. [default: auto, the faster one]"),
+    ("engine", click.Choice(ENGINES), None, "Which library computes. [default: auto, the faster one]"),
     ("host", str, "HOST", "The address to listen on."),
     ("port", click.IntRange(0, 65535), "PORT", "0: the system chooses one."),
-    ("api_key_file", click.Path(dir_okay=False), "FILE", "Its first line is the key; before GGRANK_API_KEY."),
-    ("max_bytes", _N, "N", "Bytes of a request's body."),
-    ("max_documents", _N, "N", "Documents or texts of a request."),
-    ("max_tokens", _N, "N", "Tokens computed for a request."),
-    ("max_queue", click.IntRange(1, 4096), "N", "Requests at work or waiting."),
-    ("max_queue_tokens", _N, "N", "Tokens waiting for one model."),
-    ("timeout", _SECONDS, "SECONDS", "What one request may take."),
-    ("health_timeout", _SECONDS, "SECONDS", "/health is 503 when a micro-batch runs for so long."),
+    (
+        "api_key_file",
+        click.Path(dir_okay=False),
+        "FILE",
+        "The first line of FILE is the key; it is preferred to GGRANK_API_KEY.",
+    ),
+    ("max_bytes", _N, "N", "The largest body of a request, in bytes."),
+    ("max_documents", _N, "N", "The most documents or texts of a request."),
+    ("max_tokens", _N, "N", "The most tokens computed for a request."),
+    ("max_queue", click.IntRange(1, 4096), "N", "The most requests at work or waiting."),
+    ("max_queue_tokens", _N, "N", "The most tokens waiting for one model."),
+    ("timeout", _SECONDS, "SECONDS", "The longest time for one request."),
+    ("health_timeout", _SECONDS, "SECONDS", "/health is 503 when a micro-batch runs for longer."),
     ("keep_alive", click.IntRange(1, 86400), "SECONDS", "How long an idle connection stays open."),
-    ("idle_unload", _SECONDS, "MINUTES", "Unload a model without requests for so long. [default: never]"),
+    ("idle_unload", _SECONDS, "MINUTES", "Unload a model after this time without requests. [default: never]"),
 )
 """Options with one value; their defaults are those of `ServerSettings` and `LlamaParams`."""
 
@@ -88,22 +93,26 @@ def _model_option(kind: str, default: str, text: str) -> Callable[..., Any]:
 
 
 @click.command(short_help="Serve models over HTTP, in every rerank dialect.")
-@_model_option("embedder", DEFAULT_MODEL, "Repeatable; the first is the default. none: no embedder.")
-@_model_option("reranker", BUNDLED_RERANKER, "Likewise.")
+@_model_option(
+    "embedder", DEFAULT_MODEL, "An embedding model. Repeatable; the first is the default. none: no embedder."
+)
+@_model_option("reranker", BUNDLED_RERANKER, "A reranker, likewise.")
 @_valued_options
 @click.option(
     "--api-key",
     envvar=KEY_VARIABLE,
     metavar="KEY",
     show_envvar=True,
-    help="What callers must send as 'Authorization: Bearer KEY'. Here other users of the machine see it.",
+    help="What callers must send as 'Authorization: Bearer KEY'. Other users of the machine can see it.",
 )
 @_repeatable("--cors", "cors_origins", "ORIGIN", "Let web pages of this origin ask; * is any. Repeatable.")
 @_repeatable(
     "--allowed-host", "allowed_hosts", "NAME", "A name for this server, such as a proxy's. Repeatable."
 )
 @click.option("--strict-models", is_flag=True, help="Refuse names of models that are not served.")
-@click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line a request.")
+@click.option(
+    "--access-log/--no-access-log", default=True, show_default=True, help="Log a line for each request."
+)
 def serve(
     embedders: tuple[str, ...],
     rerankers: tuple[str, ...],
@@ -112,7 +121,7 @@ def serve(
     access_log: bool,
     **options: Any,
 ) -> None:
-    """Serve models over HTTP until Ctrl-C or SIGTERM; requests that are in then still get their answers.
+    """Serve models over HTTP until Ctrl-C or SIGTERM; requests that have come in still get their answers.
 
     \b
     ggrank serve
@@ -120,8 +129,8 @@ def serve(
     ggrank serve --embedder none --reranker bge-reranker-v2-m3,n_ctx=8192
 
     MODEL is a preset, a file or a Hugging Face repo; OPTION is n_ctx, n_threads, n_gpu_layers, filename
-    or revision, for that model alone. A page to try it is at http://127.0.0.1:8080, and what it answers at
-    /docs. Needs pip install 'ggrank[server]'.
+    or revision, for that model alone. There is a page to try it at http://127.0.0.1:8080, and a description
+    of all paths at /docs. Needs pip install 'ggrank[server]'.
     """
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
