@@ -80,7 +80,6 @@ def doctor(ctx: click.Context, model: str | None, as_table: bool | None) -> None
         "openvino": check_openvino,
         "device": check_device,
         "preflight": check_preflight,
-        "models": check_models,
         "bundled model": check_bundled_model,
         "bundled reranker": lambda: check_scores(BUNDLED_RERANKER),
     }
@@ -116,16 +115,14 @@ def _attempt(check: Callable[[], Finding]) -> Finding:
 
 
 def check_versions() -> Finding:
-    """ggrank, Python, llama-cpp-python and the system."""
     from ggrank import __version__
     from ggrank.engine.library import build_version
 
-    found = f"ggrank {__version__}, llama-cpp-python {build_version()}, Python {platform.python_version()}"
-    return Finding("ok", f"{found}, {platform.system()} {platform.machine()}")
+    python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return Finding("ok", f"ggrank {__version__}, llama-cpp-python {build_version()}, {python}")
 
 
 def check_processor() -> Finding:
-    """The processor's name, cores and features."""
     from ggrank.loading.tuning import default_threads
 
     processor = find_processor()
@@ -135,7 +132,6 @@ def check_processor() -> Finding:
 
 
 def check_build() -> Finding:
-    """Which of the processor's features this build of llama.cpp uses."""
     from ggrank.engine.library import system_info
 
     uses = [part.split("=")[0].split(":")[-1].strip() for part in system_info().split("|") if "= 1" in part]
@@ -166,7 +162,6 @@ def check_openvino() -> Finding:
 
 
 def check_device() -> Finding:
-    """Where models run by default; a note where a GPU is unused."""
     from ggrank.engine.library import gpu_names
 
     if gpus := gpu_names():
@@ -209,18 +204,6 @@ def _verdict(**options: Any) -> Verdict:
 
     n_threads = default_threads()
     return build_verdict(EngineSettings(PoolingType.MEAN, 256, 512, 8, n_threads, **options))
-
-
-def check_models() -> Finding:
-    """Which presets have their file here."""
-    from ggrank.hub import list_models
-
-    statuses = list_models()
-    here = [status.preset.name for status in statuses if status.path is not None]
-    found = f"here: {', '.join(here) or 'none'}; ggrank models list has {len(statuses) - len(here)} more"
-    if DEFAULT_MODEL in here:
-        return Finding("ok", found)
-    return Finding("fail", found, "the bundled model is missing: pip install --force-reinstall ggrank")
 
 
 def check_bundled_model() -> Finding:
