@@ -17,7 +17,7 @@ from ggrank.engine import why_not_openvino
 from ggrank.engine.hardware import find_processor
 from ggrank.errors import EngineError, ModelFileError, ModelModeError
 from ggrank.llama import Llama
-from ggrank.loading.model import LoadedModel, load_model
+from ggrank.loading.model import load_model
 from ggrank.loading.params import ALL_LAYERS, LlamaParams
 from ggrank.loading.tuning import Tuned, has_openvino, remember_tuned
 from ggrank.types import EngineName, EngineSettings, Mode, PoolingType
@@ -50,15 +50,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class TuningReport:
-    """What was tried, and the result.
+    """The built-in settings, what was tried, and what is remembered.
 
-    Attributes:
-        default: the built-in settings.
-        chosen: the changes that are remembered, in words.
-        settings: those with which the model loads from now on.
-        gain: the speed of the best settings over that of ``default``, both timed again in turns; below
-            `LEAST_GAIN` it counts as noise, and ``default`` stays. 1.0 if nothing was faster at first.
-        is_remembered: False if the cache directory cannot be written.
+    ``gain`` is the speed of the best settings over that of the built-in ones, both timed again in turns.
+    Below `LEAST_GAIN` it counts as noise; it is 1.0 if nothing was faster at first.
     """
 
     model: str
@@ -85,7 +80,7 @@ def tune(params: LlamaParams, *, on_measured: Callable[[Measured], None] = lambd
 class _Search:
     def __init__(self, params: LlamaParams, on_measured: Callable[[Measured], None]) -> None:
         self._params, self._on_measured = params, on_measured
-        model = self._load(Tuned())
+        model = load_model(self._params, tuned=Tuned())
         if model.settings.pooling_type is PoolingType.NONE:
             raise ModelModeError("a model without pooling cannot be tuned; load it with another pooling_type")
         self._rules = self._settings = model.settings
@@ -134,7 +129,7 @@ class _Search:
     def _measured(self, tuned: Tuned) -> tuple[float, EngineSettings, str | None]:
         """Tokens a second, the settings, and what is wrong with them."""
         try:
-            model = self._load(tuned)
+            model = load_model(self._params, tuned=tuned)
         except (EngineError, ModelFileError) as error:
             return 0.0, self._rules, f"does not run here: {error}"
         with Llama(model) as llama:
@@ -164,13 +159,13 @@ class _Search:
         """Of the best over the rules, timed in turns: a slower minute of the machine counts for both."""
         if self._best == Tuned():
             return 1.0
-        with Llama(self._load(Tuned())) as rules, Llama(self._load(self._best)) as best:
+        with (
+            Llama(load_model(self._params, tuned=Tuned())) as rules,
+            Llama(load_model(self._params, tuned=self._best)) as best,
+        ):
             rounds = [(_time(rules, self._texts)[0], _time(best, self._texts)[0]) for _ in range(2)]
         first, second = zip(*rounds, strict=True)
         return float(max(second) / max(first))
-
-    def _load(self, tuned: Tuned) -> LoadedModel:
-        return load_model(self._params, tuned=tuned)
 
     def _reported(self, measured: Measured) -> Measured:
         self._on_measured(measured)
