@@ -87,7 +87,7 @@ def test_a_tilde_is_the_home_directory(here: Path, monkeypatch: pytest.MonkeyPat
         ("modle-q8_0.gguf", "Did you mean 'model-q8_0.gguf'?"),
         ("zzz.gguf", "The .gguf files there: model-q8_0.gguf."),
         ("models/zzz.gguf", "There is no directory 'models' either."),
-        ("org/repo/file.gguf", "given as 'org/repo' with filename='file.gguf'"),
+        ("org/repo/file.gguf", "given as 'org/repo' with the filename 'file.gguf'"),
         ("BGE-small-en-v1.5-Q4_K_M.gguf", "'ggrank models download bge-small-en-v1.5'"),
     ],
 )
@@ -102,10 +102,13 @@ def test_a_missing_path_says_what_may_have_been_meant(here: Path, name: str, sai
 @pytest.mark.parametrize(
     ("name", "meant"), [("bge-smal-en", "bge-small-en-v1.5"), ("BGE-Reranker-Base", "bge-reranker-base")]
 )
-def test_an_unknown_name_offers_the_nearest_preset_and_lists_them(name: str, meant: str) -> None:
+def test_an_unknown_name_offers_the_nearest_presets_and_the_command_that_lists_them(
+    name: str, meant: str
+) -> None:
     with pytest.raises(ModelNotFoundError, match=f"Did you mean '{meant}'") as caught:
         read_name(name)
-    assert all(preset in str(caught.value) for preset in presets())
+    assert "'ggrank models' lists the presets" in str(caught.value)
+    assert len(str(caught.value)) < 250
 
 
 @pytest.mark.parametrize(
@@ -126,7 +129,7 @@ def test_a_file_without_a_separator_is_told_how_to_be_meant(here: Path) -> None:
 @pytest.mark.parametrize("name", ["all-minilm-l6-v2", "here.gguf"])
 def test_a_file_has_no_filename_or_revision_to_choose(here: Path, name: str, option: str) -> None:
     (here / "here.gguf").touch()
-    with pytest.raises(InputError, match=f"{option}='x' chooses inside a Hugging Face repo"):
+    with pytest.raises(InputError, match=f"{option} 'x' chooses inside a Hugging Face repo"):
         read_name(name, **{option: "x"})
 
 

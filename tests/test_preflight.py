@@ -131,7 +131,7 @@ def test_where_openvino_does_not_compute_llama_cpp_takes_its_place_and_it_is_sai
     remember_crash(records, openvino)
     with pytest.warns(GgrankWarning, match=r"OpenVINO does not compute here .*SIGSEGV"):
         assert safe_settings(openvino, open_engine=True, open_bufts=True) == SETTINGS
-    with pytest.raises(EngineError, match=r"engine='llama.cpp'"):
+    with pytest.raises(EngineError, match=r"the engine llama\.cpp"):
         safe_settings(openvino, open_engine=False, open_bufts=True)
 
 

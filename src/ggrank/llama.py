@@ -202,7 +202,7 @@ class Llama:
         """
         if self.pooling_type is not PoolingType.NONE:
             raise ModelModeError(
-                f"embed_tokens needs a model loaded with pooling_type=PoolingType.NONE; this one has "
+                f"embed_tokens needs a model loaded with pooling_type none; this one has "
                 f"{self.pooling_type.name}"
             )
         inputs.check_truncate(truncate, allow_chunk=False)
@@ -338,13 +338,10 @@ class Llama:
             return
         other, lacks = "an embedding model, such as 'all-minilm-l6-v2'", "vectors"
         if mode is Mode.RERANK:
-            other, lacks = (
-                "a reranker with pooling_type=PoolingType.RANK, such as 'bge-reranker-base'",
-                "logits",
-            )
+            other, lacks = "a reranker with pooling_type rank, such as 'bge-reranker-base'", "logits"
         raise ModelModeError(
             f"{self.model_path.name} is loaded with pooling {self.pooling_type.name}, so it has no {lacks}; "
-            f"call rank(), or load {other}"
+            f"rank with it, or load {other}"
         )
 
     def _cosines(self, query: str, texts: list[str], truncate: Truncate) -> _Results:
@@ -365,7 +362,7 @@ class Llama:
         if self.pooling_type is PoolingType.NONE:
             raise ModelModeError(
                 f"{self.model_path.name} is loaded without pooling, so a text has a vector for each token: "
-                "call embed_tokens(), or load it with another pooling_type"
+                "embed_tokens gives them, or load it with another pooling_type"
             )
         return self._distinct(texts, lambda text, i: [self._sequence(text, f"text {i}", truncate, prefix)])
 

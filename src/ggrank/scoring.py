@@ -85,7 +85,7 @@ def choose_scale(score: ScoreScale, *, own: Scale, model: str) -> Scale:
     allowed = ("auto", "cosine") if own == "cosine" else ("auto", "logit", "sigmoid")
     if score not in allowed:
         raise ModelModeError(
-            f"score={score!r} is not what {model} gives: it is loaded to "
+            f"score {score!r} is not what {model} gives: it is loaded to "
             f"{'embed' if own == 'cosine' else 'rerank'}; use one of {', '.join(map(repr, allowed))}"
         )
     return own if own == "probability" or score == "auto" else score

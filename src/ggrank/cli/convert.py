@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from ggrank.cli.console import echo, echo_json, progress_bar, wants_table
 from ggrank.cli.options import output_option
-
-if TYPE_CHECKING:
-    from ggrank.conversion.checking import Comparison
 
 
 @click.command(short_help="Convert a Hugging Face model to one GGUF file.")
@@ -49,14 +46,11 @@ def convert(
 
     \b
     ggrank convert my-reranker/
-    ggrank convert sentence-transformers/all-MiniLM-L6-v2 --output minilm.gguf --check
+    ggrank convert sentence-transformers/all-MiniLM-L6-v2 --check
 
     FOLDER is what save_pretrained of transformers or sentence-transformers writes, with safetensors: BERT,
     XLM-R, ModernBERT, nomic-bert, Qwen3 embedders and rerankers. The file holds everything that its scores
     need: head, tokenizer, prefixes and longest length. It is loaded and tried before it gets its name.
-
-    llama.cpp quantizes the matrices; vectors, positions and token types stay float32. With q8_0 a model of
-    up to 512 in width keeps its value projections in float16, because rounding them hurts most.
 
     The command needs pip install 'ggrank[convert]'; --check also needs pip install sentence-transformers.
     """
@@ -74,17 +68,17 @@ def convert(
             on_progress=lambda what, done, total: show(done, total, what),
         )
     size = path.stat().st_size
-    if not wants_table(as_table):
-        echo_json({"path": str(path), "size": size, **(_record(found) if found else {})})
+    if wants_table(as_table):
+        echo(f"{path}  {size / 1e6:,.0f} MB")
+        if found is not None:
+            unit = " (1 - cosine)" if found.what == "vector" else ""
+            echo(
+                f"{found.n} {found.what}s compared with the original's: largest deviation "
+                f"{found.deviation:.2g}{unit}, rank correlation {found.correlation:.4f}"
+            )
         return
-    echo(f"{path}  {size / 1e6:,.0f} MB")
+    record: dict[str, Any] = {"path": str(path), "size": size}
     if found is not None:
-        echo(
-            f"{found.n} {found.what}s compared with the original's: largest deviation {found.deviation:.2g}"
-            f"{' (1 - cosine)' if found.what == 'vector' else ''}, rank correlation {found.correlation:.4f}"
-        )
-
-
-def _record(found: Comparison) -> dict[str, object]:
-    record = {"compared": found.n, "what": found.what, "deviation": found.deviation}
-    return {**record, "correlation": found.correlation}
+        record |= {"compared": found.n, "what": found.what, "deviation": found.deviation}
+        record["correlation"] = found.correlation
+    echo_json(record)

@@ -13,13 +13,11 @@ import click
 
 from ggrank.errors import InputError
 from ggrank.rows.documents import document_of
-from ggrank.rows.encodings import decode
 from ggrank.rows.reading import format_of, read_rows
 
 Format = Literal["auto", "text", "jsonl", "csv", "parquet"]
 
 STDIN = "-"
-_FOLDER_SUFFIXES = (".txt", ".md")
 
 
 @dataclass(frozen=True)
@@ -74,13 +72,17 @@ def _read_stdin(file_format: Format) -> list[Document]:
 def _read_path(path: Path, file_format: Format) -> list[Document]:
     if path.is_dir():
         return _read_folder(path)
-    if file_format == "auto" and format_of(path.name) is None and (passages := _read_passages(path)):
+    if (
+        file_format == "auto"
+        and format_of(path.name) is None
+        and (passages := _read_passages(path, path.name))
+    ):
         return passages
     return list(_documents(path, str(path), file_format))
 
 
-def _read_passages(path: Path) -> list[Document]:
-    """The passages of a file that has pages or headings, as `ggrank index` reads it; none of plain text.
+def _read_passages(path: Path, name: str, *, with_plain_text: bool = False) -> list[Document]:
+    """The passages of a file that has pages or headings, as `ggrank index` reads it; else none.
 
     Tokens are estimated, because no model is loaded yet.
     """
@@ -93,13 +95,13 @@ def _read_passages(path: Path) -> list[Document]:
     found = []
     try:
         for document in read_file(path):
-            if not document.sections:
+            if not document.sections and not with_plain_text:
                 continue
             for one in passages(document, count_tokens=_estimated_tokens, most=_PASSAGE, overlap=0):
                 text = document.text[one.start : one.end]
                 place = one.place or f"line {one.line}"
                 found.append(
-                    Document(f"{one.headings}\n\n{text}" if one.headings else text, f"{path.name}, {place}")
+                    Document(f"{one.headings}\n\n{text}" if one.headings else text, f"{name}, {place}")
                 )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -121,17 +123,26 @@ def _documents(source: Path | BinaryIO, name: str, file_format: Format) -> Itera
 
 
 def _read_folder(folder: Path) -> list[Document]:
-    """Each .txt and .md file below ``folder`` is one document, its relative path the id."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _FOLDER_SUFFIXES)
-    documents = [_read_whole(path, folder) for path in paths if path.is_file()]
+    """The files that `ggrank index` would read: rows one by one, other files in passages.
+
+    What is left out is said in one line on stderr.
+    """
+    from ggrank.search.files import find_files
+
+    found = find_files([str(folder.resolve())])
+    documents: list[Document] = []
+    for file in map(Path, found.files):
+        name = file.relative_to(folder.resolve()).as_posix()
+        try:
+            if format_of(file.name):
+                documents += _documents(file, name, "auto")
+            else:
+                documents += _read_passages(file, name, with_plain_text=True)
+        except InputError as error:
+            click.echo(f"Warning: left out: {error}", err=True)
+    left_out = [f"{len(paths):,} {kind or 'without a suffix'}" for kind, paths in found.unsupported().items()]
+    if left_out:
+        click.echo(f"Note: left out: {', '.join(sorted(left_out))}", err=True)
     if not documents:
-        raise InputError(f"{folder}: the folder holds no .txt or .md file")
+        raise InputError(f"{folder}: the folder holds no file that can be read")
     return documents
-
-
-def _read_whole(path: Path, folder: Path) -> Document:
-    try:
-        text = decode(path.read_bytes())
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return Document("\n".join(text.splitlines()), id=path.relative_to(folder).as_posix())

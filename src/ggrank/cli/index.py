@@ -65,9 +65,9 @@ def index(
 
     \b
     ggrank index notes/ papers/ handbook.pdf
-    ggrank index                               what was indexed before, brought up to date
-    ggrank index corpus.jsonl --vectors int8   a record a line: {"id": ..., "text": ...}
-    ggrank index --forget papers/              out of the index again
+    ggrank index                      what was indexed before, brought up to date
+    ggrank index corpus.jsonl         a record a line: {"id": ..., "text": ...}
+    ggrank index --forget papers/     out of the index again
 
     Only files that changed are read, and only passages that are new are embedded. Ctrl-C loses nothing: the
     same command goes on. HTML and PDF need an extra, pip install 'ggrank[files]', and so does Parquet:

@@ -157,7 +157,7 @@ def embed(
     PATH is a file of JSON lines, CSV, TSV or Parquet, a folder of them, a pattern, or - for stdin.
 
     \b
-    ggrank job embed corpus/ --output vectors/           again: only new and changed files
+    ggrank job embed corpus/ --output vectors/     again: only new and changed
     ggrank job embed corpus.jsonl --output corpus.parquet --dtype int8
 
     Rows keep their order and their other columns; embedding and embedding_truncated are new. Rows that cannot
@@ -202,7 +202,7 @@ def score(
 
     \b
     ggrank job score pairs.jsonl > scored.jsonl
-    ggrank job score mined/ --output scored/             again: only new and changed files
+    ggrank job score mined/ --output scored/       again: only new and changed
 
     Rows keep their order and their other columns; score and score_truncated are new. Rows that cannot be used
     are left out, and go to a file of their own. The last line on stdout sums up, as JSON.

@@ -103,7 +103,7 @@ def search(
     \b
     ggrank search "who pays for travel?"
     ggrank search "error E4711" --by words --path logs --since 2026-01-31
-    ggrank search "who pays for travel?" --reranker ggrank-reranker-mini --min-score 0.3 --json
+    ggrank search "who pays for travel?" --reranker ggrank-reranker-mini --json
 
     Each JSON line holds rank, path, headings, page, line, start and stop (characters in the document's text),
     id, title, metadata, text, score (0 to 1), cosine, logit, words (of the query that the passage holds),

@@ -108,7 +108,7 @@ def find_original(source: str | Path, *, revision: str | None) -> Original:
     path, name = Path(source).expanduser(), str(source)
     if path.is_dir():
         if revision is not None:
-            raise InputError(f"revision={revision!r} chooses inside a Hugging Face repo; {name} is a folder")
+            raise InputError(f"revision {revision!r} chooses inside a Hugging Face repo; {name} is a folder")
         original = Original(path, path.resolve().name)
     elif not path.exists() and REPO_ID.fullmatch(name):
         root = find_folder(name, lambda names: _choose_files(names, name), revision=revision)

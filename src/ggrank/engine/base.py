@@ -172,11 +172,11 @@ def check_micro_batch(sequences: Sequence[TokenIds], limits: EngineSettings) -> 
     if n_tokens > limits.n_ubatch or len(sequences) > limits.n_seq_max:
         raise InputError(
             f"a micro-batch of {len(sequences)} sequences and {n_tokens} tokens is over the limits of "
-            f"n_seq_max={limits.n_seq_max} and n_ubatch={limits.n_ubatch}"
+            f"n_seq_max {limits.n_seq_max} and n_ubatch {limits.n_ubatch}"
         )
     longest = max(map(len, sequences))
     if longest > limits.n_ctx:
-        raise InputError(f"a sequence of {longest} tokens is longer than n_ctx={limits.n_ctx}")
+        raise InputError(f"a sequence of {longest} tokens is longer than n_ctx {limits.n_ctx}")
 
 
 def check_token_ids(tokens: TokenIds, n_vocab: int) -> None:

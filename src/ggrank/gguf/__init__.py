@@ -212,21 +212,20 @@ def check_usable(file: GgufFile, pooling_type: PoolingType) -> None:
         raise ModelModeError(
             f"{name} {lost} no classification layer (cls.output.weight), so it cannot rerank: it is an "
             "embedding model, or a reranker that lost its head in conversion. Take a reranker such as "
-            "'bge-reranker-base'; to embed with it, load it without pooling_type=RANK."
+            "'bge-reranker-base'; to embed with it, load it without pooling_type rank."
         )
     if pooling_type is not PoolingType.UNSPECIFIED:
         return
     if architecture in ENCODERS:
         raise ModelModeError(
             f"{name} does not say how it pools token vectors (no {architecture}.pooling_type). Its model "
-            "card does: pass pooling_type=PoolingType.MEAN (most sentence-transformers models) or CLS (bge, "
-            "gte)."
+            "card does: set pooling_type to mean (most sentence-transformers models) or cls (bge, gte)."
         )
     raise ModelModeError(
         f"{name} looks like a chat model ({architecture}, with no {architecture}.pooling_type and no "
         "classification layer): it writes text. Expected an embedding or reranker model, such as "
         "'all-minilm-l6-v2' or 'bge-reranker-base'. If it is an embedding model whose file does not say so, "
-        "pass pooling_type=PoolingType.LAST (Qwen3-Embedding) or MEAN, as its model card says."
+        "set pooling_type to last (Qwen3-Embedding) or mean, as its model card says."
     )
 
 

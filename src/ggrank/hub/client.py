@@ -63,7 +63,7 @@ class HubAccess:
 
     def __post_init__(self) -> None:
         if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
-            raise InputError("token= holds spaces, line ends or other characters that no token has")
+            raise InputError("the token holds spaces, line ends or other characters that no token has")
 
     @property
     def offline(self) -> bool:
@@ -163,7 +163,8 @@ def _only_gguf(repo: str, names: Collection[str]) -> str:
         return files[0]
     if files:
         raise ModelNotFoundError(
-            f"{repo} has {len(files)} .gguf files; say which one with filename=: {', '.join(files)}"
+            f"{repo} has {len(files)} .gguf files; say which one with --filename (filename in Python): "
+            f"{', '.join(files)}"
         )
     if any(_SHARD.search(name) for name in names):
         raise ModelNotFoundError(
@@ -234,12 +235,12 @@ def _explain(error: Exception, file: HubFile, access: HubAccess, target: Path) -
         free = f"{shutil.disk_usage(existing).free:,} bytes are free there"
         return DownloadError(
             f"No room to write {file} ({size}) to {target}: {error.strerror}; {free}. "
-            "Free some, or choose another place: cache_dir=, or the environment variable HF_HOME."
+            "Free some, or choose another folder with HF_HOME (cache_dir in Python)."
         )
     if isinstance(error, OSError) and error.errno in _NO_PLACE:
         return DownloadError(
             f"{error.filename or target} cannot be written to: {error.strerror}. "
-            "Choose another place: cache_dir=, or the environment variable HF_HOME."
+            "Choose another folder with HF_HOME (cache_dir in Python)."
         )
     if isinstance(error, UnicodeEncodeError):  # a request's header, which holds the token
         return InputError("HF_TOKEN holds characters that no token has: copy it again")
@@ -257,7 +258,7 @@ def _explain_status(error: Exception, file: HubFile, access: HubAccess) -> Ggran
 
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
     hub = access.page
-    pass_token = "HF_TOKEN (or token=) must hold a token that has access to it."
+    pass_token = "HF_TOKEN (or token in Python) must hold a token that has access to it."
     if isinstance(error, errors.GatedRepoError):
         page = f"{hub}/{file.repo}"
         return DownloadError(f"{file.repo} is gated: accept its terms at {page}. Then {pass_token}")

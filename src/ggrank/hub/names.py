@@ -42,10 +42,10 @@ def read_name(
     if REPO_ID.fullmatch(name):
         return HubFile(name, filename, revision), None
     if name and _exists(Path(name)):
-        raise ModelNotFoundError(f"{name!r} is no preset. If the file here is meant, write './{name}'.")
+        raise ModelNotFoundError(f"{name!r} is no preset. If the file or directory here is meant, write './{name}'.")
     raise ModelNotFoundError(
         "Expected a preset, a path to a .gguf file, or a Hugging Face repo id (org/name), found "
-        f"{name!r}.{_near(name, presets())} Presets: {', '.join(presets())}."
+        f"{name!r}.{_near(name, presets())} 'ggrank models' lists the presets."
     )
 
 
@@ -63,7 +63,7 @@ def _preset(preset: Preset, filename: str | None, revision: str | None) -> tuple
 def _refuse_repo_options(name: str, filename: str | None, revision: str | None) -> None:
     for option, value in (("filename", filename), ("revision", revision)):
         if value is not None:
-            raise InputError(f"{option}={value!r} chooses inside a Hugging Face repo, but {name!r} is a file")
+            raise InputError(f"{option} {value!r} chooses inside a Hugging Face repo, but {name!r} is a file")
 
 
 def _is_path(name: str) -> bool:
@@ -81,7 +81,7 @@ def _where_instead(path: Path) -> str:
     """A hint at what may have been meant by a path that does not exist."""
     repo = "/".join(path.parts[:2])
     if len(path.parts) == 3 and REPO_ID.fullmatch(repo) and not _exists(Path(path.parts[0])):
-        return f" A file of a Hugging Face repo is given as {repo!r} with filename={path.name!r}."
+        return f" A file of a Hugging Face repo is given as {repo!r} with the filename {path.name!r}."
     for preset in presets().values():
         if preset.file_name.lower() == path.name.lower():
             return f" The preset {preset.name!r} has it: 'ggrank models download {preset.name}'."
@@ -93,5 +93,5 @@ def _where_instead(path: Path) -> str:
 
 def _near(name: str, names: Iterable[str]) -> str:
     by_lower = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    return f" Did you mean {by_lower[near[0]]!r}?" if near else ""
+    near = [repr(by_lower[found]) for found in difflib.get_close_matches(name.lower(), by_lower, n=3)]
+    return f" Did you mean {' or '.join(near)}?" if near else ""

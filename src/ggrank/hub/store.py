@@ -121,7 +121,7 @@ def _ask_hub(file: HubFile, access: HubAccess) -> HubFile:
     if known.sha256 and remote.sha256 and known.sha256 != remote.sha256:
         raise ChecksumError(
             f"The hub now has another file as {remote}: sha256 {remote.sha256}, expected {known.sha256}, "
-            f"{known.source}. Nothing was downloaded. If the new file is wanted, choose its revision=."
+            f"{known.source}. Nothing was downloaded. If the new file is wanted, choose its revision."
         )
     if file.file is None:
         records.remember(DOWNLOADS, {_key(file): {"file": remote.file}})

@@ -93,7 +93,7 @@ def _checked_settings(
             raise
         settings = replace(settings, engine="llama.cpp")
         prove_file(file.path, settings)
-        warn_once(f"OpenVINO does not compute {file.path.name} ({error}); using engine='llama.cpp' instead.")
+        warn_once(f"OpenVINO does not compute {file.path.name} ({error}); using llama.cpp instead.")
     return settings
 
 

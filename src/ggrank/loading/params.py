@@ -164,7 +164,7 @@ def resolve_settings(
     n_ctx = n_ctx or min(DEFAULT_N_CTX, file.n_ctx_train)
     if n_ctx > file.n_ctx_train:
         raise InputError(
-            f"n_ctx={n_ctx} is more than {file.path.name} has positions for; {file.n_ctx_train} at most"
+            f"n_ctx {n_ctx} is more than {file.path.name} has positions for; {file.n_ctx_train} at most"
         )
     n_gpu_layers = params.n_gpu_layers
     if n_gpu_layers == ALL_LAYERS and tuned.n_gpu_layers is not None:

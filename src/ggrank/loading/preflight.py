@@ -73,16 +73,16 @@ def safe_settings(settings: EngineSettings, *, open_engine: bool, open_bufts: bo
         problem = f"OpenVINO does not compute here (the bundled check {verdict})"
         if not open_engine:
             raise EngineError(
-                f"{problem}. Use engine='llama.cpp', or try: pip install --force-reinstall openvino"
+                f"{problem}. Use the engine llama.cpp, or try: pip install --force-reinstall openvino"
             )
-        warn_once(f"{problem}; using engine='llama.cpp' instead.")
+        warn_once(f"{problem}; using llama.cpp instead.")
         settings = replace(settings, engine="llama.cpp")
         return safe_settings(settings, open_engine=False, open_bufts=open_bufts)
     plain = replace(settings, use_extra_bufts=False)
     if open_bufts and settings.use_extra_bufts and build_verdict(plain) == OK:
         warn_once(
             f"this build of llama.cpp is not safe with repacked weights on this CPU (the bundled check "
-            f"{verdict}); using use_extra_bufts=False instead, with right results. To mend it: {_REBUILD}"
+            f"{verdict}); using plain weights instead, with right results. To mend it: {_REBUILD}"
         )
         return plain
     remedy = _REBUILD if "crashed" in verdict else "pip install --force-reinstall llama-cpp-python"

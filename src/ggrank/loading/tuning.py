@@ -124,9 +124,9 @@ def choose_engine(asked: str, *, tuned: Tuned, file: GgufFile, n_gpu_layers: int
     """The engine for a file: the one asked for, else the tuned one, else by the rule in `LlamaParams`."""
     if asked == "openvino":
         if not has_openvino():
-            raise EngineError("engine='openvino' needs a package: pip install 'ggrank[openvino]'")
+            raise EngineError("the engine openvino needs a package: pip install 'ggrank[openvino]'")
         if reason := why_not_openvino(file):
-            raise ModelModeError(f"engine='openvino' cannot be used: {reason}. Use engine='llama.cpp'.")
+            raise ModelModeError(f"the engine openvino cannot be used: {reason}. Use llama.cpp.")
         return "openvino"
     if asked == "llama.cpp" or not has_openvino() or why_not_openvino(file):
         return "llama.cpp"

@@ -57,7 +57,7 @@ def check_reranker(reranker: object) -> Reranker | None:
     if reranker is None or isinstance(reranker, RemoteReranker):
         return reranker
     hint = (
-        "must be a cross-encoder; {} is loaded to embed: load one with pooling_type=PoolingType.RANK, "
+        "must be a cross-encoder; {} is loaded to embed: load one with pooling_type rank, "
         "such as 'bge-reranker-base'"
     )
     return _check_model(reranker, "reranker", Mode.RERANK, hint)
@@ -86,8 +86,8 @@ def load_embedder(made: IndexSettings | None, **params: Any) -> Llama:
         return Llama.load(DEFAULT_MODEL, **params)
     if not made.model_sha256:
         raise SearchIndexError(
-            f"the index was embedded by a server ({made.model or 'its only model'}): open it with "
-            "embedder=RemoteEmbedder(url), or search it by words"
+            f"the index was embedded by a server ({made.model or 'its only model'}): open it in "
+            "Python with a RemoteEmbedder, or search it by words"
         )
     from ggrank.hub import presets
 

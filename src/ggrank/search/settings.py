@@ -97,11 +97,11 @@ def settings_for(embedder: Embedder, wanted: Wanted) -> IndexSettings:
     chunk_tokens = wanted.chunk_tokens or min(DEFAULT_CHUNK_TOKENS, n_ctx)
     overlap = min(DEFAULT_OVERLAP, chunk_tokens // 5) if wanted.overlap is None else wanted.overlap
     if chunk_tokens > n_ctx:
-        raise InputError(f"chunk_tokens={chunk_tokens} is more than the model reads: n_ctx is {n_ctx}")
+        raise InputError(f"chunk_tokens {chunk_tokens} is more than the model reads: n_ctx is {n_ctx}")
     if passage_tokens(embedder, chunk_tokens) <= 2 * overlap:
         raise InputError(
-            f"chunk_tokens={chunk_tokens} leaves too little room beside the model's own tokens and "
-            f"overlap={overlap}: the overlap must be less than half of what is left"
+            f"chunk_tokens {chunk_tokens} leaves too little room beside the model's own tokens and "
+            f"overlap {overlap}: the overlap must be less than half of what is left"
         )
     return IndexSettings(
         *_identity(embedder),

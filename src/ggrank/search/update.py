@@ -254,7 +254,7 @@ def _check_gone(found: FoundFiles, gone: Iterable[StoredFile], files: Iterable[_
         if n_lost > n_known:
             raise InputError(
                 f"{folder}: {n_lost:,} of the index's {n_lost + n_known:,} files are gone. If they are gone "
-                "for good, say so with --prune (prune=True); else mount or restore the folder"
+                "for good, say so with --prune (prune in Python); else mount or restore the folder"
             )
 
 

@@ -79,10 +79,7 @@ def check_document(value: object, name: str) -> Document:
         return replace(value, text=check_text(value.text, f"the text of {name}"))
     if isinstance(value, str):
         return Document(check_text(value, name))
-    raise InputTypeError(
-        f"{name} must be a string or ggrank.Document(text, id=..., metadata=...), found "
-        f"{type(value).__name__}"
-    )
+    raise InputTypeError(f"{name} must be a string or a ggrank.Document, found {type(value).__name__}")
 
 
 def _aligned(documents: list[Document], values: Iterable[T], name: str) -> list[tuple[Document, T]]:

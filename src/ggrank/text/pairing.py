@@ -57,8 +57,8 @@ def single_sequence(
     room = n_ctx - len(frame.head) - len(frame.tail)
     if len(tokens) > room and truncate == "error":
         raise InputTooLongError(
-            f"{name} has {len(tokens)} tokens; n_ctx={n_ctx} leaves room for {room}",
-            "Shorten it, load the model with a larger n_ctx, or pass truncate='end'.",
+            f"{name} has {len(tokens)} tokens; n_ctx {n_ctx} leaves room for {room}",
+            "Shorten it, load the model with a larger n_ctx, or set truncate to end.",
         )
     framed = np.concatenate([_ids(frame.head), tokens[:room], _ids(frame.tail)])
     if len(framed) == 0:
@@ -152,8 +152,8 @@ class PairBuilder:
             return TokenSequence(tokens=part, truncated=False)
         if truncate == "error":
             raise InputTooLongError(
-                f"the query has {len(tokens)} tokens; three quarters of n_ctx={self.n_ctx} is {limit}",
-                "Shorten it, load the model with a larger n_ctx, or pass truncate='end'.",
+                f"the query has {len(tokens)} tokens; three quarters of n_ctx {self.n_ctx} is {limit}",
+                "Shorten it, load the model with a larger n_ctx, or set truncate to end.",
                 is_query=True,
             )
         return TokenSequence(tokens=self._cut_query(tokens, limit), truncated=True)
@@ -174,8 +174,8 @@ class PairBuilder:
         if truncate == "error":
             raise InputTooLongError(
                 f"{name} has {len(tokens)} tokens and the query with its special tokens {len(query.tokens)}; "
-                f"n_ctx={self.n_ctx} leaves room for {room} of the document",
-                "Shorten it, load the model with a larger n_ctx, or pass truncate='end' or 'chunk'.",
+                f"n_ctx {self.n_ctx} leaves room for {room} of the document",
+                "Shorten it, load the model with a larger n_ctx, or set truncate to end or chunk.",
             )
         if truncate == "chunk" and room > 0:
             windows = _windows(tokens, room)
@@ -208,7 +208,7 @@ class PairBuilder:
                 return part
             keep -= len(part) - room
         raise InputError(
-            f"n_ctx={self.n_ctx} has no room for the model's own template; load it with a larger n_ctx."
+            f"n_ctx {self.n_ctx} has no room for the model's own template; load it with a larger n_ctx."
         )
 
 

@@ -61,7 +61,7 @@ def compiled_graph(
     except RuntimeError as error:
         what = str(error).strip().splitlines()[0][:300]
         raise EngineError(
-            f"OpenVINO could not compile {file.path.name}: {what}. Use engine='llama.cpp'."
+            f"OpenVINO could not compile {file.path.name}: {what}. Use the engine llama.cpp."
         ) from error
     _write(path, compiled)
     return compiled, None
