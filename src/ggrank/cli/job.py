@@ -20,7 +20,7 @@ from ggrank.cli.ranking import LONG
 from ggrank.errors import InputError
 
 if TYPE_CHECKING:
-    from ggrank.jobs import BadRow, Format, Job, Progress, Summary
+    from ggrank.jobs import Format, Job, Progress, Summary
     from ggrank.jobs.steps import Step, VectorDtype
     from ggrank.loading.params import LlamaParams
     from ggrank.rows.reading import FileFormat
@@ -66,7 +66,7 @@ def job_options(column: str, model: str) -> Callable[[Command], Command]:
             "--output",
             "-o",
             metavar="DIR|FILE",
-            help="A folder, which can grow; or a .parquet or .jsonl; else stdout.",
+            help="A folder, which can grow; or a .parquet or .jsonl; else stdout (-).",
         )
         @click.option(
             "--format",
@@ -163,10 +163,9 @@ def embed(
     Rows keep their order and their other columns; embedding and embedding_truncated are new. Rows that cannot
     be used are left out, and go to a file of their own. The last line on stdout sums up, as JSON.
     """
-    from ggrank.jobs import EmbedStep, VectorForm
+    from ggrank.jobs import EmbedStep
 
-    form = VectorForm(dtype, dimensions)
-    _run(EmbedStep(choice.params(), text_columns, prefix, form, choice.column), choice)
+    _run(EmbedStep(choice.params(), text_columns, prefix, dtype, dimensions, choice.column), choice)
 
 
 @job.command(short_help="Rows of pairs to rows with scores.")
@@ -224,28 +223,28 @@ def _run(step: Step, choice: JobChoice) -> None:
     output, is_folder = _place(choice.output)
     if choice.ray is not None and output is None:
         raise click.UsageError("--ray needs --output: the machines of a cluster write the rows themselves.")
-    sources = find_sources(paths, file_format=choice.file_format, output=output)
+    sources = find_sources(paths, output=output)
     asked = Job(
         step,
         sources,
         output or Path("-"),
-        choice.output_format,
+        file_format=choice.file_format,
+        format=choice.output_format,
         shard_rows=choice.shard_rows,
         workers=choice.workers,
         is_folder=is_folder,
+        tell=_note,
     )
     summary = _stream(asked) if output is None else _write(asked, choice.ray)
     if not summary.rows:
-        raise InputError(
-            f"no row could be used of {', '.join(source.shown for source in sources)}"
-            if summary.bad_rows
-            else f"there are no rows in {', '.join(source.shown for source in sources)}"
-        )
+        names = ", ".join("stdin" if name == "-" else name for name in sources)
+        found = "no row could be used of" if summary.bad_rows else "there are no rows in"
+        raise InputError(f"{found} {names}")
 
 
 def _place(output: str | None) -> tuple[Path | None, bool]:
     """Where rows go, and whether its name says that it is a folder."""
-    if output is None:
+    if output in (None, "-"):
         return None, False
     path, is_folder = Path(output), output.endswith(("/", "\\"))
     if (
@@ -294,7 +293,7 @@ def _write(asked: Job, ray: str | None) -> Summary:
         _warn(f"{count(summary.bad_rows, 'row')} left out; which and why: {where}")
     if summary.removed:
         more = f" and {len(summary.removed) - 3:,} more" if len(summary.removed) > 3 else ""
-        _warn(f"{', '.join(summary.removed[:3])}{more}: gone since an earlier run; their rows stay")
+        _warn(f"{', '.join(summary.removed[:3])}{more}: gone since an earlier run; rows that were done stay")
     echo_json(asdict(summary))
     if sys.stderr.isatty() and summary.seconds > LONG:
         echo_hint(asked.step.params, summary.engine)
@@ -304,12 +303,13 @@ def _write(asked: Job, ray: str | None) -> Summary:
 def _stream(asked: Job) -> Summary:
     from ggrank.jobs import stream
 
-    def tell(bad: BadRow) -> None:
-        _warn(f"{bad.file}:{bad.line}: left out: {bad.reason}")
-
-    summary = stream(asked, partial(click.echo, nl=False), on_bad=tell)
+    summary = stream(asked, partial(click.echo, nl=False))
     click.echo(json.dumps(asdict(summary)), err=True)  # stdout has the rows
     return summary
+
+
+def _note(text: str) -> None:
+    click.echo(f"Note: {text}", err=True)
 
 
 def _warn(text: str) -> None:

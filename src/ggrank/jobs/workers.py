@@ -15,21 +15,32 @@ from typing import Any, TypeVar
 
 from ggrank.errors import EngineError
 from ggrank.jobs.steps import Computed, Item, Step
+from ggrank.loading.tuning import default_threads
 
 T = TypeVar("T")
 
 _step: Step  # of this worker process
 
 
-Work = Iterable[tuple[T, list[list[Item]]]]
-"""Something, and the blocks of items that are computed for it."""
+def compute_all(
+    work: Iterable[tuple[T, list[list[Item]]]],
+    step: Step,
+    tick: Callable[[Computed], object],
+    *,
+    workers: int,
+) -> Iterator[tuple[T, list[Computed]]]:
+    """Computes the blocks of items that belong to each thing, in order; few things are in memory at a time.
 
-Tick = Callable[[Computed], object]
-"""Is called with each block that is computed."""
+    Args:
+        tick: is called with each block that is computed.
 
-
-def compute_here(work: Work[T], step: Step, tick: Tick) -> Iterator[tuple[T, list[Computed]]]:
-    """All of ``work``, one after the other."""
+    Raises:
+        EngineError: a worker was killed.
+        GgrankError: whatever the step raises.
+    """
+    if workers > 1:
+        yield from _compute_in_workers(work, step, tick, workers)
+        return
     for one, blocks in work:
         done = []
         for block in blocks:
@@ -38,45 +49,47 @@ def compute_here(work: Work[T], step: Step, tick: Tick) -> Iterator[tuple[T, lis
         yield one, done
 
 
-def compute_in_workers(
-    work: Work[T], step: Step, tick: Tick, *, workers: int
+def _compute_in_workers(
+    work: Iterable[tuple[T, list[list[Item]]]], step: Step, tick: Callable[[Computed], object], workers: int
 ) -> Iterator[tuple[T, list[Computed]]]:
-    """As `compute_here`, with as many blocks at a time as there are workers.
-
-    Raises:
-        EngineError: a worker was killed.
-        GgrankError: whatever the step raises.
-    """
+    step.close()  # from here on the workers compute
+    each = max(1, (step.params.n_threads or default_threads()) // workers)
+    theirs: Step = replace(step, params=replace(step.params, n_threads=each))  # type: ignore[type-var]
     # A fork would take the locks of the engine's threads along.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(step,))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(theirs,))
     waiting: deque[tuple[T, list[Future[Computed]]]] = deque()
+
+    def first() -> tuple[T, list[Computed]]:
+        one, futures = waiting.popleft()
+        done = []
+        for future in futures:
+            done.append(future.result())
+            tick(done[-1])
+        return one, done
+
+    def is_full() -> bool:
+        """Whether the first needs no worker, as a shard that is done already, or enough of them wait."""
+        n_blocks = sum(len(futures) for _, futures in waiting)
+        return bool(waiting) and (not waiting[0][1] or max(n_blocks, len(waiting)) > 2 * workers)
+
     try:
         for one, blocks in work:
             waiting.append((one, [pool.submit(_compute, block) for block in blocks]))
-            while sum(len(futures) for _, futures in waiting) > 2 * workers:
-                yield _first(waiting, tick)
+            while is_full():
+                yield first()
         while waiting:
-            yield _first(waiting, tick)
+            yield first()
     except BrokenProcessPool as error:
         raise EngineError(
             "a worker process ended by itself, perhaps for lack of memory; what is done is kept: start again "
             "with fewer --workers"
         ) from error
     finally:
-        # Until Python 3.14 has terminate_workers(): Ctrl-C is not to wait for blocks that nobody wants.
+        # Until Python 3.14 has terminate_workers(): Ctrl-C is not to wait for blocks that are not needed.
         processes = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
-
-
-def _first(waiting: deque[tuple[T, list[Future[Computed]]]], tick: Tick) -> tuple[T, list[Computed]]:
-    one, futures = waiting.popleft()
-    done = []
-    for future in futures:
-        done.append(future.result())
-        tick(done[-1])
-    return one, done
 
 
 def _begin(step: Step) -> None:
@@ -96,8 +109,3 @@ def _end_with_parent() -> None:
 
 def _compute(items: Sequence[Item]) -> Computed:
     return _step.compute(items)
-
-
-def with_threads(step: Step, n_threads: int) -> Step:
-    """The same step, whose model takes so many threads."""
-    return replace(step, params=replace(step.params, n_threads=n_threads))  # type: ignore[type-var]

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from ggrank.errors import InputError
 from ggrank.rows.reading import Row, check_names
+from ggrank.rows.writing import json_default
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 METADATA = b"ggrank"
 """The key in a table's metadata: JSON, for each column that ggrank computed what it was computed with."""
+
+UNREADABLE = object()
+"""Stands for a value of Arrow that Python does not have, such as a string that is not UTF-8."""
 
 _BATCH_ROWS = 64
 _BATCH_BYTES = 1 << 22
@@ -33,6 +37,9 @@ def check_pyarrow() -> None:
         raise InputError("Parquet needs pyarrow: pip install 'ggrank[corpus]'") from error
 
 
+# -- reading
+
+
 def read_parquet(name: str, source: Any, *, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows of a file; only ``columns`` (None: all) become Python values.
 
@@ -42,27 +49,29 @@ def read_parquet(name: str, source: Any, *, columns: Sequence[str] | None = None
     if not isinstance(source, (str, Path)):
         raise InputError(f"{name}: Parquet cannot be read from a pipe, because its end is read first")
     number = 0
-    with open_parquet(Path(source)) as file:
+    with _open(Path(source)) as file:
+        import pyarrow as pa
+
         try:
             for batch in _batches(file):
-                yield from _rows_of(batch, number, columns)
+                yield from _rows_of(batch, number, columns, name)
                 number += len(batch)
-        except (_arrow_error(), OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise InputError(
                 f"{name}: cannot be read after row {number:,} ({reason}); is it damaged?"
             ) from error
 
 
-def open_parquet(path: Path) -> Any:
-    """A ``pyarrow.parquet.ParquetFile``, to be closed. Raises InputError as `read_parquet` does."""
+def _open(path: Path) -> Any:
     check_pyarrow()
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
         check_names(file.schema_arrow.names)
-    except (_arrow_error(), OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise InputError(f"{path}: cannot be read as Parquet ({reason})") from error
     return file
@@ -70,14 +79,8 @@ def open_parquet(path: Path) -> Any:
 
 def schema_of(path: Path) -> pa.Schema:
     """A file's columns and metadata."""
-    with open_parquet(path) as file:
+    with _open(path) as file:
         return file.schema_arrow
-
-
-def _arrow_error() -> type[Exception]:
-    import pyarrow as pa
-
-    return pa.ArrowException  # type: ignore[no-any-return]
 
 
 def _batches(file: Any) -> Iterator[pa.RecordBatch]:
@@ -88,7 +91,7 @@ def _batches(file: Any) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(size, row_groups=[number], use_threads=False)
 
 
-def _rows_of(batch: pa.RecordBatch, before: int, columns: Sequence[str] | None) -> Iterator[Row]:
+def _rows_of(batch: pa.RecordBatch, before: int, columns: Sequence[str] | None, file: str) -> Iterator[Row]:
     names = [name for name in batch.schema.names if columns is None or name in columns]
     lists = [python_values(batch.column(name)) for name in names]
     size = batch.nbytes // max(1, len(batch))
@@ -96,11 +99,7 @@ def _rows_of(batch: pa.RecordBatch, before: int, columns: Sequence[str] | None) 
         values = {name: column[i] for name, column in zip(names, lists, strict=True)}
         bad = next((name for name, value in values.items() if value is UNREADABLE), None)
         problem = "" if bad is None else f"column {bad!r} has a value that cannot be read, such as no UTF-8"
-        yield Row(values, before + i + 1, problem, size, batch, i)
-
-
-UNREADABLE = object()
-"""Stands for a value of Arrow that Python does not have, such as a string that is not UTF-8."""
+        yield Row(values, before + i + 1, problem, size, batch, i, file, "parquet")
 
 
 def python_values(column: pa.Array) -> list[Any]:
@@ -124,7 +123,19 @@ def _python_value(item: Any) -> Any:
         return UNREADABLE
 
 
-# -- tables
+def find_vectors(schema: pa.Schema) -> dict[str, Any] | None:
+    """What computed a table's vectors, as `EmbedStep.origin` gives it; None where ggrank did not."""
+    try:
+        origins = json.loads((schema.metadata or {}).get(METADATA, b"{}"))
+    except ValueError:
+        return None
+    for column, origin in origins.items() if isinstance(origins, dict) else ():
+        if column in schema.names and isinstance(origin, dict) and origin.get("step") == "embed":
+            return origin
+    return None
+
+
+# -- rows to tables
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
@@ -137,6 +148,89 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
         run = [row for _, row in group]
         slices.append(run[0].batch.slice(run[0].index, len(run)))
     return pa.Table.from_batches(slices)
+
+
+Types = dict[str, str]
+"""Arrow's name for the type of each column of JSON lines or CSV: a name in `_WORDS`."""
+
+_WORDS = {
+    "bool": "true or false",
+    "int64": "whole numbers",
+    "double": "numbers",
+    "string": "text or a list",
+}
+
+
+def column_types(rows: Sequence[Row], before: Types) -> Types:
+    """The types of a file's columns: those of earlier shards stay; a new column's type fits all its values.
+
+    One without any value has no type yet.
+    """
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        for name, value in row.values.items():
+            if name not in before and value is not None:
+                found.setdefault(name, set()).add(_type(value))
+    return before | {name: _common_type(types) for name, types in found.items()}
+
+
+def _type(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return "int64" if -(2**63) <= value < 2**63 else "string"
+    return {bool: "bool", float: "double"}.get(type(value), "string")
+
+
+def _common_type(types: set[str]) -> str:
+    if len(types) == 1:
+        return types.pop()
+    return "double" if types == {"int64", "double"} else "string"
+
+
+def misfit(row: Row, types: Types) -> str:
+    """Why a row cannot stand under the rows before it; "" where it can. A column of text takes all values."""
+    for name, value in row.values.items():
+        there = types.get(name, "string")
+        if value is not None and there not in ("string", _type(value), _common_type({there, _type(value)})):
+            return (
+                f"column {name!r} has {_WORDS[_type(value)]}, and the rows before it have {_WORDS[there]}; "
+                "JSON lines as output keep every value"
+            )
+    return ""
+
+
+def typed_table(rows: Sequence[Row], types: Types) -> pa.Table:
+    """The columns of rows that were read from JSON lines or CSV."""
+    import pyarrow as pa
+
+    def column(name: str, type: str) -> pa.Array:
+        values = [row.values.get(name) for row in rows]
+        if type == "string":
+            return _as_text(values)
+        return pa.array([float(v) if type == "double" and v is not None else v for v in values], type)
+
+    arrays = [column(name, type) for name, type in types.items()]
+    return pa.Table.from_arrays(arrays, names=[_sound(name) for name in types])
+
+
+def _as_text(values: Sequence[Any]) -> pa.Array:
+    """A column of text, in which values that are no strings are JSON."""
+    import pyarrow as pa
+
+    def text(value: Any) -> str | None:
+        if value is None or value is UNREADABLE:
+            return None
+        if isinstance(value, (bool, int, float, list, dict)):
+            value = json.dumps(value, ensure_ascii=False, default=json_default)
+        return _sound(value if isinstance(value, str) else str(json_default(value)))
+
+    return pa.array(map(text, values), pa.string())
+
+
+def _sound(text: str) -> str:
+    """The text with U+FFFD for lone surrogates, which Arrow cannot hold."""
+    return (
+        text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    )
 
 
 def with_columns(
@@ -160,20 +254,58 @@ def with_columns(
     return table.replace_schema_metadata(metadata)
 
 
-def find_vectors(schema: pa.Schema) -> dict[str, Any] | None:
-    """What computed a table's vectors, as `EmbedStep.origin` gives it; None where ggrank did not."""
+# -- tables to files
+
+
+def read_table(path: Path) -> pa.Table:
+    """A whole file, in one thread: ``pyarrow.parquet.read_table`` takes 100 MB."""
+    with _open(path) as file:
+        return file.read(use_threads=False)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """One file of one row group."""
+    _write(path, iter([table]), table.schema)
+
+
+def copy_rows(path: Path, parts: Sequence[Path], slices: Sequence[slice]) -> None:
+    """One file of some rows of several files, which are counted through."""
+    import pyarrow as pa
+
+    table = pa.concat_tables(map(read_table, parts), promote_options="default")
+    write_table(path, pa.concat_tables([table[one] for one in slices]))
+
+
+def join_files(path: Path, parts: Sequence[Path]) -> None:
+    """One file of several, with a row group for each of them.
+
+    Where they disagree about a column, it has the type that holds the values of all: a wider number, or else
+    text. A column that a file lacks is null there.
+    """
+    import pyarrow as pa
+
+    schemas = [schema_of(part) for part in parts]
     try:
-        origins = json.loads((schema.metadata or {}).get(METADATA, b"{}"))
-    except ValueError:
-        return None
-    for column, origin in origins.items() if isinstance(origins, dict) else ():
-        if column in schema.names and isinstance(origin, dict) and origin.get("step") == "embed":
-            return origin
-    return None
+        _write(path, map(read_table, parts), _common_schema(schemas, promote="permissive"))
+    except pa.ArrowInvalid:  # a value that the wider type does not hold, such as 2**60 as a float
+        _write(path, map(read_table, parts), _common_schema(schemas, promote="default"))
 
 
-def write_tables(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
-    """One file with a row group a table; columns of ``schema`` that a table lacks are null in it."""
+def _common_schema(schemas: Sequence[pa.Schema], *, promote: str) -> pa.Schema:
+    import pyarrow as pa
+
+    def common(name: str) -> pa.Field:
+        there = [pa.schema([schema.field(name)]) for schema in schemas if name in schema.names]
+        try:
+            return pa.unify_schemas(there, promote_options=promote).field(0)
+        except (pa.ArrowTypeError, pa.ArrowInvalid):
+            return pa.field(name, pa.string())
+
+    names = dict.fromkeys(name for schema in schemas for name in schema.names)
+    return pa.schema(map(common, names), metadata=schemas[0].metadata)
+
+
+def _write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -181,7 +313,20 @@ def write_tables(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> N
     plain = [field.name for field in schema if not pa.types.is_fixed_size_list(field.type)]
     with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=plain) as writer:
         for table in tables:
-            for field in schema:
-                if field.name not in table.column_names:
-                    table = table.append_column(field, pa.nulls(len(table), field.type))
-            writer.write_table(table.select(schema.names).cast(schema), row_group_size=max(1, len(table)))
+            columns = [_conformed(table, field) for field in schema]
+            writer.write_table(
+                pa.Table.from_arrays(columns, schema=schema), row_group_size=max(1, len(table))
+            )
+
+
+def _conformed(table: pa.Table, field: pa.Field) -> Any:
+    import pyarrow as pa
+
+    if field.name not in table.column_names:
+        return pa.nulls(len(table), field.type)
+    column = table[field.name]
+    if column.type == field.type:
+        return column
+    if field.type == pa.string():
+        return _as_text(python_values(column.combine_chunks()))
+    return column.cast(field.type)

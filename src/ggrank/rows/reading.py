@@ -11,10 +11,10 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, cast
 
@@ -34,6 +34,7 @@ SUFFIXES: Mapping[str, FileFormat] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
+_USUAL_COLUMNS = {"text", "query"}
 _UNREADABLE = (OSError, EOFError, zlib.error)  # the last two: a .gz that is cut off or damaged
 
 
@@ -46,7 +47,8 @@ class Row:
         line: where it begins, from 1; in Parquet the row's number.
         problem: why it cannot be used; "" where it can.
         size: its length in characters or bytes, about.
-        batch, index: the Arrow batch that a row of Parquet is in, and where.
+        batch, index: the Arrow batch that a row of Parquet is in, and its position there.
+        file, file_format: what it was read from; "stdin" for a stream.
     """
 
     values: Mapping[str, Any]
@@ -55,6 +57,8 @@ class Row:
     size: int = 0
     batch: Any = None
     index: int = 0
+    file: str = ""
+    file_format: FileFormat = "auto"
 
 
 def format_of(name: str) -> FileFormat | None:
@@ -78,8 +82,9 @@ def read_rows(
 
     Args:
         source: where ``.gz`` ends its name, it is decompressed.
-        file_format: "auto" goes by the name; without a known suffix, what begins with a brace is JSON lines,
-            and all else is text: each line is a row with the column ``text``.
+        file_format: "auto" goes by the name. Without a known suffix, what begins with a brace is JSON lines,
+            what begins with names of columns, ``text`` or ``query`` among them, is CSV or TSV, and all else
+            is text: each line is a row with the column ``text``.
         columns: of Parquet, those that are read; None for all.
 
     Raises:
@@ -90,8 +95,9 @@ def read_rows(
         >>> [(row.line, row.values, row.problem[:8]) for row in read_rows(stream)]
         [(1, {'text': 'cats'}, ''), (2, {}, 'not JSON')]
     """
-    name = str(source) if isinstance(source, (str, Path)) else "stdin"
-    if file_format == "auto" and name != "stdin":
+    is_file = isinstance(source, (str, Path))
+    name = str(source) if is_file else "stdin"
+    if file_format == "auto" and is_file:
         file_format = format_of(name) or "auto"
     if file_format == "parquet":
         from ggrank.rows.parquet import read_parquet
@@ -101,10 +107,35 @@ def read_rows(
     with _read_errors(name), _opened(source) as stream:
         sample = stream.peek()[:SAMPLE_BYTES]
         if file_format == "auto":
-            begin = decode(sample).lstrip() if sample else ""
-            file_format = "jsonl" if begin.startswith("{") else "text"
+            file_format = _guessed_format(decode(sample) if sample else "")
         with _text(stream, sample, file_format) as text:
-            yield from _READERS[file_format](text)
+            for values, line, problem, size in _parsed(text, file_format):
+                yield Row(values, line, problem, size, file=name, file_format=file_format)
+
+
+def _guessed_format(begin: str) -> FileFormat:
+    if begin.lstrip().startswith("{"):
+        return "jsonl"
+    header = next((line for line in begin.splitlines() if line.strip()), "")
+    delimiter = _delimiter(header)
+    names = [name.strip().strip('"') for name in header.split(delimiter)]
+    if len(names) == 1 or not _USUAL_COLUMNS & set(names):
+        return "text"
+    return "tsv" if delimiter == "\t" else "csv"
+
+
+Parsed = tuple[Mapping[str, Any], int, str, int]
+"""The first four fields of a `Row`."""
+
+
+def _parsed(text: TextIO, file_format: FileFormat) -> Iterator[Parsed]:
+    if file_format == "jsonl":
+        return _read_jsonl(text)
+    if file_format == "json":
+        return _read_json(text)
+    if file_format == "text":
+        return _read_text(text)
+    return _read_csv(text, delimiter="\t" if file_format == "tsv" else "")
 
 
 @contextmanager
@@ -172,33 +203,32 @@ def _problem(line: str) -> str:
     return ""
 
 
-def _read_jsonl(text: TextIO) -> Iterator[Row]:
-    for number, line in enumerate(_lines(text, ends="\n"), 1):
+def _read_text(text: TextIO) -> Iterator[Parsed]:
+    for number, line in enumerate(_lines(text), 1):
         if not line.isspace():
-            values, problem = _parse_json(line)
-            yield Row(values, number, problem, len(line))
+            yield {"text": line.rstrip("\r\n")}, number, _problem(line), len(line)
 
+
+# -- JSON
 
 # NaN and Infinity, which JSON lacks and Python writes all the same, are read as null.
 _DECODER = json.JSONDecoder(parse_constant=lambda name: None)
 
 
-def _parse_json(line: str) -> tuple[Mapping[str, Any], str]:
-    """The object in a line of JSON and "", or an empty one and what is wrong."""
-    if problem := _problem(line):
-        return {}, problem
-    try:
-        value = _DECODER.decode(line)
-    except (ValueError, RecursionError) as error:
-        return {}, f"not JSON ({error})"
-    return _object(value)
+def _read_jsonl(text: TextIO) -> Iterator[Parsed]:
+    for number, line in enumerate(_lines(text, ends="\n"), 1):
+        if line.isspace():
+            continue
+        if problem := _problem(line):
+            yield {}, number, problem, len(line)
+            continue
+        try:
+            yield _object(_DECODER.decode(line), number, len(line))
+        except (ValueError, RecursionError) as error:
+            yield {}, number, f"not JSON ({error})", len(line)
 
 
-def _object(value: Any) -> tuple[Mapping[str, Any], str]:
-    return (value, "") if isinstance(value, dict) else ({}, f"not a JSON object: {type(value).__name__}")
-
-
-def _read_json(text: TextIO) -> Iterator[Row]:
+def _read_json(text: TextIO) -> Iterator[Parsed]:
     """An array of objects, or one object; JSON lines too, which often have this suffix."""
     whole = text.read()
     try:
@@ -207,80 +237,66 @@ def _read_json(text: TextIO) -> Iterator[Row]:
         yield from _read_jsonl(io.StringIO(whole, newline="\n"))
         return
     for number, one in enumerate(value if isinstance(value, list) else [value], 1):
-        values, problem = _object(one)
-        yield Row(values, number, problem)
+        yield _object(one, number, 0)
 
 
-def _read_text(text: TextIO) -> Iterator[Row]:
-    for number, line in enumerate(_lines(text), 1):
-        if not line.isspace():
-            yield Row({"text": line.rstrip("\r\n")}, number, _problem(line), len(line))
+def _object(value: Any, line: int, size: int) -> Parsed:
+    if isinstance(value, dict):
+        return value, line, "", size
+    return {}, line, f"not a JSON object: {type(value).__name__}", size
 
 
-def _read_csv(text: TextIO, *, delimiter: str = "") -> Iterator[Row]:
+# -- CSV
+
+
+def _read_csv(text: TextIO, *, delimiter: str = "") -> Iterator[Parsed]:
     """Rows under a header. Where no delimiter is given, the header has more of it than of others."""
     csv.field_size_limit(MOST_CHARACTERS)  # 128 kB otherwise; the module has one limit for all
-    source = _CsvLines(_lines(text))
-    header_line = next(source, "")
+    is_past_end = False
+
+    def lines() -> Iterator[str]:
+        nonlocal is_past_end
+        for line in _lines(text):
+            if not line:
+                raise InputError(f"{_problem(line)}; is it CSV?")
+            yield line
+        is_past_end = True  # `csv` asks for a line after the last one only within quotes
+
+    rest = lines()
+    n_blank, header_line = next(((n, line) for n, line in enumerate(rest) if line.strip()), (0, ""))
+    if not header_line:
+        return
     # TSV has no quoting: a quotation mark in it is one.
     quoting: Any = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    delimiter = delimiter or max(",;\t", key=header_line.count)
-    reader = csv.reader(source.again(header_line), delimiter=delimiter, quoting=quoting)
-    header = _header(reader, source)
-    while True:
-        number = reader.line_num + 1
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            raise InputError(
-                f"{number}: not CSV ({error}); where the next row begins is not known"
-            ) from error
-        if fields is None:
-            return
-        if fields:
-            problem = _csv_problem(header, fields)
-            if source.ended:  # `csv` asks for a line after the last one only within quotes
-                problem = f"a quote is never closed: all up to line {reader.line_num}, the last, is left out"
-            values = {} if problem else dict(zip(header, fields, strict=True))
-            yield Row(values, number, problem, sum(map(len, fields)))
-
-
-class _CsvLines:
-    """The lines of a CSV file; ``ended`` says whether a line was asked for after the last one."""
-
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
-        self.ended = False
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        try:
-            line = next(self._lines)
-        except StopIteration:
-            self.ended = True
-            raise
-        if not line:
-            raise InputError(f"{_problem(line)}; is it CSV?")
-        return line
-
-    def again(self, line: str) -> Iterator[str]:
-        """``line``, then those that are left."""
-        if line:
-            yield line
-        yield from self
-
-
-def _header(reader: Any, source: _CsvLines) -> list[str]:
-    try:
-        header: list[str] = next(reader, [])
-    except csv.Error as error:
-        raise InputError(f"1: the names of the columns are not CSV ({error})") from error
-    if header and source.ended:
+    reader = csv.reader(
+        chain([header_line], rest), delimiter=delimiter or _delimiter(header_line), quoting=quoting
+    )
+    header = _next_fields(reader, 1 + n_blank) or []
+    if is_past_end:
         raise InputError("1: a quote in the names of the columns is never closed")
     check_names(header)
-    return header
+    number = n_blank + reader.line_num + 1
+    while (fields := _next_fields(reader, number)) is not None:
+        last = n_blank + reader.line_num
+        if fields:
+            problem = _csv_problem(header, fields)
+            if is_past_end:
+                problem = f"a quote is never closed: all up to line {last}, the last, is left out"
+            values = {} if problem else dict(zip(header, fields, strict=True))
+            yield values, number, problem, sum(map(len, fields))
+        number = last + 1
+
+
+def _delimiter(header: str) -> str:
+    return max(",;\t", key=header.count)
+
+
+def _next_fields(reader: Any, line: int) -> list[str] | None:
+    try:
+        fields: list[str] | None = next(reader, None)
+    except csv.Error as error:
+        raise InputError(f"{line}: not CSV ({error}); where the next row begins is not known") from error
+    return fields
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -294,12 +310,3 @@ def _csv_problem(header: Sequence[str], fields: Sequence[str]) -> str:
     if len(fields) != len(header):
         return f"{len(fields)} fields, and the header names {len(header)}"
     return next((problem for field in fields if field and (problem := _problem(field))), "")
-
-
-_READERS: dict[str, Callable[[TextIO], Iterator[Row]]] = {
-    "jsonl": _read_jsonl,
-    "json": _read_json,
-    "csv": _read_csv,
-    "tsv": partial(_read_csv, delimiter="\t"),
-    "text": _read_text,
-}

@@ -104,14 +104,14 @@ def json_line(record: Mapping[str, Any]) -> bytes:
         return _plain_line(record)
     try:
         options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-        return orjson.dumps(record, default=_default, option=options)
+        return orjson.dumps(record, default=json_default, option=options)
     except TypeError:  # a whole number beyond 64 bits, or a lone surrogate
         return _plain_line(record)
 
 
 def _plain_line(record: Mapping[str, Any]) -> bytes:
     def dumped(ensure_ascii: bool) -> bytes:
-        line = json.dumps(record, ensure_ascii=ensure_ascii, separators=(",", ":"), default=_default)
+        line = json.dumps(record, ensure_ascii=ensure_ascii, separators=(",", ":"), default=json_default)
         return line.encode() + b"\n"
 
     try:
@@ -120,7 +120,8 @@ def _plain_line(record: Mapping[str, Any]) -> bytes:
         return dumped(ensure_ascii=True)
 
 
-def _default(value: Any) -> Any:
+def json_default(value: Any) -> Any:
+    """What JSON has in place of a value that it lacks."""
     if hasattr(value, "tolist"):  # a NumPy array or number
         numbers = value.tolist()
         if value.dtype.kind != "f":
