@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal
 import click
 
 from ggrank.errors import InputError
-from ggrank.rows.documents import document_of
+from ggrank.rows.documents import check_columns, document_of
 from ggrank.rows.encodings import decode
 from ggrank.rows.reading import format_of, read_rows
 
@@ -112,8 +112,10 @@ def _estimated_tokens(text: str) -> int:
 
 
 def _documents(source: Path | BinaryIO, name: str, file_format: Format) -> Iterator[Document]:
-    for row in read_rows(source, file_format):
+    for number, row in enumerate(read_rows(source, file_format)):
         try:
+            if number == 0 and not row.problem:
+                check_columns(row, ("text",))
             document = document_of(row)
         except InputError as error:
             raise InputError(f"{name}:{row.line}: {error}") from error

@@ -160,19 +160,13 @@ class _UnitActor:
         attempts = self._job.folder.path / f".attempts-{number:05}{UNFINISHED}"
         try:
             self._check(attempts)
-            list(compute_units(self._job, [(number, self._units[number])], tally))
+            compute_units(self._job, [(number, self._units[number])], tally)
             attempts.unlink()
         except GgrankError as raised:
             error = raised
-        found = {
-            "number": number,
-            "error": str(error or ""),
-            "is_input": isinstance(error, InputError),
-            "rows": tally.rows,
-            "truncated": tally.truncated,
-            "tokens": tally.tokens,
-        }
-        return {name: [value] for name, value in found.items()}
+        counts = {"rows": tally.rows, "truncated": tally.truncated, "tokens": tally.tokens}
+        found = {"number": number, "error": str(error or ""), "is_input": isinstance(error, InputError)}
+        return {name: [value] for name, value in {**found, **counts}.items()}
 
     def _check(self, attempts: Path) -> None:
         """Counts an attempt, a byte each. Raises EngineError at the last one, and where machines differ."""

@@ -6,27 +6,15 @@ sources -> units -> shards -> computed -> written beside and renamed -> one file
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from ggrank.errors import InputError
-from ggrank.jobs.output import (
-    Folder,
-    Format,
-    assemble,
-    beside,
-    check_input,
-    check_place,
-    finished,
-    is_same,
-    joined,
-    json_lines,
-)
+from ggrank.jobs.output import Folder, Format, is_same, joined, json_lines
 from ggrank.jobs.shards import SHARD_ROWS, Shard, shards_of
 from ggrank.jobs.sources import STDIN
 from ggrank.jobs.steps import Computed, Item, Step
@@ -37,7 +25,7 @@ from ggrank.rows.reading import FileFormat
 _FORMATS: dict[str, Format] = {".parquet": "parquet", ".jsonl": "jsonl"}
 
 
-def _silent(_message: str) -> None:
+def _silent(_told: object) -> None:
     pass
 
 
@@ -49,7 +37,7 @@ class Job:
         step: what is computed, by which model.
         sources: the files of rows, in order, or ("-",) for stdin; see `find_sources`.
         output: a folder of shards, which can grow; or one file that ends in .parquet or .jsonl.
-        file_format: of the sources; "auto" as `ggrank.rows.reading.read_rows` has it.
+        file_format: of the sources; "auto" goes by their names, or else by how they begin.
         format: of a folder's shards.
         shard_rows: rows of a shard at most.
         workers: processes that compute; 1 is this one alone.
@@ -90,34 +78,16 @@ class Job:
     @property
     def folder(self) -> Folder:
         """Where the shards are, at least until the job is done."""
-        path = beside(self.output, ".shards") if self.is_file else self.output
-        return Folder(path, self.written, self.step)
+        return Folder(self.output, self.written, self.step, is_file=self.is_file)
 
-    def facts(self) -> dict[str, Any]:
-        """What makes two jobs the same one; loads the model."""
-        return {**self.step.facts(), "format": self.written, "shard_rows": self.shard_rows}
-
-    def shards(self, sources: Sequence[str], *, all_columns: bool) -> Iterator[Shard]:
+    def shards(self, sources: Sequence[str], *, written: Format) -> Iterator[Shard]:
         """The shards of some of the sources."""
-        return shards_of(
-            sources,
-            self.step,
-            file_format=self.file_format,
-            shard_rows=self.shard_rows,
-            all_columns=all_columns,
-            tell=self.tell,
-        )
+        options: Any = {"file_format": self.file_format, "shard_rows": self.shard_rows, "tell": self.tell}
+        return shards_of(sources, self.step, all_columns=written == "jsonl", **options)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far this run is.
-
-    Attributes:
-        rows, tokens: that it computed and read.
-        fraction: of its input, about, 0 to 1.
-        seconds: since it began.
-    """
+class Progress(NamedTuple):
+    """How far a run is: rows and tokens that it computed, about which fraction of its input, and seconds."""
 
     rows: int
     tokens: int
@@ -155,7 +125,7 @@ class Summary:
 class Tally:
     """Counts what one run computes, and reports its progress."""
 
-    def __init__(self, on_progress: Callable[[Progress], object] = lambda progress: None) -> None:
+    def __init__(self, on_progress: Callable[[Progress], object] = _silent) -> None:
         self._on_progress, self._started = on_progress, perf_counter()
         self.rows = self.tokens = self.truncated = 0
         self.size_done, self.size = 0, 1
@@ -178,7 +148,7 @@ class Tally:
         seconds = perf_counter() - self._started
         return Summary(
             output,
-            **{name: counts[name] for name in ("rows", "bad_rows", "shards")},
+            **counts,
             new_rows=self.rows,
             truncated=self.truncated,
             tokens=self.tokens,
@@ -196,7 +166,7 @@ Units = list[tuple[int, list[str]]]
 def run(
     job: Job,
     *,
-    on_progress: Callable[[Progress], object] = lambda progress: None,
+    on_progress: Callable[[Progress], object] = _silent,
     compute: Callable[[Job, Units, Tally], None] | None = None,
 ) -> Summary:
     """Does a job, or what is left of it.
@@ -212,93 +182,70 @@ def run(
         InputError: what was asked for cannot be done, or a file cannot be read or written.
         GgrankError: whatever loading a model and computing raise.
     """
-    tally = Tally(on_progress)
-    if job.is_file:
-        check_place(job.output)
+    tally, folder = Tally(on_progress), job.folder
     if job.written == "parquet":
         check_pyarrow()
     try:
-        facts = job.facts()  # what is wrong with the model is said before anything is written
-        engine = facts["model"]["engine"][0]
-        folder = job.folder
-        if job.is_file and (mark := finished(job.output, job.sources, facts)):
-            if job.sources == (STDIN,):  # read to its end, to compare it
-                all(True for _ in _checked(_shards(job, job.sources), mark, job.output))
-            return tally.summary(str(job.output), mark["counts"], engine, ())
+        # What is wrong with the model is said before anything is written.
+        facts = {**job.step.facts(), "format": job.written, "shard_rows": job.shard_rows}
         with folder.held():
-            if job.is_file:
-                check_input(job.output, job.sources, folder)
             units, removed = folder.plan(job.sources, facts, job.file_format)
-            todo = [
-                (number, names)
-                for number, names in enumerate(units)
-                if folder.counts(number) is None or STDIN in names  # a stream is compared again
-            ]
+            # A stream is read again even when it is done: it could be another one.
+            todo = [(n, names) for n, names in enumerate(units) if STDIN in names or not folder.is_done(n)]
             (compute or _compute_here)(job, todo, tally)
-            found = [folder.counts(number) or {} for number in range(len(units))]
-            counts = {name: sum(one.get(name, 0) for one in found) for name in ("rows", "bad_rows")}
-            counts["shards"] = len(folder.shard_paths())
-            if job.is_file:
-                assemble(job.output, folder, counts)
+            counts = folder.counts(len(units))
+            folder.finish()
     finally:
         job.step.close()
-    if job.is_file:
-        shutil.rmtree(folder.path, ignore_errors=True)
-    return tally.summary(str(job.output), counts, engine, removed)
+    return tally.summary(str(job.output), counts, facts["model.engine"][0], removed)
 
 
 def _compute_here(job: Job, todo: Units, tally: Tally) -> None:
     files = [Path(name) for _, names in todo for name in names if name != STDIN]
     tally.size = max(1, sum(path.stat().st_size for path in files))
-    for _ in compute_units(job, todo, tally):
-        pass
+    compute_units(job, todo, tally)
 
 
 @dataclass
 class _Unit:
-    """A unit at work: what is recorded of it, and what it has so far."""
+    """A unit at work: its record, and its shards, good rows by file and bad rows so far."""
 
     number: int
     record: dict[str, Any]
     shards: list[int] = field(default_factory=list)
     rows: Counter[str] = field(default_factory=Counter)
-    """Good rows by file."""
     n_bad: int = 0
 
 
 _Piece = tuple[_Unit, "Shard | None"]
 
 
-def compute_units(job: Job, units: Units, tally: Tally) -> Iterator[int]:
-    """Computes and writes the shards of units that are missing; yields each unit's number when it is done."""
+def compute_units(job: Job, units: Units, tally: Tally) -> None:
+    """Computes and writes the shards of units that are missing."""
     folder = job.folder
     _ = folder.origins  # as long as the model is loaded here
     work = _pieces(job, folder, units)
     for (unit, shard), computed in compute_all(work, job.step, tally, workers=job.workers):
-        if shard is None:
-            found = {"shards": unit.shards, "rows": dict(unit.rows), "bad_rows": unit.n_bad}
-            folder.record(unit.number, unit.record | found)
-            yield unit.number
-        else:
+        if shard is not None:
             tally.size_done += shard.size
             _finish(folder, unit, shard, computed)
+        elif "rows" not in unit.record:
+            found = {"shards": unit.shards, "rows": dict(unit.rows), "bad_rows": unit.n_bad}
+            folder.record(unit.number, unit.record | found)
 
 
 def _pieces(job: Job, folder: Folder, units: Units) -> Iterator[tuple[_Piece, list[list[Item]]]]:
     """Each shard of each unit with the blocks that are to be computed, and after them the unit's end."""
     for number, names in units:
         unit = _Unit(number, folder.begin(number, names))
-        shards = _shards(job, names)
+        shards = job.shards(names, written=job.written)
         if STDIN in names:
             shards = _checked(shards, unit.record, job.output)
         for shard in shards:
-            shard.is_done = shard.is_done and folder.shard_path(number, shard.number).exists()
+            there = folder.is_finished or folder.shard_path(number, shard.number).exists()
+            shard.is_done = shard.is_done and there
             yield (unit, shard), ([] if shard.is_done else shard.blocks())
         yield (unit, None), []
-
-
-def _shards(job: Job, names: Sequence[str]) -> Iterator[Shard]:
-    return job.shards(names, all_columns=job.written == "jsonl")
 
 
 def _checked(shards: Iterable[Shard], record: Mapping[str, Any], output: Path) -> Iterator[Shard]:
@@ -312,14 +259,12 @@ def _checked(shards: Iterable[Shard], record: Mapping[str, Any], output: Path) -
         "another --output"
     )
     for number, shard in enumerate(shards):
-        for row in shard.rows:
-            checksum.update(repr(row.values).encode("utf-8", "surrogatepass"))
-        for row in shard.bad:
-            checksum.update(repr((row.line, row.problem)).encode("utf-8", "surrogatepass"))
+        for row in (*shard.rows, *shard.bad):
+            checksum.update(repr((row.values, row.problem)).encode("utf-8", "surrogatepass"))
         if number == last and checksum.hexdigest() != expected:
             raise other
         if number > last:
-            if "rows" in record or "counts" in record:
+            if "rows" in record:
                 raise other
             shard.is_done, shard.checksum = False, checksum.hexdigest()
         yield shard
@@ -330,7 +275,7 @@ def _checked(shards: Iterable[Shard], record: Mapping[str, Any], output: Path) -
 def _finish(folder: Folder, unit: _Unit, shard: Shard, computed: Sequence[Computed]) -> None:
     """Writes a shard where it is not done, and counts its rows."""
     for name, facts in unit.record["files"].items():
-        if facts and not is_same(name, facts):
+        if not is_same(name, facts):
             raise InputError(f"{name} was changed while it was read; start the same command again")
     read = Counter(row.file for row in (*shard.rows, *shard.bad))
     if not shard.is_done:
@@ -354,7 +299,7 @@ def stream(job: Job, write: Callable[[bytes], object]) -> Summary:
     """
     tally, n_bad = Tally(), 0
     engine = job.step.model.engine
-    work = ((shard, shard.blocks()) for shard in job.shards(job.sources, all_columns=True))
+    work = ((shard, shard.blocks()) for shard in job.shards(job.sources, written="jsonl"))
     try:
         for shard, computed in compute_all(work, job.step, tally, workers=job.workers):
             n_bad += len(shard.bad)

@@ -12,7 +12,7 @@ from ggrank.rows.reading import SUFFIXES, format_of
 
 STDIN = "-"
 
-BESIDE = (".shards", ".bad.jsonl", ".job.json")
+RECORD, BAD = ".job", ".bad.jsonl"
 """How the names of what a job writes beside a single output file end."""
 
 _KNOWN = ", ".join(suffix for suffix in SUFFIXES if suffix != ".json")
@@ -77,7 +77,7 @@ def _is_own(name: str, output: Path | None) -> bool:
     if output is None:
         return False
     path, made = Path(name).resolve(), output.parent.resolve() / output.name  # which may be a link itself
-    beside = (made.with_name(made.name + ending) for ending in BESIDE)
+    beside = (made.with_name(made.name + ending) for ending in (RECORD, BAD))
     return any(path.is_relative_to(one) for one in (made, made.resolve(), *beside))
 
 

@@ -22,7 +22,7 @@ from ggrank.hub.presets import check_dimensions
 from ggrank.llama import Llama, _Results
 from ggrank.loading.model import identity, load_model
 from ggrank.loading.params import LlamaParams
-from ggrank.rows.documents import check_columns, document_of, string_in
+from ggrank.rows.documents import check_columns, string_in, text_of
 from ggrank.rows.reading import Row
 from ggrank.scoring import choose_scale, l2_normalize, sigmoid, to_int8
 from ggrank.types import Mode, PoolingType, Scale, ScoreScale, Truncate
@@ -83,13 +83,8 @@ class _Model(Llama):
     def identity(self) -> dict[str, Any]:
         """What its numbers depend on, except the processor, which moves no more than their last digits."""
         facts: dict[str, Any] = json.loads(identity(self._model))
-        return {
-            "sha256": facts["model"],
-            "engine": facts["engine"],
-            "device": facts["device"][0],
-            "n_ctx": self.n_ctx,
-            "settings": facts["settings"],
-        }
+        found = {"sha256": facts["model"], "engine": facts["engine"], "device": facts["device"][0]}
+        return {**found, "n_ctx": self.n_ctx, "settings": facts["settings"]}
 
 
 class Step(ABC):
@@ -148,14 +143,14 @@ class Step(ABC):
         return Computed(dict(zip(self.names, columns, strict=True)), found.n_tokens)
 
     @abstractmethod
-    def settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """All that the new columns depend on beside the rows and the model, as JSON has it."""
 
     def origin(self) -> dict[str, Any]:
         """The settings and the model, for readers of the new column."""
         model = self.model
         return {
-            **self.settings(),
+            **self._settings(),
             "model": model.model_path.name,
             "model_sha256": check(model.model_path, Expected()),
             "pooling_type": model.pooling_type.name,
@@ -165,7 +160,8 @@ class Step(ABC):
 
     def facts(self) -> dict[str, Any]:
         """What makes two jobs the same one, as JSON has it."""
-        return {**self.settings(), "text_rule": TEXT_RULE, "model": self.model.identity()}
+        identity = {f"model.{name}": value for name, value in self.model.identity().items()}
+        return {**self._settings(), "text_rule": TEXT_RULE, **identity}
 
     def check_columns(self, row: Row, there: Sequence[str]) -> None:
         """Raises InputError where a table lacks a column, or has a new one already; ``row`` is its first."""
@@ -251,7 +247,8 @@ class EmbedStep(Step):
 
     def item(self, row: Row) -> str:
         """A row's text."""
-        return document_of(row, self.text_columns).full_text
+        title, text = text_of(row, self.text_columns)
+        return f"{title} {text}" if title else text
 
     def compute(self, items: Sequence[str]) -> Computed:
         """Vectors, and whether a text was cut."""
@@ -259,8 +256,7 @@ class EmbedStep(Step):
         kept = keep_vectors(found.values, self.dtype, self.dimensions, self.model.matryoshka)
         return self._computed(kept, found)
 
-    def settings(self) -> dict[str, Any]:
-        """All that vectors depend on beside rows and model."""
+    def _settings(self) -> dict[str, Any]:
         return {
             "step": "embed",
             "text_columns": list(self.text_columns),
@@ -320,8 +316,7 @@ class ScoreStep(Step):
         found = self.model.logits(items, truncate=self.truncate)
         return self._computed(sigmoid(found.values) if self._scale() == "sigmoid" else found.values, found)
 
-    def settings(self) -> dict[str, Any]:
-        """All that scores depend on beside rows and model."""
+    def _settings(self) -> dict[str, Any]:
         return {
             "step": "score",
             "query_column": self.query_column,

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
@@ -38,47 +39,45 @@ def compute_all(
         EngineError: a worker was killed.
         GgrankError: whatever the step raises.
     """
-    if workers > 1:
-        yield from _compute_in_workers(work, step, tick, workers)
+
+    def ticked(computed: Computed) -> Computed:
+        tick(computed)
+        return computed
+
+    if workers == 1:
+        for one, blocks in work:
+            yield one, [ticked(step.compute(block)) for block in blocks]
         return
-    for one, blocks in work:
-        done = []
-        for block in blocks:
-            done.append(step.compute(block))
-            tick(done[-1])
-        yield one, done
-
-
-def _compute_in_workers(
-    work: Iterable[tuple[T, list[list[Item]]]], step: Step, tick: Callable[[Computed], object], workers: int
-) -> Iterator[tuple[T, list[Computed]]]:
-    step.close()  # from here on the workers compute
-    each = max(1, (step.params.n_threads or default_threads()) // workers)
-    theirs: Step = replace(step, params=replace(step.params, n_threads=each))  # type: ignore[type-var]
-    # A fork would take the locks of the engine's threads along.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(theirs,))
     waiting: deque[tuple[T, list[Future[Computed]]]] = deque()
 
     def first() -> tuple[T, list[Computed]]:
         one, futures = waiting.popleft()
-        done = []
-        for future in futures:
-            done.append(future.result())
-            tick(done[-1])
-        return one, done
+        return one, [ticked(future.result()) for future in futures]
 
     def is_full() -> bool:
         """Whether the first needs no worker, as a shard that is done already, or enough of them wait."""
         n_blocks = sum(len(futures) for _, futures in waiting)
         return bool(waiting) and (not waiting[0][1] or max(n_blocks, len(waiting)) > 2 * workers)
 
-    try:
+    with _pool(step, workers) as pool:
         for one, blocks in work:
             waiting.append((one, [pool.submit(_compute, block) for block in blocks]))
             while is_full():
                 yield first()
         while waiting:
             yield first()
+
+
+@contextmanager
+def _pool(step: Step, workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that have the step, each with its share of the cores."""
+    step.close()  # from here on the workers compute
+    each = max(1, (step.params.n_threads or default_threads()) // workers)
+    theirs: Step = replace(step, params=replace(step.params, n_threads=each))  # type: ignore[type-var]
+    # A fork would take the locks of the engine's threads along.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(theirs,))
+    try:
+        yield pool
     except BrokenProcessPool as error:
         raise EngineError(
             "a worker process ended by itself, perhaps for lack of memory; what is done is kept: start again "

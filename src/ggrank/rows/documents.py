@@ -43,39 +43,44 @@ class Document:
 
 
 def document_of(row: Row, text_columns: Sequence[str] = ()) -> Document:
-    """The document in a row.
+    """The document in a row: its text and title as in `text_of`, and all other fields as metadata.
 
-    ``text`` must be a string; ``title`` is one, null or missing. A table (CSV, TSV, a JSON array) without a
-    column ``text`` has all of a row's fields as its text, a line ``name: value`` each. The id is ``id``, or
-    ``_id`` as in BEIR's files: any JSON scalar, or missing. All other fields become metadata.
-
-    Args:
-        text_columns: whose strings, joined by a space, are the text instead of ``text`` and ``title``.
+    The id is ``id``, or ``_id`` as in BEIR's files: any JSON scalar, or missing.
 
     Raises:
         InputError: the row could not be read, or has no text; the message is the reason alone.
-
-    Example:
-        >>> document_of(Row({"_id": 7, "title": None, "text": "Cats purr.", "year": 1999}, line=1))
-        Document(text='Cats purr.', id=7, metadata={'year': 1999}, title=None)
-        >>> document_of(Row({"city": "Cusco", "country": "Peru"}, line=2, file_format="csv")).text
-        'city: Cusco\\ncountry: Peru'
     """
-    if row.problem:
-        raise InputError(row.problem)
+    title, text = text_of(row, text_columns)
     values = row.values
     name = values["id"] if values.get("id") is not None else values.get("_id")
     if name is not None and not isinstance(name, (str, int, float)):
         raise InputError(f"the id is no string or number, but {_kind(name)}")
     used = {"id", "_id", *(text_columns or ("text", "title"))}
     metadata = {name: value for name, value in values.items() if name not in used} or None
+    return Document(text, name, metadata, title or None)
+
+
+def text_of(row: Row, text_columns: Sequence[str] = ()) -> tuple[str, str]:
+    """A row's title and text.
+
+    ``text`` must be a string; ``title`` is one, null or missing. A table (CSV, TSV, a JSON array) without a
+    column ``text`` has all of a row's fields as its text, a line ``name: value`` each.
+
+    Args:
+        text_columns: whose strings, joined by a space, are the text instead of ``text`` and ``title``.
+
+    Raises:
+        InputError: as in `document_of`.
+    """
+    if row.problem:
+        raise InputError(row.problem)
+    values = row.values
     if text_columns:
-        return Document(" ".join(string_in(values, column) for column in text_columns), name, metadata)
-    title = string_in(values, "title") if values.get("title") is not None else None
+        return "", " ".join(string_in(values, column) for column in text_columns)
     if is_plain_table(row):
-        text = "\n".join(f"{name}: {value}" for name, value in values.items() if value)
-        return Document(text, name, metadata)
-    return Document(string_in(values, "text"), name, metadata, title or None)
+        return "", "\n".join(f"{name}: {value}" for name, value in values.items() if value)
+    title = string_in(values, "title") if values.get("title") is not None else ""
+    return title, string_in(values, "text")
 
 
 def is_plain_table(row: Row) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,21 +106,20 @@ def python_values(column: pa.Array) -> list[Any]:
     """A column's values; `UNREADABLE` stands for those that Python lacks. Times are text, as Arrow has it."""
     import pyarrow as pa
 
+    def value(item: Any) -> Any:
+        try:
+            return item.as_py()
+        except Exception:  # each kind of unreadable value raises something else
+            return UNREADABLE
+
     if pa.types.is_temporal(column.type):  # Python lacks nanoseconds, and years after 9999
         if getattr(column.type, "tz", None):
             column = column.cast(pa.timestamp(column.type.unit, "UTC"))  # its zone may be unknown here
         column = column.cast(pa.string())
     try:
         return list(column.to_pylist())
-    except Exception:  # each kind of unreadable value raises something else
-        return [_python_value(item) for item in column]
-
-
-def _python_value(item: Any) -> Any:
-    try:
-        return item.as_py()
-    except Exception:  # as in `python_values`
-        return UNREADABLE
+    except Exception:  # as above
+        return list(map(value, column))
 
 
 def find_vectors(schema: pa.Schema) -> dict[str, Any] | None:
@@ -150,28 +149,46 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_batches(slices)
 
 
-Types = dict[str, str]
-"""Arrow's name for the type of each column of JSON lines or CSV: a name in `_WORDS`."""
-
 _WORDS = {
     "bool": "true or false",
     "int64": "whole numbers",
     "double": "numbers",
     "string": "text or a list",
 }
+"""The types of the columns of JSON lines and CSV, by Arrow's names."""
 
 
-def column_types(rows: Sequence[Row], before: Types) -> Types:
-    """The types of a file's columns: those of earlier shards stay; a new column's type fits all its values.
+def typed_table(rows: Sequence[Row], before: Mapping[str, str]) -> tuple[pa.Table, dict[int, str]]:
+    """The columns of rows of JSON lines or CSV, and by its index why a row does not fit them.
 
-    One without any value has no type yet.
+    Columns that earlier shards of the file have keep their types. A new column's type fits all of its values;
+    text does, where those that are no strings are JSON. A column without any value is left out.
     """
-    found: dict[str, set[str]] = {}
-    for row in rows:
+    import pyarrow as pa
+
+    names = dict.fromkeys(name for row in rows for name in row.values)
+    types = dict(before)
+    for name in names:
+        found = {_type(row.values[name]) for row in rows if row.values.get(name) is not None}
+        if name not in types and found:
+            types[name] = _common(found)
+    problems: dict[int, str] = {}
+    for i, row in enumerate(rows):
         for name, value in row.values.items():
-            if name not in before and value is not None:
-                found.setdefault(name, set()).add(_type(value))
-    return before | {name: _common_type(types) for name, types in found.items()}
+            type = types.get(name, "string")
+            if value is not None and i not in problems and _common({type, _type(value)}) != type:
+                problems[i] = (
+                    f"column {name!r} has {_WORDS[_type(value)]}, and the rows before it have "
+                    f"{_WORDS[type]}; JSON lines as output keep every value"
+                )
+    good = [row.values for i, row in enumerate(rows) if i not in problems]
+    arrays = []
+    for name, type in types.items():
+        values = [row.get(name) for row in good]
+        if type == "double":
+            values = [None if value is None else float(value) for value in values]
+        arrays.append(_as_text(values) if type == "string" else pa.array(values, type))
+    return pa.Table.from_arrays(arrays, names=[_sound(name) for name in types]), problems
 
 
 def _type(value: Any) -> str:
@@ -180,39 +197,11 @@ def _type(value: Any) -> str:
     return {bool: "bool", float: "double"}.get(type(value), "string")
 
 
-def _common_type(types: set[str]) -> str:
-    if len(types) == 1:
-        return types.pop()
-    return "double" if types == {"int64", "double"} else "string"
+def _common(types: set[str]) -> str:
+    return next(iter(types)) if len(types) == 1 else "double" if types == {"int64", "double"} else "string"
 
 
-def misfit(row: Row, types: Types) -> str:
-    """Why a row cannot stand under the rows before it; "" where it can. A column of text takes all values."""
-    for name, value in row.values.items():
-        there = types.get(name, "string")
-        if value is not None and there not in ("string", _type(value), _common_type({there, _type(value)})):
-            return (
-                f"column {name!r} has {_WORDS[_type(value)]}, and the rows before it have {_WORDS[there]}; "
-                "JSON lines as output keep every value"
-            )
-    return ""
-
-
-def typed_table(rows: Sequence[Row], types: Types) -> pa.Table:
-    """The columns of rows that were read from JSON lines or CSV."""
-    import pyarrow as pa
-
-    def column(name: str, type: str) -> pa.Array:
-        values = [row.values.get(name) for row in rows]
-        if type == "string":
-            return _as_text(values)
-        return pa.array([float(v) if type == "double" and v is not None else v for v in values], type)
-
-    arrays = [column(name, type) for name, type in types.items()]
-    return pa.Table.from_arrays(arrays, names=[_sound(name) for name in types])
-
-
-def _as_text(values: Sequence[Any]) -> pa.Array:
+def _as_text(values: Iterable[Any]) -> pa.Array:
     """A column of text, in which values that are no strings are JSON."""
     import pyarrow as pa
 
@@ -236,12 +225,7 @@ def _sound(text: str) -> str:
 def with_columns(
     table: pa.Table, columns: Mapping[str, NDArray[Any]], origins: Mapping[str, Any]
 ) -> pa.Table:
-    """A table with computed columns after its own, and what they were computed with.
-
-    Args:
-        columns: shape (n,), or (n, width) for vectors.
-        origins: by column, as JSON has it.
-    """
+    """A table with computed columns, (n,) or (n, width), after its own, and what they were computed with."""
     import pyarrow as pa
 
     for name, values in columns.items():
@@ -257,23 +241,31 @@ def with_columns(
 # -- tables to files
 
 
+def write_tables(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+    """One file with a row group a table; columns of ``schema`` that a table lacks are null in it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def column(table: pa.Table, field: pa.Field) -> Any:
+        if field.name not in table.column_names:
+            return pa.nulls(len(table), field.type)
+        found = table[field.name]
+        if found.type != field.type and field.type == pa.string():
+            return _as_text(python_values(found.combine_chunks()))
+        return found.cast(field.type)
+
+    # A dictionary of a vector's numbers only costs: hardly two are the same.
+    plain = [field.name for field in schema if not pa.types.is_fixed_size_list(field.type)]
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=plain) as writer:
+        for table in tables:
+            whole = pa.Table.from_arrays([column(table, field) for field in schema], schema=schema)
+            writer.write_table(whole, row_group_size=max(1, len(whole)))
+
+
 def read_table(path: Path) -> pa.Table:
     """A whole file, in one thread: ``pyarrow.parquet.read_table`` takes 100 MB."""
     with _open(path) as file:
         return file.read(use_threads=False)
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """One file of one row group."""
-    _write(path, iter([table]), table.schema)
-
-
-def copy_rows(path: Path, parts: Sequence[Path], slices: Sequence[slice]) -> None:
-    """One file of some rows of several files, which are counted through."""
-    import pyarrow as pa
-
-    table = pa.concat_tables(map(read_table, parts), promote_options="default")
-    write_table(path, pa.concat_tables([table[one] for one in slices]))
 
 
 def join_files(path: Path, parts: Sequence[Path]) -> None:
@@ -285,48 +277,28 @@ def join_files(path: Path, parts: Sequence[Path]) -> None:
     import pyarrow as pa
 
     schemas = [schema_of(part) for part in parts]
-    try:
-        _write(path, map(read_table, parts), _common_schema(schemas, promote="permissive"))
-    except pa.ArrowInvalid:  # a value that the wider type does not hold, such as 2**60 as a float
-        _write(path, map(read_table, parts), _common_schema(schemas, promote="default"))
+    names = dict.fromkeys(name for schema in schemas for name in schema.names)
 
-
-def _common_schema(schemas: Sequence[pa.Schema], *, promote: str) -> pa.Schema:
-    import pyarrow as pa
-
-    def common(name: str) -> pa.Field:
+    def common(name: str, promote: str) -> pa.Field:
         there = [pa.schema([schema.field(name)]) for schema in schemas if name in schema.names]
         try:
             return pa.unify_schemas(there, promote_options=promote).field(0)
         except (pa.ArrowTypeError, pa.ArrowInvalid):
             return pa.field(name, pa.string())
 
-    names = dict.fromkeys(name for schema in schemas for name in schema.names)
-    return pa.schema(map(common, names), metadata=schemas[0].metadata)
+    def write(promote: str) -> None:
+        schema = pa.schema([common(name, promote) for name in names], metadata=schemas[0].metadata)
+        write_tables(path, map(read_table, parts), schema)
+
+    try:
+        write("permissive")
+    except pa.ArrowInvalid:  # a value that the wider type does not hold, such as 2**60 as a float
+        write("default")
 
 
-def _write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    # A dictionary of a vector's numbers only costs: hardly two are the same.
-    plain = [field.name for field in schema if not pa.types.is_fixed_size_list(field.type)]
-    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=plain) as writer:
-        for table in tables:
-            columns = [_conformed(table, field) for field in schema]
-            writer.write_table(
-                pa.Table.from_arrays(columns, schema=schema), row_group_size=max(1, len(table))
-            )
-
-
-def _conformed(table: pa.Table, field: pa.Field) -> Any:
+def copy_rows(path: Path, parts: Sequence[Path], slices: Sequence[slice]) -> None:
+    """One file of some rows of several files, which are counted through."""
     import pyarrow as pa
 
-    if field.name not in table.column_names:
-        return pa.nulls(len(table), field.type)
-    column = table[field.name]
-    if column.type == field.type:
-        return column
-    if field.type == pa.string():
-        return _as_text(python_values(column.combine_chunks()))
-    return column.cast(field.type)
+    table = pa.concat_tables(map(read_table, parts), promote_options="default")
+    write_tables(path, [table[one] for one in slices], table.schema)

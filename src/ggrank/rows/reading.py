@@ -35,7 +35,6 @@ SUFFIXES: Mapping[str, FileFormat] = {
     ".parquet": "parquet",
 }
 _USUAL_COLUMNS = {"text", "query"}
-_UNREADABLE = (OSError, EOFError, zlib.error)  # the last two: a .gz that is cut off or damaged
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,11 @@ class Row:
     """A row as it was read.
 
     Attributes:
-        values: by column.
         line: where it begins, from 1; in Parquet the row's number.
         problem: why it cannot be used; "" where it can.
         size: its length in characters or bytes, about.
         batch, index: the Arrow batch that a row of Parquet is in, and its position there.
-        file, file_format: what it was read from; "stdin" for a stream.
+        file: what it was read from; "stdin" for a stream.
     """
 
     values: Mapping[str, Any]
@@ -61,15 +59,13 @@ class Row:
     file_format: FileFormat = "auto"
 
 
-def format_of(name: str) -> FileFormat | None:
-    """The format that a file's suffix stands for; ``.gz`` is passed over.
+Parsed = tuple[Mapping[str, Any], int, str, int]
+"""The first four fields of a `Row`."""
 
-    Example:
-        >>> format_of("Pairs.CSV"), format_of("corpus.jsonl.gz"), format_of("notes.txt")
-        ('csv', 'jsonl', None)
-    """
-    path = Path(name.lower().removesuffix(".gz"))
-    return SUFFIXES.get(path.suffix)
+
+def format_of(name: str) -> FileFormat | None:
+    """The format that a file's suffix stands for, with or without ``.gz`` after it."""
+    return SUFFIXES.get(Path(name.lower().removesuffix(".gz")).suffix)
 
 
 def read_rows(
@@ -78,10 +74,9 @@ def read_rows(
     *,
     columns: Sequence[str] | None = None,
 ) -> Iterator[Row]:
-    """The rows of a file or a binary stream, which is read to its end and not closed.
+    """The rows of a file, decompressed where its name ends in .gz, or of a stream, which is not closed.
 
     Args:
-        source: where ``.gz`` ends its name, it is decompressed.
         file_format: "auto" goes by the name. Without a known suffix, what begins with a brace is JSON lines,
             what begins with names of columns, ``text`` or ``query`` among them, is CSV or TSV, and all else
             is text: each line is a row with the column ``text``.
@@ -89,11 +84,6 @@ def read_rows(
 
     Raises:
         InputError: the file cannot be read; the message begins with its name.
-
-    Example:
-        >>> stream = io.BytesIO(b'{"text": "cats"}\\nbroken')
-        >>> [(row.line, row.values, row.problem[:8]) for row in read_rows(stream)]
-        [(1, {'text': 'cats'}, ''), (2, {}, 'not JSON')]
     """
     is_file = isinstance(source, (str, Path))
     name = str(source) if is_file else "stdin"
@@ -104,7 +94,7 @@ def read_rows(
 
         yield from read_parquet(name, source, columns=columns)
         return
-    with _read_errors(name), _opened(source) as stream:
+    with read_errors(name), _opened(source) as stream:
         sample = stream.peek()[:SAMPLE_BYTES]
         if file_format == "auto":
             file_format = _guessed_format(decode(sample) if sample else "")
@@ -124,25 +114,12 @@ def _guessed_format(begin: str) -> FileFormat:
     return "tsv" if delimiter == "\t" else "csv"
 
 
-Parsed = tuple[Mapping[str, Any], int, str, int]
-"""The first four fields of a `Row`."""
-
-
-def _parsed(text: TextIO, file_format: FileFormat) -> Iterator[Parsed]:
-    if file_format == "jsonl":
-        return _read_jsonl(text)
-    if file_format == "json":
-        return _read_json(text)
-    if file_format == "text":
-        return _read_text(text)
-    return _read_csv(text, delimiter="\t" if file_format == "tsv" else "")
-
-
 @contextmanager
-def _read_errors(name: str) -> Iterator[None]:
+def read_errors(name: str) -> Iterator[None]:
+    """Turns errors of reading into an InputError that begins with the file's name."""
     try:
         yield
-    except _UNREADABLE as error:
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that is cut off or damaged
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{name}: cannot be read ({reason})") from error
     except InputError as error:
@@ -180,6 +157,21 @@ def _text(stream: io.BufferedReader, sample: bytes, file_format: FileFormat) -> 
         text.detach()
 
 
+def _parsed(text: TextIO, file_format: FileFormat) -> Iterator[Parsed]:
+    if file_format == "json":
+        yield from _read_json(text.read())
+    elif file_format in ("csv", "tsv"):
+        yield from _read_csv(text, is_tsv=file_format == "tsv")
+    else:
+        is_jsonl = file_format == "jsonl"
+        for number, line in enumerate(_lines(text, ends="\n" if is_jsonl else "\r\n"), 1):
+            problem = _problem(line)
+            if is_jsonl and not problem and not line.isspace():
+                yield _parse_object(line, number)
+            elif not line.isspace():
+                yield {} if is_jsonl else {"text": line.rstrip("\r\n")}, number, problem, len(line)
+
+
 def _lines(text: TextIO, *, ends: str = "\r\n") -> Iterator[str]:
     """The lines with their ends; "" for one that is too long."""
     while line := text.readline(MOST_CHARACTERS):
@@ -194,50 +186,23 @@ def _problem(line: str) -> str:
     """Why a line's text cannot be used; "" where it can."""
     if not line:
         return f"a line of more than {MOST_CHARACTERS >> 20} million characters"
-    if line.isascii():
-        return ""
-    try:
-        line.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return f"not UTF-8 (character {error.start + 1})"
+    if not line.isascii():
+        try:
+            line.encode("utf-8")
+        except UnicodeEncodeError as error:
+            return f"not UTF-8 (character {error.start + 1})"
     return ""
 
-
-def _read_text(text: TextIO) -> Iterator[Parsed]:
-    for number, line in enumerate(_lines(text), 1):
-        if not line.isspace():
-            yield {"text": line.rstrip("\r\n")}, number, _problem(line), len(line)
-
-
-# -- JSON
 
 # NaN and Infinity, which JSON lacks and Python writes all the same, are read as null.
 _DECODER = json.JSONDecoder(parse_constant=lambda name: None)
 
 
-def _read_jsonl(text: TextIO) -> Iterator[Parsed]:
-    for number, line in enumerate(_lines(text, ends="\n"), 1):
-        if line.isspace():
-            continue
-        if problem := _problem(line):
-            yield {}, number, problem, len(line)
-            continue
-        try:
-            yield _object(_DECODER.decode(line), number, len(line))
-        except (ValueError, RecursionError) as error:
-            yield {}, number, f"not JSON ({error})", len(line)
-
-
-def _read_json(text: TextIO) -> Iterator[Parsed]:
-    """An array of objects, or one object; JSON lines too, which often have this suffix."""
-    whole = text.read()
+def _parse_object(line: str, number: int) -> Parsed:
     try:
-        value = _DECODER.decode(whole)
-    except (ValueError, RecursionError):
-        yield from _read_jsonl(io.StringIO(whole, newline="\n"))
-        return
-    for number, one in enumerate(value if isinstance(value, list) else [value], 1):
-        yield _object(one, number, 0)
+        return _object(_DECODER.decode(line), number, len(line))
+    except (ValueError, RecursionError) as error:
+        return {}, number, f"not JSON ({error})", len(line)
 
 
 def _object(value: Any, line: int, size: int) -> Parsed:
@@ -246,11 +211,19 @@ def _object(value: Any, line: int, size: int) -> Parsed:
     return {}, line, f"not a JSON object: {type(value).__name__}", size
 
 
-# -- CSV
+def _read_json(whole: str) -> Iterator[Parsed]:
+    """An array of objects, or one object; JSON lines too, which often have this suffix."""
+    try:
+        value = _DECODER.decode(whole)
+    except (ValueError, RecursionError):
+        yield from _parsed(io.StringIO(whole, newline="\n"), "jsonl")
+        return
+    for number, one in enumerate(value if isinstance(value, list) else [value], 1):
+        yield _object(one, number, 0)
 
 
-def _read_csv(text: TextIO, *, delimiter: str = "") -> Iterator[Parsed]:
-    """Rows under a header. Where no delimiter is given, the header has more of it than of others."""
+def _read_csv(text: TextIO, *, is_tsv: bool) -> Iterator[Parsed]:
+    """Rows under a header, whose delimiter is what it has most of. TSV has no quoting."""
     csv.field_size_limit(MOST_CHARACTERS)  # 128 kB otherwise; the module has one limit for all
     is_past_end = False
 
@@ -264,39 +237,37 @@ def _read_csv(text: TextIO, *, delimiter: str = "") -> Iterator[Parsed]:
 
     rest = lines()
     n_blank, header_line = next(((n, line) for n, line in enumerate(rest) if line.strip()), (0, ""))
-    if not header_line:
-        return
-    # TSV has no quoting: a quotation mark in it is one.
-    quoting: Any = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(
-        chain([header_line], rest), delimiter=delimiter or _delimiter(header_line), quoting=quoting
-    )
-    header = _next_fields(reader, 1 + n_blank) or []
-    if is_past_end:
-        raise InputError("1: a quote in the names of the columns is never closed")
-    check_names(header)
-    number = n_blank + reader.line_num + 1
-    while (fields := _next_fields(reader, number)) is not None:
-        last = n_blank + reader.line_num
-        if fields:
-            problem = _csv_problem(header, fields)
-            if is_past_end:
-                problem = f"a quote is never closed: all up to line {last}, the last, is left out"
-            values = {} if problem else dict(zip(header, fields, strict=True))
-            yield values, number, problem, sum(map(len, fields))
-        number = last + 1
+    quoting: Any = csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL
+    delimiter = "\t" if is_tsv else _delimiter(header_line)
+    reader = csv.reader(chain(filter(None, [header_line]), rest), delimiter=delimiter, quoting=quoting)
+    header: list[str] = []
+    line = n_blank + 1
+    try:
+        for fields in reader:
+            first, line = line, n_blank + reader.line_num + 1
+            if header and fields:
+                problem = _csv_problem(header, fields)
+                if is_past_end:
+                    problem = f"a quote is never closed: all up to line {line - 1}, the last, is left out"
+                values = {} if problem else dict(zip(header, fields, strict=True))
+                yield values, first, problem, sum(map(len, fields))
+            elif not header:
+                header = fields
+                check_names(header)
+                if is_past_end:
+                    raise InputError("1: a quote in the names of the columns is never closed")
+    except csv.Error as error:
+        raise InputError(f"{line}: not CSV ({error}); where the next row begins is not known") from error
 
 
 def _delimiter(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def _next_fields(reader: Any, line: int) -> list[str] | None:
-    try:
-        fields: list[str] | None = next(reader, None)
-    except csv.Error as error:
-        raise InputError(f"{line}: not CSV ({error}); where the next row begins is not known") from error
-    return fields
+def _csv_problem(header: Sequence[str], fields: Sequence[str]) -> str:
+    if len(fields) != len(header):
+        return f"{len(fields)} fields, and the header names {len(header)}"
+    return next((problem for field in fields if field and (problem := _problem(field))), "")
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -304,9 +275,3 @@ def check_names(names: Sequence[str]) -> None:
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise InputError(f"two columns are named {twice!r}; give each a name of its own")
-
-
-def _csv_problem(header: Sequence[str], fields: Sequence[str]) -> str:
-    if len(fields) != len(header):
-        return f"{len(fields)} fields, and the header names {len(header)}"
-    return next((problem for field in fields if field and (problem := _problem(field))), "")
