@@ -1,16 +1,6 @@
 """Test sets: what is searched, what is asked, and which documents answer; and rankings of other systems.
 
-    folder/corpus.jsonl    {"_id": "d1", "title": "...", "text": "..."}    or collection.tsv: id, text
-    folder/queries.jsonl   {"_id": "q1", "text": "..."}                    or queries.tsv: id, text
-    folder/qrels.tsv       query id, document id, grade                    or qrels/test.tsv
-
-    pairs.tsv, pairs.csv   query, passage                    (a first line of words in `_HEADER` is left out)
-    pairs.jsonl            {"query": "...", "passage": "..."}              or "positive" for "passage"
-
-    run.trec               query id, Q0, document id, rank, score, tag
-    run.tsv                query id, document id, rank                     as of MS MARCO
-
-All of them may be gzipped.
+docs/evaluation.md describes the formats: BEIR's and MS MARCO's folders, pairs, runs of TREC and MS MARCO.
 """
 
 from __future__ import annotations
@@ -46,11 +36,9 @@ _OWN_TEXT = 60
 
 @dataclass(frozen=True)
 class Query:
-    """A question.
+    """A question, and the grades above 0 of the documents that answer it, by position in the corpus.
 
-    Attributes:
-        relevant: the grades above 0 of the documents that answer it, by position in the corpus.
-        own: the document that is the query itself, as in ArguAna and Quora: it does not count.
+    ``own`` is the document that is the query itself, as in ArguAna and Quora: it does not count.
     """
 
     id: str

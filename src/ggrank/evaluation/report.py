@@ -32,9 +32,7 @@ _MARKERS = "Ds^poXP"
 class Section:
     """A table with its title and facts about it, as a terminal and Markdown show it.
 
-    Attributes:
-        rows: the header first; the columns in the order of their weight.
-        has_numbers: whether all columns but the first are numbers; else they are texts.
+    The header comes first; all columns but the first are numbers, or else texts.
     """
 
     title: str
@@ -130,12 +128,7 @@ def _changed(title: str, changes: Sequence[Change]) -> Iterator[Section]:
 
 
 def ms_text(milliseconds: float) -> str:
-    """Milliseconds, a decimal where it means something; nothing for what took no time here.
-
-    Example:
-        >>> ms_text(3.14159), ms_text(1234.5), ms_text(0)
-        ('3.1', '1,234', '')
-    """
+    """Milliseconds, a decimal where it means something; nothing for what took no time here."""
     if not milliseconds:
         return ""
     return f"{milliseconds:,.1f}" if milliseconds < 100 else f"{milliseconds:,.0f}"

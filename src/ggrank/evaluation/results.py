@@ -41,14 +41,9 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """A query whose nDCG@10 differs between two systems.
+    """A query whose nDCG@10 differs between two systems, and the relevant document that moved most.
 
-    Attributes:
-        query: its text.
-        before, after: nDCG@10 in both.
-        relevant: the text of the relevant document that moved most.
-        rank_before, rank_after: that document's ranks, from 1; None where it was not found.
-        above: the first text that is not relevant above it in the worse of both lists; "" for none.
+    ``above`` is the first text that is not relevant above it in the worse of both lists; "" for none.
     """
 
     query: str
@@ -62,15 +57,10 @@ class Change:
 
 @dataclass(frozen=True)
 class SystemResult:
-    """One system on one set.
+    """One system on one set, compared with the embedder: metrics are means over the queries, 0 to 1.
 
-    Attributes:
-        family: its name without the depth: the same for all depths of a reranker.
-        depth: documents that its reranker read; 0 for a first stage.
-        metrics: the mean of each metric over the queries, 0 to 1.
-        ms, p95_ms: milliseconds a query, the median and the ninety-fifth percentile; 0 for what was given.
-        lift: of nDCG@10 over the embedder; None for the embedder.
-        better, worse: queries that the embedder ranks worse, and better, largest change first.
+    A family is the name without the depth, the same for all depths of a reranker; a first stage has depth 0.
+    Milliseconds a query are the median and the ninety-fifth percentile, 0 for a ranking that was given.
     """
 
     system: str
@@ -150,11 +140,6 @@ def measure(
 
     Raises:
         InputError: ir-measures is not installed.
-
-    Example:
-        >>> values = measure([[3, 1, 2]], [{1: 1}])
-        >>> float(values["MRR@10"][0]), float(values["P@1"][0]), round(float(values["nDCG@10"][0]), 4)
-        (0.5, 0.0, 0.6309)
     """
     try:
         import ir_measures

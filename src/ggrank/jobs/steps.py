@@ -92,6 +92,7 @@ class Step(ABC):
 
     params: LlamaParams
     column: str
+    kind: ClassVar[str]
     mode: ClassVar[Mode]
     column_options: ClassVar[str]
     """The options that name ``needed``, for messages."""
@@ -142,9 +143,14 @@ class Step(ABC):
         columns = (values, np.array(found.truncated, bool))
         return Computed(dict(zip(self.names, columns, strict=True)), found.n_tokens)
 
-    @abstractmethod
     def _settings(self) -> dict[str, Any]:
         """All that the new columns depend on beside the rows and the model, as JSON has it."""
+        own = {name: value for name, value in self.__getstate__().items() if name != "params"}
+        return {"step": self.kind, **own, **self._resolved()}
+
+    @abstractmethod
+    def _resolved(self) -> dict[str, Any]:
+        """What the model decides where a field does not."""
 
     def origin(self) -> dict[str, Any]:
         """The settings and the model, for readers of the new column."""
@@ -223,6 +229,7 @@ class EmbedStep(Step):
     dimensions: int | None = None
     column: str = "embedding"
 
+    kind: ClassVar[str] = "embed"
     mode: ClassVar[Mode] = Mode.EMBEDDING
     column_options: ClassVar[str] = "--text-column"
 
@@ -256,16 +263,8 @@ class EmbedStep(Step):
         kept = keep_vectors(found.values, self.dtype, self.dimensions, self.model.matryoshka)
         return self._computed(kept, found)
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "step": "embed",
-            "text_columns": list(self.text_columns),
-            "prefix": self._prefix,
-            "dtype": self.dtype,
-            "dimensions": self.dimensions,
-            "normalize": True,
-            "column": self.column,
-        }
+    def _resolved(self) -> dict[str, Any]:
+        return {"text_columns": list(self.text_columns), "prefix": self._prefix, "normalize": True}
 
     @property
     def _prefix(self) -> str:
@@ -297,6 +296,7 @@ class ScoreStep(Step):
     truncate: Truncate = "end"
     column: str = "score"
 
+    kind: ClassVar[str] = "score"
     mode: ClassVar[Mode] = Mode.RERANK
     column_options: ClassVar[str] = "--query-column and --document-column"
 
@@ -316,15 +316,8 @@ class ScoreStep(Step):
         found = self.model.logits(items, truncate=self.truncate)
         return self._computed(sigmoid(found.values) if self._scale() == "sigmoid" else found.values, found)
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "step": "score",
-            "query_column": self.query_column,
-            "document_column": self.document_column,
-            "score": self._scale(),
-            "truncate": self.truncate,
-            "column": self.column,
-        }
+    def _resolved(self) -> dict[str, Any]:
+        return {"score": self._scale()}
 
     def _scale(self) -> Scale:
         model = self.model
