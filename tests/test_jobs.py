@@ -480,6 +480,9 @@ def test_a_table_without_a_text_is_embedded_whole_and_the_job_says_so(
     np.testing.assert_allclose(vectors(tmp_path / "out.jsonl")[0], expected, atol=1e-5)
     assert len(told) == 1
     assert "rows.csv has no column 'text'" in told[0]
+    step = EmbedStep(tiny, text_columns=("text",))
+    with pytest.raises(InputError, match="no column 'text'; the columns are: city, country"):
+        run(Job(step, (str(tmp_path / "rows.csv"),), tmp_path / "named.jsonl"))
 
 
 @pytest.mark.parametrize("first", [[], [["a text"]]])

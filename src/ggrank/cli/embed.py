@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggrank.cli.console import Column, echo_facts, echo_table, progress, wants_table
-from ggrank.cli.documents import Document, Format, read_documents
+from ggrank.cli.console import Column, echo_facts, echo_json, echo_table, progress, wants_table
+from ggrank.cli.documents import Document, Format, name_of, read_documents
 from ggrank.cli.options import ModelChoice, input_options, model_options, output_option
 from ggrank.cli.ranking import STEP, cache_fact
-from ggrank.rows.writing import json_line
+from ggrank.rows.writing import json_default
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,7 +84,7 @@ def embed(
             echo_facts(llama.model_path.name, runs_on, width, cache_fact(llama))
             return
     for index, (document, vector) in enumerate(zip(documents, vectors, strict=True)):
-        click.echo(json_line({"index": index, "id": document.id, "embedding": vector}), nl=False)
+        echo_json({"index": index, "id": document.id, "embedding": json_default(vector)})
 
 
 def _echo_table(documents: Sequence[Document], vectors: Sequence[NDArray[Any]]) -> None:
@@ -95,7 +95,11 @@ def _echo_table(documents: Sequence[Document], vectors: Sequence[NDArray[Any]]) 
         Column("embedding"),
     ]
     rows = [
-        [document.name(index), document.text, " ".join(f"{value:+.3g}" for value in vector[:3]) + " ..."]
+        [
+            name_of(document, index),
+            document.text,
+            " ".join(f"{value:+.3g}" for value in vector[:3]) + " ...",
+        ]
         for index, (document, vector) in enumerate(zip(documents, vectors, strict=True))
     ]
     echo_table(columns, rows)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ggrank.cli.console import Column, bar, count, echo_facts, echo_json, echo_table, progress
-from ggrank.cli.documents import Document
+from ggrank.cli.documents import Document, name_of
 
 if TYPE_CHECKING:
     from ggrank import Llama, RankedDocument
@@ -106,7 +106,7 @@ def echo_ranking_table(ranking: Timed, documents: Sequence[Document], *, id_widt
             str(rank),
             f"{found.score:.3f}",
             bar(_fraction(found.score, ranking.scale), width=BAR_WIDTH),
-            documents[found.index].name(found.index),
+            name_of(documents[found.index], found.index),
             found.document,
         ]
         for rank, found in enumerate(ranking.documents, 1)

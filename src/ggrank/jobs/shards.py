@@ -118,7 +118,7 @@ def _check_first(row: Row, step: Step, file_format: FileFormat, tell: Callable[[
         raise InputError(f"{row.file}:{row.line}: {error}{hint}") from error
     if is_guess and row.file == "stdin":
         tell("stdin is read as lines, a text each; for columns say --format csv, tsv or jsonl")
-    if step.needed == ("text",) and is_plain_table(row):
+    if not step.named and is_plain_table(row):
         tell(
             f"{row.file} has no column 'text': each text is all columns of a row, as 'name: value'; "
             "--text-column names the right one"

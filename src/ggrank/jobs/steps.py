@@ -95,15 +95,15 @@ class Step(ABC):
     kind: ClassVar[str]
     mode: ClassVar[Mode]
     column_options: ClassVar[str]
-    """The options that name ``needed``, for messages."""
+    """The options that name ``named``, for messages."""
 
-    needed: tuple[str, ...]
-    """Columns that every row must have."""
+    named: tuple[str, ...]
+    """Columns that every row must have; none for the usual text."""
 
     @property
     def read(self) -> tuple[str, ...]:
-        """Columns that are looked at: ``needed``, and those that a row may lack."""
-        return self.needed
+        """Columns that are looked at."""
+        return self.named
 
     @property
     def names(self) -> tuple[str, str]:
@@ -172,7 +172,7 @@ class Step(ABC):
     def check_columns(self, row: Row, there: Sequence[str]) -> None:
         """Raises InputError where a table lacks a column, or has a new one already; ``row`` is its first."""
         try:
-            check_columns(row, self.needed, there)
+            check_columns(row, self.named, there)
         except InputError as error:
             raise InputError(f"{error}. Name the right one with {self.column_options}") from error
         for name in self.names:
@@ -189,7 +189,7 @@ class Step(ABC):
         """
         self.check_columns(Row({}, 1), list(table))
         read = {name: table[name] for name in self.read if name in table}
-        n_rows = len(table[self.needed[0]])
+        n_rows = len(next(iter(read.values())))
         rows = (Row({name: column[i] for name, column in read.items()}, i) for i in range(n_rows))
         return {**table, **self.compute([self.item(row) for row in rows]).columns}
 
@@ -243,13 +243,13 @@ class EmbedStep(Step):
         check_width(model, self.dimensions)
 
     @property
-    def needed(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The columns of the text."""
-        return self.text_columns or ("text",)
+    def named(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The text's columns where they were named."""
+        return self.text_columns
 
     @property
     def read(self) -> tuple[str, ...]:
-        """``needed``, and the title where one may be."""
+        """Those, or the usual ones."""
         return self.text_columns or ("text", "title")
 
     def item(self, row: Row) -> str:
@@ -301,7 +301,7 @@ class ScoreStep(Step):
     column_options: ClassVar[str] = "--query-column and --document-column"
 
     @property
-    def needed(self) -> tuple[str, ...]:  # type: ignore[override]
+    def named(self) -> tuple[str, ...]:  # type: ignore[override]
         """Both columns."""
         return (self.query_column, self.document_column)
 

@@ -103,11 +103,16 @@ def string_in(values: Mapping[str, Any], column: str) -> str:
     return value
 
 
-def check_columns(row: Row, needed: Sequence[str], there: Sequence[str] = ()) -> None:
-    """Raises InputError where the first row of a file lacks a column, with those that there are."""
+def check_columns(row: Row, named: Sequence[str] = (), there: Sequence[str] = ()) -> None:
+    """Raises InputError where the first row of a file lacks a column, with those that there are.
+
+    Args:
+        named: the columns that were asked for; none for the usual text.
+        there: the columns of the file; those of the row where they are not given.
+    """
     there = there or list(row.values)
-    missing = next((name for name in needed if name not in there), None)
-    if missing is not None and not (missing == "text" and is_plain_table(row)):
+    missing = next((name for name in named or ("text",) if name not in there), None)
+    if missing is not None and (named or not is_plain_table(row)):
         raise InputError(f"no column {missing!r}; the columns are: {', '.join(there) or 'none'}")
 
 

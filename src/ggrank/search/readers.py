@@ -121,7 +121,7 @@ def _read_rows(path: Path) -> Iterator[FileDocument]:
         place, values = f"{unit} {row.line}", dict(row.values)
         vector = values.pop(origin["column"], None) if origin else None
         if number == 0 and not row.problem:
-            check_columns(row, columns or ("text",))
+            check_columns(row, columns)
         try:
             found = document_of(replace(row, values=values), columns)
         except InputError as error:
