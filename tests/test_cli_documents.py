@@ -95,6 +95,15 @@ def test_csv_and_other_encodings_are_read(tmp_path: Path) -> None:
     assert (line["id"], line["text"]) == ("7", f"Café {RUST}")
 
 
+def test_a_table_without_a_text_is_ranked_by_all_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"id,what\n1,{BANANAS}\n2,{RUST}\n", "utf-8")
+    line = json_lines(ggrank("rank", QUERY, "--file", tmp_path / "a.csv"))[0]
+    assert (line["id"], line["text"]) == ("2", f"id: 2\nwhat: {RUST}")
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "what": "x"}\n', "utf-8")
+    error = ggrank("rank", QUERY, "--file", tmp_path / "a.jsonl").stderr
+    assert "a.jsonl:1: no column 'text'; the columns are: id, what" in error
+
+
 def test_a_byte_order_mark_is_not_text() -> None:
     line = json_lines(ggrank("rank", QUERY, stdin=b"\xef\xbb\xbf" + RUST.encode()))[0]
     assert line["text"] == RUST

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ggrank.cli.console import Column, bar, count, echo_facts, echo_json, echo_table, progress
-from ggrank.cli.documents import Document
+from ggrank.cli.documents import Document, name_of
 
 if TYPE_CHECKING:
     from ggrank import Llama, RankedDocument, Ranking
@@ -88,7 +88,7 @@ def echo_ranking_table(ranking: Ranking, documents: Sequence[Document], *, id_wi
             str(rank),
             f"{found.score:.3f}",
             bar(_fraction(found.score, ranking.scale), width=BAR_WIDTH),
-            documents[found.index].name(found.index),
+            name_of(documents[found.index], found.index),
             found.document,
         ]
         for rank, found in enumerate(ranking, 1)

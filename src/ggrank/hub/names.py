@@ -42,7 +42,9 @@ def read_name(
     if REPO_ID.fullmatch(name):
         return HubFile(name, filename, revision), None
     if name and _exists(Path(name)):
-        raise ModelNotFoundError(f"{name!r} is no preset. If the file or directory here is meant, write './{name}'.")
+        raise ModelNotFoundError(
+            f"{name!r} is no preset. If the file or directory here is meant, write './{name}'."
+        )
     raise ModelNotFoundError(
         "Expected a preset, a path to a .gguf file, or a Hugging Face repo id (org/name), found "
         f"{name!r}.{_near(name, presets())} 'ggrank models' lists the presets."
