@@ -31,7 +31,7 @@ PAGE_HEADERS = {
     "Cache-Control": "no-store",
     # The page may load nothing but its own two files, ask nothing but this server, and be in no frame. Where
     # the browser knows Trusted Types, no script can turn a string into HTML.
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; object-src 'none'; require-trusted-types-for 'script'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
