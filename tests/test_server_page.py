@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
-from ggrank import Llama
+from ggrank import Index, Llama
 from ggrank.server import ServerSettings
 from serving import EMBEDDER, LONG, RERANKER, running, service_of
 
@@ -184,6 +185,26 @@ def test_it_says_how_passages_are_understood(
     page.get_by_label("Passages").fill(pasted)
     expect(page.locator("#count")).to_have_text(understood)
     assert page.evaluate("readPassages()") == passages
+
+
+def test_with_an_index_a_search_shows_passages_with_their_places(
+    context: BrowserContext, page: Page, tmp_path: Path
+) -> None:
+    expect(page.get_by_label("Search the index")).to_be_hidden()  # of a server without one
+    (tmp_path / "notes.md").write_text("# Travel\n\nThe office pays for trains.\n\n# Bees\n\nBees dance.\n")
+    with Index.open(tmp_path / "index") as index:
+        index.update([tmp_path / "notes.md"])
+    settings = ServerSettings(index=tmp_path / "index", api_key="open sesame")
+    with running(service_of(EMBEDDER, settings=settings)) as client:
+        page = opened(context, str(client.base_url))
+        page.get_by_label("API key").fill("open sesame")
+        page.keyboard.press("Enter")
+        page.get_by_label("Search the index").fill("Who pays for the train?")
+        page.get_by_role("button", name="Search").click()
+        best = page.locator("#hits .row").first
+        expect(best).to_contain_text(f"{tmp_path / 'notes.md'}:3")
+        expect(best).to_contain_text("The office pays for trains.")
+        expect(page.get_by_role("status")).to_have_text("1 passage found.")
 
 
 # -- who uses it

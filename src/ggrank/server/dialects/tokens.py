@@ -9,9 +9,12 @@ from pydantic import Field, Tag
 
 from ggrank.server.dialects import fields
 from ggrank.server.dialects.fields import AS_OTHERS, AS_TEI, Served, tei_if
-from ggrank.server.errors import documented
+from ggrank.server.errors import RefusedError, documented, naming
 from ggrank.server.intake import ThreadRoute
 from ggrank.server.service import Service
+from ggrank.types import Mode
+
+ANY_MODE = (Mode.RERANK, Mode.EMBEDDING)
 
 router = APIRouter(tags=["tokens"], route_class=ThreadRoute, responses=documented())
 
@@ -54,37 +57,28 @@ def tokenize(request: AnyTokenize, service: Served) -> dict[str, Any] | list[lis
     text, and their text in a request, such as `[SEP]`, is plain text: none can be smuggled in.
     """
     if isinstance(request, TeiTokenizeRequest):
-        return _tei_tokens(request, service)
-    [tokens] = service.tokenize(
-        [request.content], model=request.model, add_special=request.add_special, name="content"
-    )
-    if not request.with_pieces:
-        return {"tokens": tokens}
-    pieces = _pieces(service, [tokens], request.model)
-    return {"tokens": [{"id": token, "piece": pieces[token]} for token in tokens]}
-
-
-def _tei_tokens(request: TeiTokenizeRequest, service: Service) -> list[list[dict[str, Any]]]:
-    lists = service.tokenize(
-        request.inputs, model=request.model, add_special=request.add_special_tokens, name="inputs"
-    )
-    # Which are special is seen by asking with and without them.
-    [framed] = service.tokenize([""], model=request.model, name="inputs")
-    [bare] = service.tokenize([""], model=request.model, add_special=False, name="inputs")
-    special = set(framed) - set(bare)
-    pieces = _pieces(service, lists, request.model)
+        name, texts, with_special = "inputs", request.inputs, request.add_special_tokens
+    else:
+        name, texts, with_special = "content", [request.content], request.add_special
+    lists: list[list[int]] = []
+    n_tokens = 0
+    with service.model(request.model, *ANY_MODE) as (_, llama):
+        for text in texts:
+            lists.append((llama.framed(text) if with_special else llama.tokenize(text)).tolist())
+            n_tokens += len(lists[-1])
+            _check_tokens(n_tokens, name, service)
+        if isinstance(request, TokenizeRequest) and not request.with_pieces:
+            return {"tokens": lists[0]}
+        # There are fewer different tokens than tokens.
+        pieces = {token: llama.detokenize([token]) for token in set().union(*lists)}
+        special = set(llama.framed("").tolist()) - set(llama.tokenize("").tolist())
+    if isinstance(request, TokenizeRequest):
+        return {"tokens": [{"id": token, "piece": pieces[token]} for token in lists[0]]}
     shown = {
         id: {"id": id, "text": text.removeprefix(" "), "special": id in special, "start": None, "stop": None}
         for id, text in pieces.items()
     }
     return [[shown[token] for token in tokens] for tokens in lists]
-
-
-def _pieces(service: Service, lists: list[list[int]], model: str | None) -> dict[int, str]:
-    """The text of each token that occurs: there are fewer of those than tokens."""
-    tokens = sorted(set().union(*lists))
-    pieces = service.detokenize([[token] for token in tokens], model=model, name="tokens")
-    return dict(zip(tokens, pieces, strict=True))
 
 
 class DetokenizeRequest(TokensBody):
@@ -109,12 +103,28 @@ def detokenize(request: AnyDetokenize, service: Served) -> dict[str, str] | list
     """The text of token ids, special tokens left out: `tokens` give `content`, TEI's `ids` a list."""
     if isinstance(request, DecodeRequest):
         return decode(request, service)
-    [text] = service.detokenize([request.tokens], model=request.model, name="tokens")
+    [text] = _texts([request.tokens], "tokens", request, service)
     return {"content": text}
 
 
 @router.post("/decode", responses=documented(tei=True))
 def decode(request: DecodeRequest, service: Served) -> list[str]:
     """The texts of token ids as TEI gives them: no special tokens, no space in front."""
-    texts = service.detokenize(request.ids, model=request.model, name="ids")
-    return [text.removeprefix(" ") for text in texts]
+    return [text.removeprefix(" ") for text in _texts(request.ids, "ids", request, service)]
+
+
+def _texts(lists: list[list[int]], name: str, request: TokensBody, service: Service) -> list[str]:
+    _check_tokens(sum(map(len, lists)), name, service)
+    with naming(name), service.model(request.model, *ANY_MODE) as (_, llama):
+        return [llama.detokenize(tokens) for tokens in lists]
+
+
+def _check_tokens(n_tokens: int, name: str, service: Service) -> None:
+    most = service.settings.max_tokens
+    if n_tokens > most:
+        raise RefusedError(
+            f"{name}: more than {most:,} tokens in one request; send fewer at a time, or start the "
+            "server with a larger --max-tokens",
+            status=413,
+            field=name,
+        )
