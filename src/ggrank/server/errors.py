@@ -19,9 +19,8 @@ from ggrank.errors import GgrankError, InputError, InputTooLongError, ModelModeE
 SPEAKS_TEI = "ggrank.speaks_tei"
 """Where a request's scope holds whether its body has the fields of text-embeddings-inference."""
 
-TEI_FIELDS = dict.fromkeys(("/rerank", "/reranking", "/v1/rerank", "/v1/reranking"), "texts")
-TEI_FIELDS |= {"/tokenize": "inputs", "/detokenize": "ids"}
-"""On paths that it shares with others, the field by which a request of text-embeddings-inference is known."""
+TEI_SHARES = frozenset({"/rerank", "/reranking", "/v1/rerank", "/v1/reranking"})
+"""Paths on which a request of text-embeddings-inference is known by its field ``texts``."""
 
 GONE = 499
 """The status in numbers and log of a request whose caller went away; nginx has it so."""
@@ -29,7 +28,7 @@ GONE = 499
 MOST_DIGITS = 20
 """A longer number is not repeated."""
 
-_TEI_PATHS = frozenset({"/", "/embed", "/info", "/decode"})
+_TEI_PATHS = frozenset({"/", "/embed", "/info"})
 _TEI_TYPES = {413: "Validation", 422: "Validation", 429: "Overloaded", 503: "Unhealthy"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ggrank.server.errors import GONE, SPEAKS_TEI, TEI_FIELDS, RefusedError, refused_fields, route_of
+from ggrank.server.errors import GONE, SPEAKS_TEI, TEI_SHARES, RefusedError, refused_fields, route_of
 from ggrank.server.settings import MEBIBYTE, ServerSettings
 
 FREE_BYTES = MEBIBYTE // 4
@@ -88,8 +88,8 @@ def _checked(body: bytearray, request: Request, adapter: TypeAdapter[Any], setti
         raise _bad("send it with the header Content-Type: application/json")
     content = _load(body)
     body.clear()
-    if isinstance(content, dict) and TEI_FIELDS.get(route_of(request.scope)) in content:
-        request.scope[SPEAKS_TEI] = True
+    if route_of(request.scope) in TEI_SHARES:
+        request.scope[SPEAKS_TEI] = isinstance(content, dict) and "texts" in content
     try:
         return adapter.validate_python(content, context=settings)
     except ValidationError as error:

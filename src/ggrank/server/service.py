@@ -54,9 +54,9 @@ class ModelFacts:
 
 
 class ServedModel:
-    """A model under the name that callers use, loaded or not; without ``load`` it stays loaded."""
+    """A model under the name that callers use, loaded or not; ``load`` loads it again."""
 
-    def __init__(self, name: str, llama: SharedLlama, load: Callable[[], SharedLlama] | None) -> None:
+    def __init__(self, name: str, llama: SharedLlama, load: Callable[[], SharedLlama]) -> None:
         self.name = name
         self.llama: SharedLlama | None = llama
         self.written = int(llama.model_path.stat().st_mtime)
@@ -75,10 +75,7 @@ class ServedModel:
     def using(self) -> Iterator[SharedLlama]:
         """The model, loaded for this use if it has to be."""
         with self._lock:
-            if self.llama is None and self._load is not None:
-                self.llama = self._load()
-            assert self.llama is not None  # what cannot be loaded again is never unloaded
-            llama = self.llama
+            llama = self.llama = self.llama or self._load()
             self._n_users += 1
         try:
             yield llama
@@ -91,7 +88,7 @@ class ServedModel:
         """Frees the model if its last use ended so long ago, and nothing uses it."""
         with self._lock:
             is_idle = self._n_users == 0 and time.monotonic() - self._last_use >= seconds
-            if is_idle and self.llama is not None and self._load is not None:
+            if is_idle and self.llama is not None:
                 self.llama.close()
                 self.llama = None
 
@@ -146,11 +143,6 @@ class Service:
         if self.settings.index is not None:
             self._open_index(self.settings.index)
         self.is_ready = True
-
-    def add(self, name: str, llama: SharedLlama) -> None:
-        """Serves a loaded model, which cannot be unloaded; the service closes it."""
-        self.on_loaded(name, llama)
-        self._served[name] = ServedModel(name, llama, None)
 
     def _load(self, name: str, params: LlamaParams) -> SharedLlama:
         llama = cast(SharedLlama, SharedLlama.load(params))

@@ -23,7 +23,7 @@ class ServerSettings:
         host: the address to listen on; by default only this machine can reach it.
         port: 0 lets the system choose one.
         api_key: what a caller must send as ``Authorization: Bearer``; None: callers need none.
-        max_bytes: of a request's body, unpacked where it is gzip; more is answered with 413.
+        max_bytes: of a request's body; more is answered with 413.
         max_documents: documents or texts of one request; more is answered with 413. OpenAI's limit.
         max_tokens: tokens computed for one request; more is answered with 413. As many as
             ``max_documents`` of 512 tokens have.
@@ -88,9 +88,8 @@ def find_key(given: str | None, file: Path | None) -> str | None:
         InputError: the key cannot be used. An empty one is an error too: it was meant to keep others out.
     """
     if file is None:
-        key = (
-            os.environ.get(KEY_VARIABLE) if given is None else given
-        )  # click takes an empty variable for none
+        # click takes an empty variable for none
+        key = os.environ.get(KEY_VARIABLE) if given is None else given
         return None if key is None else checked_key(key)
     try:
         line = file.read_text("utf-8-sig").partition("\n")[0]

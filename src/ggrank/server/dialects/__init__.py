@@ -1,5 +1,5 @@
 """What is answered on which path, in the words of the services whose clients ask.
 
-`rerank` and `embed` compute, `search` asks the index, `models` lists the models, `tokens` makes tokens of
-texts and texts of tokens. `fields` holds what requests share.
+`rerank`, `embed` and `tokens` compute, `search` asks the index, `models` lists the models, and `fields` holds
+what requests share.
 """

@@ -220,7 +220,7 @@ def embed(request: TeiRequest, service: fields.Served) -> JsonAnswer:
 
 EmbedOrRerank = Annotated[
     Annotated[TeiRerankRequest, Tag(fields.AS_TEI)] | Annotated[TeiRequest, Tag(fields.AS_OTHERS)],
-    fields.tei_if("texts"),
+    fields.BY_TEXTS,
 ]
 
 

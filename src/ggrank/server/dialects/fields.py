@@ -7,7 +7,6 @@ first item that is wrong ends the check (pydantic's `FailFast`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends
@@ -42,9 +41,8 @@ Served = Annotated[Service, Depends(lambda: None)]
 AS_TEI, AS_OTHERS = "as TEI", "as others"
 
 
-def tei_if(field: str) -> Discriminator:
-    """Tells TEI's requests from all others on a path that they share, by a field that only TEI's have."""
-    return Discriminator(lambda body: AS_TEI if isinstance(body, dict) and field in body else AS_OTHERS)
+BY_TEXTS = Discriminator(lambda body: AS_TEI if isinstance(body, dict) and "texts" in body else AS_OTHERS)
+"""Tells TEI's requests from all others on a path that they share: only they have ``texts``."""
 
 
 def wrong(message: str) -> PydanticCustomError:
@@ -126,13 +124,14 @@ def _input(item: object) -> str | list[int]:
     raise wrong(f"must be a string or a list of token ids, found {found(item)}")
 
 
-def _listed(value: object, info: ValidationInfo, *, expected: str, may_be_ids: bool = True) -> object:
+def _listed(value: object, info: ValidationInfo) -> object:
     """One text, or the token ids of one, as a list of one."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list) or not value:
+        expected = "a string, a list of token ids, or a list of at least one of those"
         raise wrong(f"must be {expected}, found {found(value)}")
-    return [_ids(value)] if may_be_ids and type(value[0]) is int else _counted(value, info)
+    return [_ids(value)] if type(value[0]) is int else _counted(value, info)
 
 
 # For OpenAPI alone:
@@ -144,33 +143,13 @@ Inputs = Annotated[
     list[Annotated[Any, PlainValidator(_input)]],
     FailFast(),
     BeforeValidator(
-        partial(_listed, expected="a string, a list of token ids, or a list of at least one of those"),
+        _listed,
         json_schema_input_type=str | _Strings | _TokenIds | _IdLists | list[dict[Literal["text"], str]],
     ),
 ]
 """What to embed: one text or several, strings or the token ids of this model. Always read as a list."""
 
-Strings = Annotated[
-    list[Text],
-    FailFast(),
-    BeforeValidator(
-        partial(_listed, expected="a string or a list of at least one string", may_be_ids=False),
-        json_schema_input_type=str | _Strings,
-    ),
-]
-"""What to tokenise: one text or several. Always read as a list."""
-
 Ids = Annotated[Any, PlainValidator(_ids, json_schema_input_type=_TokenIds)]
-
-IdLists = Annotated[
-    list[Annotated[Any, PlainValidator(_ids)]],
-    FailFast(),
-    BeforeValidator(
-        partial(_listed, expected="a list of at least one token id, or a list of such lists"),
-        json_schema_input_type=_TokenIds | _IdLists,
-    ),
-]
-"""What to make texts of: the token ids of one or several. Always read as a list of lists."""
 
 Vector = Annotated[Any, WithJsonSchema({"type": "array", "items": {"type": "number"}})]
 """A row of an array, which orjson writes as float32: the fewest digits that are the same number."""

@@ -60,7 +60,7 @@ class TeiRerankRequest(fields.RankOptions):
 
 AnyRequest = Annotated[
     Annotated[RerankRequest, Tag(fields.AS_OTHERS)] | Annotated[TeiRerankRequest, Tag(fields.AS_TEI)],
-    fields.tei_if("texts"),
+    fields.BY_TEXTS,
 ]
 
 
