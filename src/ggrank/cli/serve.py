@@ -93,6 +93,12 @@ def _model_option(kind: str, default: str, text: str) -> Callable[..., Any]:
 @_repeatable(
     "--allowed-host", "allowed_hosts", "NAME", "A name for this server, such as a proxy's. Repeatable."
 )
+@click.option(
+    "--index",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    metavar="DIR",
+    help="An index that `ggrank index` made: POST /search, and a search box on the page.",
+)
 @click.option("--strict-models", is_flag=True, help="Refuse names of models that are not served.")
 @click.option(
     "--access-log/--no-access-log", default=True, show_default=True, help="Log a line for each request."
@@ -110,6 +116,7 @@ def serve(
     \b
     ggrank serve
     ggrank serve --reranker bge-reranker-v2-m3 --port 9000
+    ggrank serve --index notes/.ggrank
     ggrank serve --embedder none --reranker bge-reranker-v2-m3,n_ctx=8192
 
     MODEL is a preset, a file or a Hugging Face repo; OPTION is n_ctx, n_threads, n_gpu_layers, filename
