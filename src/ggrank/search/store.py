@@ -13,8 +13,10 @@ last ones move into the free ones, in a new vector file that the same transactio
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,17 +26,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import SearchIndexError
+from ggrank.errors import ClosedError, GgrankError, SearchIndexError
 from ggrank.search.chunking import Passage, embedded_text
-from ggrank.search.folder import DATABASE, StaleError, connect, connect_to_read, damaged, translate_errors
 from ggrank.search.lexical import add_functions, create_words
 from ggrank.search.sections import FileDocument
 from ggrank.search.settings import IndexSettings, command
 from ggrank.search.vectors import Vectors
 from ggrank.search.words import WORDS_VERSION
 
+DATABASE = "index.sqlite"
 APPLICATION_ID = int.from_bytes(b"ggrk", "big")
-FORMAT = 2
+FORMAT = 3
 """Of the tables below; an index with another number is another version's."""
 
 BLOCK = 512
@@ -52,8 +54,9 @@ _DOCUMENT_BLOCKS = 1 << 24
 
 TABLES = (
     """CREATE TABLE meta (
-        settings TEXT, unrelated REAL, words TEXT, vectors TEXT, n_rows INTEGER, state INTEGER)""",
-    "CREATE TABLE root (path TEXT PRIMARY KEY)",
+        settings TEXT, unrelated REAL, words TEXT, vectors TEXT, n_rows INTEGER, state INTEGER,
+        updated REAL)""",
+    "CREATE TABLE root (path TEXT PRIMARY KEY, is_forgotten INTEGER NOT NULL)",
     """CREATE TABLE file (
         id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
         sha256 TEXT NOT NULL, is_complete INTEGER NOT NULL, version INTEGER NOT NULL)""",
@@ -81,6 +84,10 @@ TABLES = (
 )
 
 
+class StaleError(SearchIndexError):
+    """The files that were being read were replaced meanwhile; the search can be done again."""
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """A file as it was when it was last read to its end, and whether its newest version was.
@@ -103,10 +110,11 @@ class Snapshot:
     def __init__(self, store: Store, db: sqlite3.Connection) -> None:
         self.db = db
         self.store = store
-        meta = db.execute("SELECT unrelated, vectors, n_rows, state FROM meta").fetchone()
+        meta = db.execute("SELECT unrelated, vectors, n_rows, state, updated FROM meta").fetchone()
         self.unrelated: float = meta[0]
         self.n_rows: int = meta[2]
         self.state: int = meta[3]
+        self.updated: float = meta[4]
         self.vectors = store.vectors_named(meta[1])
 
     def value(self, statement: str, *values: object) -> Any:
@@ -214,7 +222,7 @@ class Store:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
-                db.execute("UPDATE meta SET state = state + 1")
+                db.execute("UPDATE meta SET state = state + 1, updated = ?", (time.time(),))
                 db.execute("COMMIT")
                 # A reader without the right to write needs this state's mark in the log, which a read sets.
                 db.execute("SELECT state FROM meta").fetchall()
@@ -259,8 +267,8 @@ class Store:
                 db.execute(table)
             create_words(db)
             name = f"vectors-0.{settings.vectors}"
-            values = (settings.to_json(), None, WORDS_VERSION, name)
-            db.execute("INSERT INTO meta VALUES (?, ?, ?, ?, 0, 0)", values)
+            values = (settings.to_json(), None, WORDS_VERSION, name, time.time())
+            db.execute("INSERT INTO meta VALUES (?, ?, ?, ?, 0, 0, ?)", values)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {FORMAT}")
             db.execute("COMMIT")
@@ -310,10 +318,11 @@ class Store:
             fields = "id, path, size, mtime_ns, sha256, version, is_complete"
             return [StoredFile(*row) for row in snapshot.rows(f"SELECT {fields} FROM file")]
 
-    def roots(self) -> list[str]:
-        """The files and folders that were asked for, in order."""
+    def roots(self, *, forgotten: bool = False) -> list[str]:
+        """The files and folders that were asked for, in order; or those below them that were forgotten."""
+        statement = "SELECT path FROM root WHERE is_forgotten = ? ORDER BY rowid"
         with self.snapshot() as snapshot:
-            return [path for (path,) in snapshot.rows("SELECT path FROM root ORDER BY rowid")]
+            return [path for (path,) in snapshot.rows(statement, forgotten)]
 
     def rows_of(self, keys: Iterable[bytes]) -> dict[bytes, int]:
         """The rows of passages that are there already."""
@@ -359,6 +368,61 @@ class Store:
                 if path.name != name:
                     with suppress(OSError):  # on Windows a reader can keep it until the next time
                         path.unlink()
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection to an SQLite file: "rwc" to make it, "rw", "ro", or "ro&immutable=1"."""
+    address = f"{path.resolve().as_uri()}?mode={mode}"
+    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+
+
+def connect_to_read(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """A connection for a reader, who may lack the right to write, and whether it sees later commits.
+
+    SQLite reads the log of a living or killed writer without writing, as long as the log's index is there. A
+    database without a log can only be read as one that no one changes; such a connection is for one search.
+    """
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return connect(path, "rw"), True
+    db = connect(path, "ro")
+    try:
+        db.execute("SELECT 1 FROM meta").fetchall()
+    except sqlite3.OperationalError:
+        db.close()
+        log = path.with_name(f"{path.name}-wal")
+        if not path.exists() or (log.exists() and log.stat().st_size):
+            raise
+        return connect(path, "ro&immutable=1"), False
+    return db, True
+
+
+def damaged(folder: Path, found: object) -> SearchIndexError:
+    """The error for an index whose contents cannot be right."""
+    return SearchIndexError(
+        f"{folder}: the index is damaged ({found}); make it anew with: {command(folder, '--rebuild')}"
+    )
+
+
+@contextmanager
+def translate_errors(folder: Path) -> Iterator[None]:
+    """Errors of SQLite and of files, in ggrank's words."""
+    try:
+        yield
+    except GgrankError:
+        raise
+    except sqlite3.ProgrammingError as error:
+        raise ClosedError(f"{folder}: the index was closed; open it again ({error})") from error
+    except FileNotFoundError as error:
+        raise StaleError(f"{error.filename or folder}: {error.strerror or error}") from error
+    except sqlite3.OperationalError as error:
+        if "unable to open" in str(error):
+            raise StaleError(f"{folder}: {error}") from error
+        hint = "; what was there before is kept" if "full" in str(error) else ""
+        raise SearchIndexError(f"{folder}: {error}{hint}") from error
+    except sqlite3.DatabaseError as error:
+        raise damaged(folder, error) from error
+    except OSError as error:
+        raise SearchIndexError(f"{error.filename or folder}: {error.strerror or error}") from error
 
 
 # What follows writes inside a transaction of `Store.transaction`.

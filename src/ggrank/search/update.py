@@ -7,7 +7,7 @@ is embedded twice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from os import stat_result
 from pathlib import Path
@@ -32,7 +32,7 @@ from ggrank.search.store import (
     start_file,
     touch_file,
 )
-from ggrank.search.writing import Writer, storable
+from ggrank.search.writing import Writer, cleaned, storable
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,23 @@ class _File:
 
 
 class Update:
-    """One update; the writer's lock is held, and `run` is called once."""
+    """One update; the writer's lock is held, and `run` is called once.
+
+    Args:
+        old: the store that the new one is made in place of; None where that is written to which counts.
+    """
 
     def __init__(
-        self, store: Store, embedder: Embedder, *, on_progress: Callable[[Progress], object] | None = None
+        self,
+        store: Store,
+        embedder: Embedder,
+        *,
+        old: Store | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
     ) -> None:
         self._store = store
+        self._before = old or store
+        self._is_anew = old is not None
         self._on_progress = on_progress
         self._writer = Writer(store, embedder, on_commit=self._committed)
         self._finished: list[_File] = []
@@ -134,29 +145,33 @@ class Update:
         """Brings the index up to date with the files at and below these absolute paths.
 
         Raises:
-            InputError: more than half of the files below a folder are gone, and ``prune`` is not set.
+            InputError: more than half of the files below a folder would be lost, and ``prune`` is not set.
             SearchIndexError: the index cannot be written.
         """
         stored = {file.path: file for file in self._store.files()}
         # What was named once stays, whatever its kind: also below a folder that is named now.
-        before = [root for root in self._store.roots() if any(is_below(root, path) for path in named)]
-        found = find_files(dict.fromkeys([*named, *before]))
-        files = [_File(path, facts, stored.get(path)) for path, facts in found.files.items()]
-        gone = [file for file in stored.values() if found.is_gone(file.path)]
+        before = [root for root in self._before.roots() if any(is_below(root, path) for path in named)]
+        roots = list(dict.fromkeys([*named, *before]))
+        forgotten = [path for path in self._before.roots(forgotten=True) if path not in named]
+        found = find_files(roots)
+        _leave_out(found, roots, forgotten)
         if not prune:
-            _check_gone(found, gone, files)
+            self._check_lost(found, kept=found.files)
+        # What is not UTF-8 is skipped, whatever it is.
+        there = [root for root in roots if root not in found.gone and root == cleaned(root)]
+        self._remember(there, forgotten)
+        files = [_File(path, facts, stored.get(path)) for path, facts in found.files.items()]
         changed = [file for file in files if not file.looks_unchanged]
         self._counts["unchanged"] = len(files) - len(changed)
         self._skipped += [Skipped(path, reason) for path, reason in found.unreadable.items()]
         self._n_bytes_total = sum(file.facts.st_size for file in changed)
-        with self._store.transaction() as db:
-            roots = ((root,) for root in named if root not in found.gone)
-            db.executemany("INSERT OR IGNORE INTO root (path) VALUES (?)", roots)
         self._committed()
         for file in changed:
             self._take(file)
         self._writer.flush()
-        self._remove(gone)
+        self._remove([file for file in stored.values() if self._is_gone(file.path, found, roots)])
+        if self._is_anew and not prune:
+            self._check_lost(found, kept={file.path for file in self._store.files()})
         return Changes(
             **{name: self._counts[name] for name in ("added", "changed", "removed", "unchanged")},
             skipped=tuple(self._skipped),
@@ -190,7 +205,13 @@ class Update:
         if found.problem:
             file.problems.append(found.problem)
             return
-        document = storable(found)
+        try:
+            document = storable(found)
+        except InputError as error:
+            if not found.place:
+                raise
+            file.problems.append(f"{found.place}: {error}")
+            return
         self._start(file)
         if file.before is not None and self._writer.keep(file.before, document):
             return
@@ -236,30 +257,65 @@ class Update:
             n_tokens=writer.n_tokens,
         )
 
+    def _remember(self, roots: Sequence[str], forgotten: Sequence[str]) -> None:
+        known = [] if self._is_anew else self._store.roots()
+        with self._store.transaction() as db:
+            if self._is_anew:
+                db.execute("DELETE FROM root")
+            rows = [*((path, 1) for path in forgotten), *((root, 0) for root in roots if root not in known)]
+            db.executemany("INSERT OR REPLACE INTO root VALUES (?, ?)", rows)
+
+    def _is_gone(self, path: str, found: FoundFiles, roots: Sequence[str]) -> bool:
+        if self._is_anew and not any(is_below(path, root) for root in roots):
+            return True  # an earlier attempt to make the index anew was given other paths
+        return found.is_gone(path)
+
     def _remove(self, gone: Sequence[StoredFile]) -> None:
         with self._store.transaction() as db:
             for file in gone:
                 remove_file(db, file)
         self._counts["removed"] = len(gone)
 
+    def _check_lost(self, found: FoundFiles, *, kept: Collection[str]) -> None:
+        """Raises InputError where more than half of what the index has of a folder would be lost.
 
-def _check_gone(found: FoundFiles, gone: Iterable[StoredFile], files: Iterable[_File]) -> None:
-    """Raises InputError where more than half of what the index has of a folder is gone, moved files aside."""
-    moved = {(file.facts.st_size, file.facts.st_mtime_ns) for file in files if file.before is None}
-    lost = [file.path for file in gone if (file.size, file.mtime_ns) not in moved]
-    known = [file.path for file in files if file.before is not None]
-    for folder in found.folders:
-        n_lost = sum(is_below(path, folder) for path in lost)
-        n_known = sum(is_below(path, folder) for path in known)
-        if n_lost > n_known:
-            raise InputError(
-                f"{folder}: {n_lost:,} of the index's {n_lost + n_known:,} files are gone. If they are gone "
-                "for good, say so with --prune (prune=True); else mount or restore the folder"
-            )
+        Files that moved, and those that a rule leaves out now, are not lost. While an index is made anew,
+        files that cannot be read are.
+        """
+        known = {file.path: (file.size, file.mtime_ns) for file in self._before.files()}
+        moved = {(one.st_size, one.st_mtime_ns) for path, one in found.files.items() if path not in known}
+        lost = [
+            path
+            for path, facts in known.items()
+            if path not in kept
+            and (self._is_anew or found.is_gone(path))
+            and facts not in moved
+            and not any(str(one) in found.skipped for one in (Path(path), *Path(path).parents))
+        ]
+        for folder in found.folders:
+            n_lost = sum(is_below(path, folder) for path in lost)
+            n_kept = sum(is_below(path, folder) for path in known if path in kept)
+            if n_lost > n_kept:
+                what = "gone or cannot be read" if self._is_anew else "gone"
+                raise InputError(
+                    f"{folder}: {n_lost:,} of the index's {n_lost + n_kept:,} files are {what}. If that is "
+                    "for good, say so with --prune (prune=True); else mount or restore the folder"
+                )
+
+
+def _leave_out(found: FoundFiles, roots: Sequence[str], forgotten: Sequence[str]) -> None:
+    """Leaves out what was forgotten and not named since; of both the nearest folder above a file decides."""
+    for path in list(found.files) if forgotten else ():
+        above = (str(one) for one in (Path(path), *Path(path).parents))
+        if next(one for one in above if one in roots or one in forgotten) in forgotten:
+            del found.files[path]
+            found.skipped[path] = "forgotten"
 
 
 def remove(store: Store, names: Sequence[str | float], paths: Sequence[str]) -> int:
     """Takes added documents by their ids, and files by their paths, out of an index; all of them, or none.
+
+    A path below a root that stays is remembered as forgotten.
 
     Raises:
         InputError: an id or a path that the index does not have.
@@ -269,6 +325,9 @@ def remove(store: Store, names: Sequence[str | float], paths: Sequence[str]) -> 
         if not any(is_below(one, path) for one in [*roots, *(file.path for file in files)]):
             raise InputError(f"{path} is not in the index, which is of: {', '.join(roots) or 'nothing'}")
     files = [file for file in files if any(is_below(file.path, path) for path in paths)]
+    known = [*roots, *store.roots(forgotten=True)]
+    gone = [root for root in known if any(is_below(root, path) for path in paths)]
+    forgotten = [path for path in paths if any(is_below(path, root) for root in roots if root not in gone)]
     store.refill_words()
     with store.transaction() as db:
         for name in names:
@@ -276,6 +335,6 @@ def remove(store: Store, names: Sequence[str | float], paths: Sequence[str]) -> 
                 raise InputError(f"no document that was added has the id {name!r}")
         for file in files:
             remove_file(db, file)
-        gone = [(root,) for root in roots if any(is_below(root, path) for path in paths)]
-        db.executemany("DELETE FROM root WHERE path = ?", gone)
+        db.executemany("DELETE FROM root WHERE path = ?", [(root,) for root in gone])
+        db.executemany("INSERT OR REPLACE INTO root VALUES (?, 1)", [(path,) for path in forgotten])
     return len(names) + len(files)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +22,6 @@ from numpy.typing import NDArray
 from ggrank.errors import InputError, InputTypeError
 from ggrank.rows.documents import Document
 from ggrank.search.chunking import Passage, embedded_text, passages
-from ggrank.search.folder import translate_errors
 from ggrank.search.models import Embedder, token_counter, unrelated_cosine
 from ggrank.search.sections import FileDocument
 from ggrank.search.settings import passage_tokens
@@ -32,6 +33,7 @@ from ggrank.search.store import (
     insert_place,
     keep_document,
     remove_documents,
+    translate_errors,
 )
 from ggrank.text.inputs import check_text
 
@@ -39,6 +41,11 @@ T = TypeVar("T")
 
 BATCH = 128
 """Passages that are embedded and committed together: a few seconds' work on a slow machine."""
+
+MOST_DEPTH = 500
+"""Of nested metadata: SQLite reads 1,000 levels of JSON."""
+
+_LONE = re.compile("[\ud800-\udfff]")
 
 MOST_STEPS = 2_000
 """Of a batch in which little is embedded."""
@@ -62,15 +69,23 @@ def check_documents(
         found = [replace(one, id=id) for one, id in _aligned(found, ids, "ids")]
     if metadata is not None:
         found = [replace(one, metadata=facts) for one, facts in _aligned(found, metadata, "metadata")]
-    seen = set()
-    for i, one in enumerate(found):
-        if one.id is not None and one.id in seen:
-            raise InputError(f"the id of document {i}, {one.id!r}, stands twice: ids must differ")
-        seen.add(one.id)
-    return [
-        storable(FileDocument(one.text, title=one.title or "", metadata=one.metadata or {}, id=one.id))
-        for one in found
+    checked = [
+        storable(
+            FileDocument(
+                one.text,
+                title="" if one.title is None else check_text(one.title, f"the title of document {i}"),
+                metadata={} if one.metadata is None else one.metadata,
+                id=one.id,
+            )
+        )
+        for i, one in enumerate(found)
     ]
+    seen = set()
+    for i, document in enumerate(checked):
+        if document.id is not None and document.id in seen:
+            raise InputError(f"the id of document {i}, {document.id!r}, stands twice: ids must differ")
+        seen.add(document.id)
+    return checked
 
 
 def check_document(value: object, name: str) -> Document:
@@ -98,23 +113,55 @@ def storable(document: FileDocument) -> FileDocument:
     Raises:
         InputTypeError: an id or metadata that an index cannot keep.
     """
-    # SQLite ends a text at a zero character, in the functions that cut it.
-    text = check_text(document.text, "the text").replace("\0", " ")
-    title = check_text(document.title, "the title")
+    if not isinstance(document.metadata, Mapping):
+        raise InputTypeError(f"metadata must be a mapping, found {type(document.metadata).__name__}")
     try:
-        metadata = json.loads(json.dumps(dict(document.metadata), default=str), parse_constant=lambda _: None)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(dict(document.metadata), default=str, ensure_ascii=False)
+        metadata = json.loads(cleaned(text), parse_constant=lambda _: None)
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputTypeError(f"metadata must be a mapping that JSON can hold: {error}") from error
-    return replace(document, text=text, title=title, metadata=metadata, id=_storable_id(document.id))
+    if text.count("[") + text.count("{") > MOST_DEPTH and _depth(text) > MOST_DEPTH:
+        raise InputTypeError(f"metadata must not be nested deeper than {MOST_DEPTH} levels")
+    sections = tuple(
+        replace(one, headings=tuple(map(cleaned, one.headings)), place=cleaned(one.place))
+        for one in document.sections
+    )
+    return replace(
+        document,
+        text=cleaned(document.text),
+        sections=sections,
+        title=cleaned(document.title),
+        metadata=metadata,
+        place=cleaned(document.place),
+        id=None if document.id is None else check_id(document.id),
+    )
 
 
-def _storable_id(id: object) -> str | float | None:
-    """No lone surrogates, and whole numbers of 64 bits."""
-    if isinstance(id, bool) or not (id is None or isinstance(id, (str, int, float))):
+def cleaned(text: str) -> str:
+    """A text as long as before, without lone surrogates and zeros: SQLite holds no such text whole."""
+    text = text.replace("\0", " ")
+    return text if text.isascii() else _LONE.sub("\ufffd", text)
+
+
+def _depth(text: str) -> int:
+    """How deep JSON is nested."""
+    brackets = re.sub(r'"(?:[^"\\]|\\.)*"|[^\[\]{}"]', "", text)
+    return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets))
+
+
+def check_id(id: object) -> str | float:
+    """An id as the store keeps it: a text, a number of 64 bits, or a larger number as a text.
+
+    Raises:
+        InputTypeError: it is neither.
+    """
+    if isinstance(id, str):
+        return cleaned(id)
+    if isinstance(id, bool) or not isinstance(id, (int, float)):
         raise InputTypeError(f"an id must be a string or a number, found {id!r}")
     if isinstance(id, int) and not -(2**63) <= id < 2**63:
         return str(id)
-    return check_text(id, "the id") if isinstance(id, str) else id
+    return str(id) if id != id else id
 
 
 def content_key(document: FileDocument) -> bytes:
