@@ -515,8 +515,9 @@ def test_another_model_prefix_or_setting_is_refused_with_the_way_out(
         pytest.raises(SearchIndexError, match="document_prefix '', now it is 'passage: '"),
     ):
         Index.open(tmp_path / "index", embedder=other)
-    for settings in ({"chunk_tokens": 100}, {"overlap": 0}, {"vectors": "int8"}):
-        with pytest.raises(SearchIndexError, match=f"{next(iter(settings))} .*--rebuild"):
+    for settings in ({"chunk_tokens": 64}, {"overlap": 0}, {"vectors": "int8"}):
+        ((name, value),) = settings.items()
+        with pytest.raises(SearchIndexError, match=f"with {name} .*, now it is {value!r}: .*--rebuild"):
             Index.open(tmp_path / "index", embedder=embedder, **settings)  # type: ignore[arg-type]
     with Index.open(tmp_path / "index", embedder=embedder, vectors="int8", rebuild=True) as rebuilt:
         assert counts(rebuilt.update()) == (5, 0, 0, 0)
@@ -662,6 +663,23 @@ def test_a_damaged_index_says_so_and_rebuild_mends_it(index: Index, tmp_path: Pa
         with pytest.raises(InputError, match=r"nothing to index.* name them: .* PATH\.\.\."):
             rebuilt.update()
         assert counts(rebuilt.update([tmp_path / "documents"])) == (4, 0, 0, 0)
+
+
+def test_an_index_that_cannot_be_read_just_now_is_not_made_anew_without_its_documents(
+    index: Index, tmp_path: Path, embedder: Llama
+) -> None:
+    index.add([Document("Bees dance.", id="bees")])
+    index.close()
+    path = tmp_path / "index" / "1" / "index.sqlite"
+    path.rename(tmp_path / "kept")
+    path.mkdir()
+    with Index.open(tmp_path / "index", embedder=embedder, rebuild=True) as rebuilt:
+        with pytest.raises(SearchIndexError, match="unable to open"):
+            rebuilt.update()
+        path.rmdir()
+        (tmp_path / "kept").rename(path)
+        rebuilt.update()
+        assert rebuilt.get("bees").text == "Bees dance."
 
 
 def test_an_index_of_a_later_version_is_refused(index: Index, tmp_path: Path) -> None:

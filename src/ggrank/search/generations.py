@@ -20,10 +20,8 @@ from ggrank.errors import InputError, SearchIndexError
 from ggrank.llama import Llama
 from ggrank.rows.writing import locked, written
 from ggrank.search.models import Embedder, check_embedder, load_embedder
-from ggrank.search.settings import IndexSettings, Wanted, check_same, command, kept, n_ctx_of, settings_for
-from ggrank.search.store import StaleError, Store, damaged, translate_errors
-
-CURRENT, LOCK = "current", "writer.lock"
+from ggrank.search.settings import IndexSettings, Wanted, check_same, command, settings_for
+from ggrank.search.store import DATABASE, DamagedError, StaleError, Store, damaged, translate_errors
 
 _TRIES = 5
 """Of a search whose files are replaced meanwhile, once by each rebuild or compaction."""
@@ -33,13 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Remembered:
-    """What an index says of itself; nothing where there is none, or one that cannot be read.
-
-    Attributes:
-        settings: that it was made with.
-        roots: the paths that were ever given.
-        files: its files, there or not.
-    """
+    """What an index says of itself; nothing where there is none, or one that cannot be read."""
 
     settings: IndexSettings | None = None
     roots: tuple[str, ...] = ()
@@ -47,12 +39,9 @@ class Remembered:
 
 
 class Generations:
-    """An index's stores, of which one counts.
+    """An index's stores, of which one counts; an index in memory, without a folder, has one only.
 
-    Args:
-        folder: None for an index in memory, which has one store only.
-        embedder: None for the index's own.
-        rebuild: the next `writing` makes a new store.
+    The embedder is None for the index's own; with ``rebuild`` the next `writing` makes a new store.
     """
 
     def __init__(
@@ -72,8 +61,8 @@ class Generations:
     # -- reading
 
     def is_made(self) -> bool:
-        """Whether there is an index."""
-        return self.folder is None or exists(self.folder)
+        """Whether there is an index. Raises SearchIndexError where there is something else under its name."""
+        return self.folder is None or current(self.folder) is not None
 
     def check(self) -> None:
         """Raises what `store` raises where there is an index, and a model for it was given."""
@@ -81,11 +70,7 @@ class Generations:
             self.store()
 
     def store(self) -> Store:
-        """The store that counts now.
-
-        Raises:
-            SearchIndexError: there is none, it is damaged, or made with another model or settings.
-        """
+        """The store that counts now. Raises SearchIndexError where it cannot be used with this model."""
         with self._lock:
             if self.folder is None:
                 if self._opened is None:
@@ -115,11 +100,7 @@ class Generations:
         return self._opened is store and (self.folder is None or current(self.folder) == self._number)
 
     def model(self, made: IndexSettings | None) -> Embedder:
-        """The embedder that was given, or the one that an index was made with, loaded now.
-
-        Args:
-            made: the index's settings; None for a new index, whose model is the default one.
-        """
+        """The embedder that was given, or the index's own, loaded now; the default one of a new index."""
         if self._embedder is not None:
             return self._embedder
         with self._lock:
@@ -130,18 +111,14 @@ class Generations:
             return self._own
 
     def remembered(self) -> Remembered:
-        """What the index says of itself.
-
-        Raises:
-            SearchIndexError: it cannot be read, and is not to be made anew.
-        """
+        """Nothing of an index that is damaged and to be made anew."""
         if not self.is_made():
             return Remembered()
         try:
             with self._tables() as store:
                 files = frozenset(file.path for file in store.files())
                 return Remembered(store.settings, tuple(store.roots()), files)
-        except SearchIndexError:
+        except DamagedError:  # not one that cannot be read just now: what was added to it would be lost
             if not self.rebuild:
                 raise
             return Remembered()
@@ -172,9 +149,8 @@ class Generations:
     def writing(self, *, anew: bool = False) -> Iterator[tuple[Store, Store | None]]:
         """The store to write to, made where there is none, and the one that a new one is made in place of.
 
-        Args:
-            anew: make a new one also where there is one. It counts from the end of the ``with`` block on; the
-                very first one counts at once, so that what is committed of it can be searched.
+        A new one counts from the end of the ``with`` block on; the very first one counts at once, so that
+        what is committed of it can be searched.
         """
         self._settings_of_a_new_one(anew)  # an error comes before anything is made
         with self._locked():
@@ -193,8 +169,7 @@ class Generations:
         made = self.remembered().settings
         if made is not None and not anew:
             return None
-        model = self.model(made)
-        return settings_for(model, kept(self._wanted, made, n_ctx=n_ctx_of(model)))
+        return settings_for(self.model(made), self._wanted, made)
 
     def _new_generation(self, folder: Path, settings: IndexSettings) -> Iterator[tuple[Store, Store | None]]:
         before = current(folder)
@@ -260,28 +235,16 @@ def settings_of(folder: Path) -> IndexSettings | None:
     return store.settings
 
 
-def exists(folder: Path) -> bool:
-    """Whether there is an index.
-
-    Raises:
-        SearchIndexError: there is something else under its name.
-    """
-    if folder.is_file():
-        raise SearchIndexError(f"{folder} is a file, and an index is a folder: choose another name")
-    return current(folder) is not None
-
-
 def current(folder: Path) -> int | None:
-    """The generation that counts; None where there is no index.
-
-    Raises:
-        SearchIndexError: the file that names it is something else.
-    """
-    path = folder / CURRENT
+    """The number of the generation that counts; None where there is no index."""
+    path = folder / "current"
     try:
         return int(path.read_text("ascii"))
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        message = f"{folder} is a file, and an index is a folder: choose another name"
+        raise SearchIndexError(message) from error
     except ValueError as error:
         raise SearchIndexError(
             f"{path} does not belong to an index of ggrank, or is destroyed: choose another folder, or move "
@@ -306,7 +269,7 @@ def _open_current(folder: Path, check: Callable[[Store], object] = lambda store:
     except SearchIndexError as error:
         if current(folder) != number:  # a rebuild removed it meanwhile
             return _open_current(folder, check)
-        if isinstance(error, StaleError):
+        if isinstance(error, StaleError) and not (folder / str(number) / DATABASE).exists():
             raise damaged(folder, error) from error
         raise
     return store, number
@@ -319,7 +282,7 @@ def _no_index(folder: Path) -> SearchIndexError:
 def _readable(generation: Path) -> Store | None:
     try:
         return Store(generation.parent, generation)
-    except SearchIndexError:
+    except (DamagedError, StaleError):
         return None
 
 
@@ -332,7 +295,7 @@ def _unfinished(folder: Path, number: int, settings: IndexSettings) -> Store:
                 if store.settings == settings:
                     store.check_whole()
                     return store
-            except SearchIndexError:
+            except DamagedError:
                 pass
             store.close()
         _remove_other_generations(folder, number - 1)
@@ -341,7 +304,7 @@ def _unfinished(folder: Path, number: int, settings: IndexSettings) -> Store:
 
 def _switch(folder: Path, number: int) -> None:
     """Makes a generation the one that counts, in one step; readers follow at their next search."""
-    with written(folder / CURRENT) as unfinished:
+    with written(folder / "current") as unfinished:
         unfinished.write_text(str(number), "ascii")
 
 
@@ -354,11 +317,7 @@ def _remove_other_generations(folder: Path, *keep: int | None) -> None:
 
 @contextmanager
 def _writer_lock(folder: Path) -> Iterator[None]:
-    """Makes the folder where there is none; no one else can write meanwhile. The lock dies with its process.
-
-    Raises:
-        SearchIndexError: someone else holds it, or the folder cannot be written.
-    """
+    """Makes the folder where there is none, and keeps others from writing; it dies with its process."""
     with translate_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / ".gitignore").exists():
@@ -366,7 +325,7 @@ def _writer_lock(folder: Path) -> Iterator[None]:
     taken = f"{folder}: the index is being updated by another process (or thread); wait until it is done"
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(folder / LOCK, taken=taken))
+            stack.enter_context(locked(folder / "writer.lock", taken=taken))
         except InputError as error:
             raise SearchIndexError(str(error)) from error
         yield

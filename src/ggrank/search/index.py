@@ -338,12 +338,13 @@ class Index:
         def search(store: Store) -> list[Hit]:
             with store.snapshot() as snapshot:
                 number = find_document(snapshot, name)
-                if number is None:
-                    model = self._generations.model(store.settings)
-                    vector, condition = vector_of_text(str(name), model, store.settings), ""
-                else:
-                    vector, condition = vector_of(snapshot, number), f"document.id != {number}"
-                return find(snapshot, Query("", vector, "meaning", condition=condition), top_n)
+                if number is not None:
+                    others = f"document.id != {number}"
+                    query = Query("", vector_of(snapshot, number), "meaning", condition=others)
+                    return find(snapshot, query, top_n)
+            vector = vector_of_text(str(name), self._generations.model(store.settings), store.settings)
+            with store.snapshot() as snapshot:
+                return find(snapshot, Query("", vector, "meaning"), top_n)
 
         return self._generations.read(search)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os import stat_result
 from pathlib import Path
 from sqlite3 import Connection
@@ -22,17 +23,9 @@ from ggrank.search.files import FoundFiles, find_files, is_below
 from ggrank.search.models import Embedder
 from ggrank.search.readers import read_documents
 from ggrank.search.sections import FileDocument
-from ggrank.search.settings import foreign_vector
-from ggrank.search.store import (
-    Store,
-    StoredFile,
-    finish_file,
-    remove_documents,
-    remove_file,
-    start_file,
-    touch_file,
-)
-from ggrank.search.writing import Writer, cleaned, storable
+from ggrank.search.settings import check_origin
+from ggrank.search.store import Store, StoredFile
+from ggrank.search.writing import Writer, cleaned, remove_documents, remove_file, storable
 
 
 @dataclass(frozen=True)
@@ -93,8 +86,7 @@ class _File:
     facts: stat_result
     before: StoredFile | None
     sha256: str = ""
-    stored: StoredFile | None = None
-    is_started: bool = False
+    now: StoredFile | None = None
     n_bytes: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -117,8 +109,7 @@ class _File:
 class Update:
     """One update; the writer's lock is held, and `run` is called once.
 
-    Args:
-        old: the store that the new one is made in place of; None where that is written to which counts.
+    ``old`` is the store that a new one is made in place of.
     """
 
     def __init__(
@@ -142,12 +133,7 @@ class Update:
         self._n_bytes_total = 0
 
     def run(self, named: Sequence[str], *, prune: bool = False) -> Changes:
-        """Brings the index up to date with the files at and below these absolute paths.
-
-        Raises:
-            InputError: more than half of the files below a folder would be lost, and ``prune`` is not set.
-            SearchIndexError: the index cannot be written.
-        """
+        """Brings the index up to date with the files at and below these absolute paths."""
         stored = {file.path: file for file in self._store.files()}
         # What was named once stays, whatever its kind: also below a folder that is named now.
         before = [root for root in self._before.roots() if any(is_below(root, path) for path in named)]
@@ -198,42 +184,42 @@ class Update:
             left_out = f"{n_lines:,} lines left out, the first:" if n_lines > 1 else "1 line left out:"
             self._skipped.append(Skipped(file.path, f"{left_out} {file.problems[0]}", n_lines))
         self._start(file)
-        self._writer.then(lambda db: self._finish(db, file))
+        self._writer.then(partial(self._finish, file))
 
     def _take_document(self, file: _File, found: FileDocument) -> None:
         file.n_bytes = found.n_bytes
-        if found.problem:
-            file.problems.append(found.problem)
-            return
         try:
+            if found.problem:
+                raise InputError(found.problem)
             document = storable(found)
         except InputError as error:
             if not found.place:
                 raise
-            file.problems.append(f"{found.place}: {error}")
+            file.problems.append(found.problem or f"{found.place}: {error}")
             return
-        self._start(file)
-        if file.before is not None and self._writer.keep(file.before, document):
+        now = self._start(file)
+        if file.before is not None and self._writer.keep(now, document):
             return
         vector = None
         if found.vector is not None and found.origin is not None:
-            if problem := foreign_vector(self._store.settings, found.origin):
-                raise InputError(problem)
+            check_origin(self._store.settings, found.origin)
             vector = l2_normalize(np.array(found.vector, np.float32))
-        self._writer.add(document, file=lambda: file.stored, vector=vector)
+        self._writer.add(document, file=now, vector=vector)
 
-    def _start(self, file: _File) -> None:
-        """The file's next version begins in the transaction of its first document, or of its end."""
-        if not file.is_started and not file.is_same:
-            file.is_started = True
-            self._writer.then(lambda db: setattr(file, "stored", start_file(db, file.path)))
+    def _start(self, file: _File) -> StoredFile:
+        """The file's next version, which begins with its first document, or with its end."""
+        if file.now is None:
+            same = file.before if file.is_same else None
+            file.now = same or self._writer.start(file.path, file.before)
+        return file.now
 
-    def _finish(self, db: Connection, file: _File) -> None:
-        facts = {"size": file.facts.st_size, "mtime_ns": file.facts.st_mtime_ns}
-        if file.is_same and file.before is not None:
-            touch_file(db, file.before, **facts)
-        elif file.stored is not None:
-            finish_file(db, file.stored, sha256=file.sha256, **facts)
+    def _finish(self, file: _File, db: Connection) -> None:
+        now = self._start(file)
+        remove_documents(db, "file = ? AND version < ?", now.id, now.version)
+        db.execute(
+            "UPDATE file SET size = ?, mtime_ns = ?, sha256 = ?, is_complete = 1 WHERE id = ?",
+            (file.facts.st_size, file.facts.st_mtime_ns, file.sha256, now.id),
+        )
         self._finished.append(file)
 
     def _committed(self) -> None:
@@ -316,9 +302,6 @@ def remove(store: Store, names: Sequence[str | float], paths: Sequence[str]) -> 
     """Takes added documents by their ids, and files by their paths, out of an index; all of them, or none.
 
     A path below a root that stays is remembered as forgotten.
-
-    Raises:
-        InputError: an id or a path that the index does not have.
     """
     files, roots = store.files(), store.roots()
     for path in paths:

@@ -129,39 +129,16 @@ class Shelf:
         if idle_seconds is not None:
             threading.Thread(target=self._let_go_when_idle, daemon=True, name="ggrank-idle").start()
 
-    def search(
-        self,
-        query: str,
-        top_n: int,
-        *,
-        by: By,
-        index: str | None,
-        where: Mapping[str, Any] | None,
-        path: str | None,
-        min_score: float | None,
-        rerank: bool,
-    ) -> list[tuple[str, Hit]]:
-        """The best passages of the named index, or of all, each with its index's name."""
+    def search(self, index: str | None, top_n: int, ask: Callable[[Index], list[Hit]]) -> Found:
+        """The best passages of the named index in its own order; of several their best by score."""
+        if not 1 <= top_n <= MOST_HITS:
+            raise InputError(f"top_n must be from 1 to {MOST_HITS}, found {top_n}")
+        names = self._names(index)
         with self._call():
-            reranker = self._loaded_reranker() if rerank else None
-            return self._merged(
-                index,
-                top_n,
-                lambda one: one.search(
-                    query,
-                    top_n=top_n,
-                    by=by,
-                    where=where,
-                    paths=[path] if path else (),
-                    min_score=min_score,
-                    reranker=reranker,
-                ),
-            )
-
-    def similar(self, document: str | float, top_n: int, *, index: str | None) -> list[tuple[str, Hit]]:
-        """Passages of other documents like an indexed one, or like a text."""
-        with self._call():
-            return self._merged(index, top_n, lambda one: one.similar(document, top_n=top_n))
+            found = [(name, hit) for name in names for hit in ask(self._indexes[name])]
+        if len(names) > 1:
+            found.sort(key=lambda pair: -pair[1].score)
+        return Found(passages=[_passage(name, hit) for name, hit in found[:top_n]])
 
     def get(self, document: str | float, *, index: str | None) -> tuple[str, Any]:
         """An indexed document by its path or id, and its index's name. Raises InputError for any other."""
@@ -202,16 +179,8 @@ class Shelf:
             raise InputError(f"there is no index {index!r}; there is {', '.join(self._indexes)}")
         return [index]
 
-    def _merged(
-        self, index: str | None, top_n: int, ask: Callable[[Index], list[Hit]]
-    ) -> list[tuple[str, Hit]]:
-        """One index's order as it is; of several their best by score, which means the same in each."""
-        found = [(name, hit) for name in self._names(index) for hit in ask(self._indexes[name])]
-        if len(self._names(index)) > 1:
-            found.sort(key=lambda pair: -pair[1].score)
-        return found[:top_n]
-
-    def _loaded_reranker(self) -> Llama:
+    def reranker(self) -> Llama:
+        """Loaded now where it was not yet."""
         if self._reranker_name is None:
             raise InputError(
                 "no reranker here: start `ggrank mcp` with --reranker NAME, or leave out `rerank`"
@@ -285,19 +254,19 @@ def build_server(shelf: Shelf) -> MCPServer[Any]:
             rerank: read the candidates again with a cross-encoder; slower and better.
             index: the name of one index; all are searched without it (`status` lists them).
         """
-        found = _answered(
-            lambda: shelf.search(
+
+        def ask(one: Index) -> list[Hit]:
+            return one.search(
                 query,
-                _count(top_n),
+                top_n=top_n,
                 by=by,
-                index=index,
                 where=where,
-                path=path,
+                paths=[path] if path else (),
                 min_score=min_score,
-                rerank=rerank,
+                reranker=shelf.reranker() if rerank else None,
             )
-        )
-        return Found(passages=[_passage(name, hit) for name, hit in found])
+
+        return _answered(lambda: shelf.search(index, top_n, ask))
 
     def similar(document: str | int | float, top_n: int = 5, index: str | None = None) -> Found:
         """Find passages of other documents that mean the same as a document or a text.
@@ -307,8 +276,7 @@ def build_server(shelf: Shelf) -> MCPServer[Any]:
             top_n: how many passages, 1 to 50.
             index: the name of one index.
         """
-        found = _answered(lambda: shelf.similar(document, _count(top_n), index=index))
-        return Found(passages=[_passage(name, hit) for name, hit in found])
+        return _answered(lambda: shelf.search(index, top_n, lambda one: one.similar(document, top_n=top_n)))
 
     def get(
         document: str | int | float, first_line: int = 1, n_lines: int = 100, index: str | None = None
@@ -340,12 +308,6 @@ def _answered(compute: Callable[[], T]) -> T:
         return compute()
     except GgrankError as error:
         raise ToolError(str(error)) from error
-
-
-def _count(top_n: int) -> int:
-    if not 1 <= top_n <= MOST_HITS:
-        raise InputError(f"top_n must be from 1 to {MOST_HITS}, found {top_n}")
-    return top_n
 
 
 def _passage(index: str, hit: Hit) -> Passage:
