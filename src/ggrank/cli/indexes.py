@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
@@ -16,10 +15,9 @@ import click
 from click.core import ParameterSource
 
 from ggrank.cli.options import Command, ModelChoice
-from ggrank.errors import InputError
 
 if TYPE_CHECKING:
-    from ggrank import Document, Index, Llama
+    from ggrank import Llama
 
 DEFAULT_FOLDER = ".ggrank"
 
@@ -51,14 +49,6 @@ def nearest_index() -> Path | None:
     if Path(DEFAULT_FOLDER).is_dir():
         return Path(DEFAULT_FOLDER)
     return next(filter(Path.is_dir, (folder / DEFAULT_FOLDER for folder in Path.cwd().parents)), None)
-
-
-def find_document(index: Index, name: str) -> Document | None:
-    """An indexed document by its path as it is named from here, or by its id; None where there is none."""
-    for id in (str(Path(name).resolve()), name):
-        with suppress(InputError):
-            return index.get(id)
-    return None
 
 
 @dataclass(frozen=True)
@@ -136,15 +126,15 @@ def parsed(conditions: Sequence[str]) -> dict[str, Any]:
 def _value(text: str) -> str | float | bool | None:
     """A number, true, false and null as what they are; anything else is a text."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = json.loads(text, parse_constant=int)  # NaN and Infinity are words: int refuses them
+    except (ValueError, RecursionError):
         return text
     return value if value is None or isinstance(value, (str, int, float)) else text
 
 
 def load_embedder(folder: Path, choice: ModelChoice) -> Llama:
     """The model that was asked for; without ``--model`` the one that the folder's index was made with."""
-    from ggrank.search.opening import settings_of
+    from ggrank.search.generations import settings_of
 
     source = click.get_current_context().get_parameter_source("model")
     made = settings_of(folder) if source is ParameterSource.DEFAULT else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -27,9 +26,8 @@ def status(folder: Path, as_table: bool | None) -> None:
     with Index.open(folder) as index:
         settings = index.settings
         n_files, n_documents, n_passages = index.n_files, index.n_documents, len(index)
-    stats = [path.stat() for path in folder.rglob("*") if path.is_file()]
-    n_bytes = sum(one.st_size for one in stats)
-    updated = datetime.fromtimestamp(max(one.st_mtime for one in stats)).isoformat(" ", "minutes")
+        updated = f"{index.updated:%Y-%m-%d %H:%M}"
+    n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if wants_table(as_table):
         echo(str(folder.resolve()), bold=True)
         contents = (count(n_files, "file"), count(n_documents, "document"), count(n_passages, "passage"))

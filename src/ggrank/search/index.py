@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from ggrank.errors import InputError, InputTypeError
 from ggrank.rows.documents import Document
 from ggrank.search.files import absolute, check_paths
+from ggrank.search.generations import Generations
 from ggrank.search.hits import Hit
+from ggrank.search.lookup import find_document, read_document, vector_of, vector_of_text
 from ggrank.search.models import Embedder, Reranker, check_reranker
-from ggrank.search.opening import Generations
 from ggrank.search.ranking import (
     By,
     Query,
@@ -22,8 +23,6 @@ from ggrank.search.ranking import (
     check_fusion,
     find,
     rerank,
-    stored_document,
-    vector_of,
 )
 from ggrank.search.settings import IndexSettings as IndexSettings
 from ggrank.search.settings import Wanted
@@ -33,12 +32,11 @@ from ggrank.search.update import Progress as Progress
 from ggrank.search.update import Update, remove
 from ggrank.search.vectors import VectorType
 from ggrank.search.where import conditions
-from ggrank.search.writing import Writer, add_document, check_documents, copy_added
+from ggrank.search.writing import Writer, add_document, check_documents, check_id, copy_added
 from ggrank.text.inputs import check_count, check_text, check_threshold
 from ggrank.types import Hybrid
 
 MEMORY = ":memory:"
-_ROWS = "SELECT count(*) FROM document WHERE file = (SELECT id FROM file WHERE path = ?)"
 
 T = TypeVar("T")
 
@@ -123,21 +121,38 @@ class Index:
         """Passages in it, equal ones counted once."""
         return self._read(Snapshot.n_passages)
 
+    @property
+    def updated(self) -> datetime:
+        """When it was written to last, in local time."""
+        return datetime.fromtimestamp(self._read(lambda snapshot: snapshot.updated)).astimezone()
+
+    def __contains__(self, id: object) -> bool:
+        """Whether `get` knows a document, a file or a table by this name."""
+        name = check_id(id)
+        try:
+            return self._read(lambda snapshot: find_document(snapshot, name)) is not None
+        except InputError:
+            return True
+
     def get(self, id: str | float) -> Document:
         """A document by its id, a file by its path, or a row of a table by "PATH:LINE".
 
+        A number may be given as a text, and a path in any form that leads to the file.
+
         Raises:
-            InputError: there is none.
+            InputError: there is none, or it is a table.
+            InputTypeError: it is neither a string nor a number.
         """
-        found = self._read(lambda snapshot: stored_document(snapshot, id))
+        name = check_id(id)
+
+        def get(snapshot: Snapshot) -> Document | None:
+            number = find_document(snapshot, name)
+            return None if number is None else read_document(snapshot, number)
+
+        found = self._read(get)
         if found is None:
-            n_rows = self._read(lambda snapshot: snapshot.value(_ROWS, id))
-            raise InputError(
-                f"{id} is a table, and each of its {n_rows:,} rows is a document: give its id, or PATH:LINE"
-                if n_rows
-                else f"no document of the index has the id {id!r}: that is not in the index"
-            )
-        return found[1]
+            raise InputError(f"no document of the index has the id {id!r}: that is not in the index")
+        return found
 
     def _read(self, function: Callable[[Snapshot], T]) -> T:
         def read(store: Store) -> T:
@@ -192,7 +207,8 @@ class Index:
 
         Args:
             paths: files and folders; none for all that were ever given.
-            prune: also where more than half of the files below a folder are gone.
+            prune: also where more than half of the files below a folder are gone, or cannot be read while the
+                index is made anew.
             on_progress: called after each commit.
 
         Raises:
@@ -202,17 +218,23 @@ class Index:
         """
         given = absolute(paths)
         generations = self._generations
-        before = generations.remembered()
-        roots = given or list(before.roots)
-        files = frozenset[str]() if given and generations.rebuild else before.files
-        check_paths(roots, before.roots, files, folder=generations.folder)
+        self._roots(given)  # an error comes before anything is made
         with generations.writing(anew=generations.rebuild) as (store, old):
+            roots = self._roots(given)  # also what another process has just added
             model = generations.model(store.settings)
             if old is not None:
                 copy_added(old, Writer(store, model))
-            changes = Update(store, model, on_progress=on_progress).run(roots, prune=prune)
+            changes = Update(store, model, old=old, on_progress=on_progress).run(roots, prune=prune)
             store.compact()
         return changes
+
+    def _roots(self, given: list[str]) -> list[str]:
+        """The given paths, checked; all that were ever given where there are none."""
+        before = self._generations.remembered()
+        roots = given or list(before.roots)
+        files = frozenset[str]() if given and self._generations.rebuild else before.files
+        check_paths(roots, before.roots, files, folder=self._generations.folder)
+        return roots
 
     def remove(
         self,
@@ -222,8 +244,8 @@ class Index:
     ) -> int:
         """Takes documents, and files and folders with all below them, out of the index. Loads no model.
 
-        A file need not be there any more. What is still there, below a folder that stays in the index, comes
-        back with its next `update`.
+        A file need not be there any more. What is below a folder that stays in the index is left out of
+        later updates too, until it is itself given to `update` again.
 
         Returns:
             How many documents and files went.
@@ -234,7 +256,7 @@ class Index:
         """
         if isinstance(ids, (str, bytes)):
             raise InputTypeError("ids must be a list, found one string: put it in a list")
-        names, gone = list(dict.fromkeys(ids)), absolute(paths)
+        names, gone = list(dict.fromkeys(map(check_id, ids))), absolute(paths)
         with self._generations.tables() as store:
             n_removed = remove(store, names, gone)
             store.compact()
@@ -305,20 +327,24 @@ class Index:
         """Passages of other documents that mean the same as a document's, or as a text.
 
         Args:
-            id_or_text: a document's id, a file's path, or any text.
+            id_or_text: what `get` takes, or any text.
+
+        Raises:
+            InputError: the document or text is empty.
         """
         check_count(top_n, "top_n")
+        name = check_id(id_or_text)
 
         def search(store: Store) -> list[Hit]:
             with store.snapshot() as snapshot:
-                found = stored_document(snapshot, id_or_text)
-                if found is None:
-                    model = self._generations.model(store.settings)
-                    text = check_text(id_or_text, "the text")
-                    vector, condition = model.embed(text, prefix=model.document_prefix), ""
-                else:
-                    vector, condition = vector_of(snapshot, found[0]), f"document.id != {found[0]}"
-                return find(snapshot, Query("", vector, "meaning", condition=condition), top_n)
+                number = find_document(snapshot, name)
+                if number is not None:
+                    others = f"document.id != {number}"
+                    query = Query("", vector_of(snapshot, number), "meaning", condition=others)
+                    return find(snapshot, query, top_n)
+            vector = vector_of_text(str(name), self._generations.model(store.settings), store.settings)
+            with store.snapshot() as snapshot:
+                return find(snapshot, Query("", vector, "meaning"), top_n)
 
         return self._generations.read(search)
 

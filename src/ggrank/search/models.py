@@ -73,11 +73,7 @@ def _check_model(value: object, name: str, mode: Mode, hint: str) -> Llama:
 
 
 def load_embedder(made: IndexSettings | None, **params: Any) -> Llama:
-    """The model that an index was made with, or the default one.
-
-    Args:
-        made: the index's settings; None for a new index.
-        params: of `Llama.load`, such as ``n_threads``; ``n_ctx=None`` keeps the index's own.
+    """The model that an index was made with, or the default one; ``n_ctx=None`` keeps the index's own.
 
     Raises:
         SearchIndexError: a server embedded it, which only its owner can name again.
@@ -102,12 +98,7 @@ def load_embedder(made: IndexSettings | None, **params: Any) -> Llama:
 
 
 def token_counter(embedder: Embedder) -> Callable[[str], int]:
-    """A function that counts a text's tokens, special ones not included; of a server's model about.
-
-    Example:
-        >>> token_counter(RemoteEmbedder("http://127.0.0.1:8080"))("Llamas live in Peru.")
-        6
-    """
+    """A function that counts a text's tokens, special ones not included; of a server's model about."""
     if isinstance(embedder, RemoteEmbedder):
         return lambda text: len(_PIECES.findall(text))
     tokenize = embedder.tokenize

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from ggrank.errors import InputError
 from ggrank.llama import Llama
-from ggrank.rows.documents import Document
 from ggrank.scoring import (
     Fused,
     best_first,
     blend,
-    l2_normalize,
     reciprocal_rank_fusion,
     score_fusion,
     sigmoid,
@@ -68,19 +66,12 @@ def find(snapshot: Snapshot, query: Query, k: int) -> list[Hit]:
     """The ``k`` best hits with different texts, best first."""
     cosines = _cosines(snapshot, query)
     counts = count_words(snapshot.db, query.text) if query.by != "meaning" else {}
-    lexical: list[LexicalHit] = []
-    if query.by != "meaning":
-        among = f"SELECT passage {_PLACES} WHERE {query.condition}" if query.condition else ""
-        lexical = search_words(
-            snapshot.db,
-            query.text,
-            k=max(k, LEXICAL_DEPTH),
-            counts=counts,
-            among=among,
-            values=query.values,
-        )
-    depth = k
+    depth, n_lexical = k, max(k, LEXICAL_DEPTH)
+    lexical = _lexical(snapshot, query, counts, n_lexical)
     while True:
+        if query.by == "words" and depth > n_lexical == len(lexical):  # texts that are equal fill it
+            n_lexical = depth
+            lexical = _lexical(snapshot, query, counts, n_lexical)
         order = _order(query, cosines, lexical, depth)
         texts = _different_texts(snapshot, query, order)
         if len(texts) >= k or len(order) < depth:
@@ -89,6 +80,13 @@ def find(snapshot: Snapshot, query: Query, k: int) -> list[Hit]:
     found = list(texts.items())[:k]
     weights = word_weights(counts, n_passages=snapshot.n_passages())
     return _hits(snapshot, query, found, cosines, lexical, weights)
+
+
+def _lexical(snapshot: Snapshot, query: Query, counts: Mapping[str, int], k: int) -> list[LexicalHit]:
+    if query.by == "meaning":
+        return []
+    among = f"SELECT passage {_PLACES} WHERE {query.condition}" if query.condition else ""
+    return search_words(snapshot.db, query.text, k=k, counts=counts, among=among, values=query.values)
 
 
 def _cosines(snapshot: Snapshot, query: Query) -> NDArray[np.float32]:
@@ -202,30 +200,6 @@ def _held_words(query: str, texts: Sequence[str]) -> list[list[str]]:
         for word in (query_words(query) if texts else ())
     }
     return [[word for word, rows in with_word.items() if i in rows] for i in range(len(texts))]
-
-
-def stored_document(snapshot: Snapshot, id: str | float) -> tuple[int, Document] | None:
-    """A document by its id, a file by its path, a row of a table by "PATH:LINE", and its number."""
-    fields = "SELECT id, name, title, metadata FROM document WHERE"
-    of_file = "file = (SELECT id FROM file WHERE path = ?) AND place = ? ORDER BY version DESC LIMIT 1"
-    path, _, line = str(id).rpartition(":")
-    row = (
-        snapshot.row(f"{fields} name = ? ORDER BY file LIMIT 1", id)
-        or snapshot.row(f"{fields} {of_file}", id, "")
-        or snapshot.row(f"{fields} {of_file}", path, f"line {line}")
-    )
-    if row is None:
-        return None
-    number, name, title, metadata = row
-    own = id if name is None else name
-    return number, Document(snapshot.text_of(number), own, json.loads(metadata), title or None)
-
-
-def vector_of(snapshot: Snapshot, document: int) -> NDArray[np.float32]:
-    """The mean of a document's passages, of length 1: shape (n_embd,)."""
-    rows = [row for (row,) in snapshot.rows("SELECT passage FROM place WHERE document = ?", document)]
-    vectors = snapshot.vectors.unpack(snapshot.vectors.read(np.array(rows, np.int64)))
-    return l2_normalize(vectors.sum(axis=0))
 
 
 def rerank(query: str, hits: Sequence[Hit], reranker: Reranker) -> list[Hit]:
