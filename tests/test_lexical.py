@@ -13,6 +13,7 @@ from ggrank import InputError
 from ggrank.errors import InputTypeError
 from ggrank.search import lexical
 from ggrank.search.lexical import Bm25, LexicalHit, best_window, find_words
+from ggrank.search.words import parse
 
 FOXES = [
     "the quick brown fox",
@@ -128,6 +129,40 @@ def test_the_best_window_has_most_different_words() -> None:
 def test_a_long_query_keeps_the_words_that_it_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lexical, "MOST_WORDS", 1)
     assert [hit.position for hit in Bm25(FOXES).search("bear fox fox", k=9)] == [0]
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "required", "excluded"),
+    [
+        ("who pays for travel?", "who pays for travel?", [], []),
+        ('"annual leave" policy', "annual leave policy", ["annual leave"], []),
+        ('policy -draft -"last year"', "policy", [], ["draft", "last year"]),
+        ("\u201cannual leave\u201d \u201ethat\u201c", "annual leave that", ["annual leave", "that"], []),
+        ('("annual leave"), "x"', "(annual leave), x", ["annual leave", "x"], []),
+        ("\u72ac -\u732b", "\u72ac", [], ["\u732b"]),
+        ("leave -e-mail -draft,", "leave", [], ["e-mail", "draft,"]),
+        ("re-ranking covid-19 - dash --flag", "re-ranking covid-19 - dash --flag", [], []),
+        ("-40 degrees -.5 -> -_x a-", "-40 degrees -.5 -> -_x a-", [], []),
+        ('a 15" and a 17" monitor', 'a 15" and a 17" monitor', [], []),
+        ('say "yes', 'say "yes', [], []),
+        ('foo-"bar" x"y" "a"b', 'foo-"bar" x"y" "a"b', [], []),
+        (r"\"hello\" \-x C:\-y", '"hello" -x C:\\-y', [], []),
+        ('"?!" wow', "?! wow", [], []),
+        ('""  two  spaces', '""  two  spaces', [], []),
+        ("", "", [], []),
+        ('"a\nb"', "a b", ["a\nb"], []),
+    ],
+    ids=ascii,
+)
+def test_what_a_query_means(query: str, text: str, required: list[str], excluded: list[str]) -> None:
+    asked = parse(query)
+    assert (asked.text, list(asked.required), list(asked.excluded)) == (text, required, excluded)
+
+
+@pytest.mark.parametrize("query", ["-draft", '-"last year" -draft', " -draft "])
+def test_a_query_that_only_leaves_out_is_an_error(query: str) -> None:
+    with pytest.raises(InputError, match=r"says only what to leave out: .*draft"):
+        parse(query)
 
 
 def test_ties_keep_the_input_order() -> None:

@@ -67,6 +67,8 @@ class Hit(Place):
         words: those of the query that it holds.
         others: where else the same text stands, 20 at most.
         explanation: how it got its rank.
+        before, after: the document's lines around the text, where ``context`` asked for them; they begin and
+            end with the rest of the text's own lines.
     """
 
     text: str = ""
@@ -76,6 +78,8 @@ class Hit(Place):
     words: tuple[str, ...] = ()
     others: tuple[Place, ...] = ()
     explanation: Explanation = NOT_RANKED
+    before: str = ""
+    after: str = ""
 
     def snippet(self, query: str, *, n_characters: int = 200) -> str:
         """The part of the text that has most of the query's words; its beginning where it has none."""

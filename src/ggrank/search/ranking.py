@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast, get_args
 
@@ -26,10 +26,10 @@ from ggrank.scoring import (
 )
 from ggrank.search.chunking import embedded_text
 from ggrank.search.hits import Explanation, Hit, Place
-from ggrank.search.lexical import Bm25, LexicalHit, count_words, search_words
+from ggrank.search.lexical import LexicalHit, count_words, held_words, search_words
 from ggrank.search.models import Reranker
 from ggrank.search.store import Snapshot
-from ggrank.search.words import query_words
+from ggrank.search.words import holds, quoted, terms
 from ggrank.types import Hybrid
 
 By: TypeAlias = Literal["both", "meaning", "words"]
@@ -40,6 +40,9 @@ FUSION_DEPTH = 100
 LEXICAL_DEPTH = 1_000
 """How many passages BM25 names, at least: those that the embedder found have their scores among them."""
 
+MOST_READ = 4_000
+"""Passages that are read at most to find ``k`` different hits: a few files may have most of all passages."""
+
 MOST_PLACES = 20
 """Places of an equal text that a hit names."""
 
@@ -49,11 +52,14 @@ class Query:
     """What is searched for.
 
     Attributes:
-        text: as it was asked.
+        text: what is compared; without the quotes and exclusions of `ggrank.search.words.parse`.
         vector: of the text, shape (n_embd,), L2-normalised; None in a search by words.
         by: "both", "meaning" or "words".
         fusion: how both become one order.
         condition: SQL over ``document`` and ``file`` that a place must meet, and its values.
+        required, excluded: phrases that a passage must have, and must not have.
+        one_per_file: of each file, or document without one, only the best hit.
+        context: lines of the document that a hit has before and after its own.
     """
 
     text: str
@@ -62,51 +68,74 @@ class Query:
     fusion: Hybrid = "scores"
     condition: str = ""
     values: tuple[object, ...] = ()
+    required: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    one_per_file: bool = False
+    context: int = 0
 
 
 def find(snapshot: Snapshot, query: Query, k: int) -> list[Hit]:
     """The ``k`` best hits with different texts, best first."""
-    cosines = _cosines(snapshot, query)
-    counts = count_words(snapshot.db, query.text) if query.by != "meaning" else {}
+    allowed = _allowed_rows(snapshot, query)
+    cosines = np.empty(0, np.float32)
+    if query.vector is not None:
+        cosines = snapshot.vectors.cosines(query.vector, snapshot.n_rows)
+        cosines[~allowed] = -np.inf
+    counts: dict[str, int] = {}
     lexical: list[LexicalHit] = []
     if query.by != "meaning":
-        among = f"SELECT passage {_PLACES} WHERE {query.condition}" if query.condition else ""
-        lexical = search_words(
-            snapshot.db,
-            query.text,
-            k=max(k, LEXICAL_DEPTH),
-            counts=counts,
-            among=among,
-            values=query.values,
+        counts = count_words(snapshot.db, query.text)
+        rows = (
+            None if np.count_nonzero(allowed) == snapshot.n_passages() else np.flatnonzero(allowed).tolist()
         )
+        depth = max(k, LEXICAL_DEPTH)
+        lexical = search_words(snapshot.db, query.text, k=depth, counts=counts, rows=rows)
     depth = k
     while True:
         order = _order(query, cosines, lexical, depth)
-        texts = _different_texts(snapshot, query, order)
-        if len(texts) >= k or len(order) < depth:
+        found = _different_texts(snapshot, query, order)
+        if len(found) >= k or len(order) < depth or depth > MOST_READ:
             break
         depth *= 4
-    found = list(texts.items())[:k]
     weights = word_weights(counts, n_passages=snapshot.n_passages())
-    return _hits(snapshot, query, found, cosines, lexical, weights)
+    return _hits(snapshot, query, found[:k], cosines, lexical, weights)
 
 
-def _cosines(snapshot: Snapshot, query: Query) -> NDArray[np.float32]:
-    """Of every row; -inf for one that is free, or not asked for."""
-    if query.vector is None:
-        return np.empty(0, np.float32)
-    cosines = snapshot.vectors.cosines(query.vector, snapshot.n_rows)
-    if not query.condition:
-        cosines[snapshot.free_rows()] = -np.inf
-        return cosines
-    rows = snapshot.db.execute(f"SELECT DISTINCT passage {_PLACES} WHERE {query.condition}", query.values)
-    allowed = np.fromiter((row for (row,) in rows), np.int64)
-    kept = np.full_like(cosines, -np.inf)
-    kept[allowed] = cosines[allowed]
-    return kept
+def _allowed_rows(snapshot: Snapshot, query: Query) -> NDArray[np.bool_]:
+    """Whether each row may be found: it is not free, and the condition and the phrases leave it."""
+    allowed = np.ones(snapshot.n_rows, bool)
+    allowed[snapshot.free_rows()] = False
+    if query.condition:
+        rows = snapshot.rows(f"SELECT DISTINCT passage {_PLACES} WHERE {query.condition}", *query.values)
+        allowed &= _mask((row for (row,) in rows), len(allowed))
+    for phrase in query.required:
+        allowed &= _mask(_rows_with(snapshot, phrase, allowed), len(allowed))
+    for phrase in query.excluded:
+        allowed &= ~_mask(_rows_with(snapshot, phrase, allowed), len(allowed))
+    return allowed
 
 
 _PLACES = "FROM place JOIN document ON document.id = document LEFT JOIN file ON file.id = document.file"
+
+
+def _mask(rows: Iterable[int], n_rows: int) -> NDArray[np.bool_]:
+    mask = np.zeros(n_rows, bool)
+    mask[np.fromiter(rows, np.int64)] = True
+    return mask
+
+
+def _rows_with(snapshot: Snapshot, phrase: str, allowed: NDArray[np.bool_]) -> Iterator[int]:
+    """The allowed rows that have a phrase: those that have its stems, read again for the words themselves."""
+    phrase = terms(phrase).strip()
+    found = snapshot.rows("SELECT rowid FROM words WHERE words MATCH ?", quoted(phrase))
+    rows = json.dumps([row for (row,) in found if allowed[row]])
+    statement = (
+        "SELECT passage, headings, text FROM place_text "
+        "WHERE passage IN (SELECT value FROM json_each(?)) GROUP BY passage"
+    )
+    for row, headings, text in snapshot.db.execute(statement, (rows,)):
+        if holds(terms(embedded_text(headings, text)), phrase):
+            yield row
 
 
 def _order(
@@ -122,86 +151,94 @@ def _order(
 
 
 @dataclass
-class _Text:
-    """A text that was found, the first row that has it, and its places."""
+class _Found:
+    """A text that was found: the best row that has it, the document of its first place, and its places."""
 
-    headings: str
-    first: Fused
+    text: str
+    row: int
+    first_stage: float
+    document: int
     places: list[Place]
 
 
-def _different_texts(snapshot: Snapshot, query: Query, order: Sequence[Fused]) -> dict[str, _Text]:
+def _different_texts(snapshot: Snapshot, query: Query, order: Sequence[Fused]) -> list[_Found]:
     """Texts in order; what has the same text below another heading is one more place."""
-    texts: dict[str, _Text] = {}
+    texts: dict[str, _Found] = {}
     for one in order:
-        text, places = _places(snapshot, query, one.position)
-        found = texts.setdefault(text, _Text(places[0].headings, one, []))
+        text, document, places = _places(snapshot, query, one.position)
+        found = texts.setdefault(text, _Found(text, one.position, one.score, document, []))
         found.places += places[: MOST_PLACES - len(found.places)]
-    return texts
+    if not query.one_per_file:
+        return list(texts.values())
+    best: dict[str | int, _Found] = {}
+    for found in texts.values():
+        best.setdefault(found.places[0].path or found.document, found)
+    return list(best.values())
 
 
-def _places(snapshot: Snapshot, query: Query, passage: int) -> tuple[str, list[Place]]:
-    """A passage's text, and where it stands."""
+def _places(snapshot: Snapshot, query: Query, passage: int) -> tuple[str, int, list[Place]]:
+    """A passage's text, the document where it stands first, and all its places."""
     rows = snapshot.rows(
-        "SELECT path, document.place, page, headings, line, start, stop, name, title, metadata, text "
-        "FROM place_text AS place JOIN document ON document.id = document "
+        "SELECT path, document.place, page, headings, line, start, stop, name, title, metadata, text, "
+        "document FROM place_text AS place JOIN document ON document.id = document "
         "LEFT JOIN file ON file.id = document.file "
         f"WHERE passage = ? {'AND ' + query.condition if query.condition else ''} LIMIT {MOST_PLACES}",
         passage,
         *query.values,
     )
     places = []
-    for path, row, page, headings, line, start, stop, name, title, metadata, _ in rows:
+    for path, row, page, headings, line, start, stop, name, title, metadata, *_ in rows:
         if row.startswith("line "):  # of a table or of JSON lines
             line = int(row.removeprefix("line "))
         id = path if name is None and not row else name
         facts = json.loads(metadata)
         places.append(Place(path or "", headings, page or row, line, start, stop, id, title, facts))
-    return rows[0][-1], places
+    return rows[0][-2], rows[0][-1], places
 
 
 def _hits(
     snapshot: Snapshot,
     query: Query,
-    texts: Sequence[tuple[str, _Text]],
+    texts: Sequence[_Found],
     cosines: NDArray[np.float32],
     lexical: Sequence[LexicalHit],
     weights: Mapping[str, float],
 ) -> list[Hit]:
     bm25 = {hit.position: (rank, hit.score) for rank, hit in enumerate(lexical, 1)}
-    read = [embedded_text(found.headings, text) for text, found in texts]
-    held = _held_words(query.text, read)
+    held = held_words(query.text, [embedded_text(one.places[0].headings, one.text) for one in texts])
     hits = []
-    for i, (text, found) in enumerate(texts):
-        row = found.first.position
+    for found, words in zip(texts, held, strict=True):
         cosine = meaning = meaning_rank = None
         if len(cosines):
-            cosine, meaning_rank = float(cosines[row]), 1 + int((cosines > cosines[row]).sum())
+            cosine = float(cosines[found.row])
+            meaning_rank = 1 + int((cosines > cosines[found.row]).sum())
             meaning = meaning_score(cosine, unrelated=snapshot.unrelated)
-        words = None if query.by == "meaning" else words_score(held[i], weights)
-        words_rank, score = bm25.get(row, (None, None))
+        share = None if query.by == "meaning" else words_score(words, weights)
+        words_rank, score = bm25.get(found.row, (None, None))
+        before, after = _context(snapshot, query, found)
         hits.append(
             Hit(
                 **vars(found.places[0]),
-                text=text,
-                score=first_score(meaning, words),
+                text=found.text,
+                score=first_score(meaning, share),
                 cosine=cosine,
-                words=tuple(held[i]),
+                words=tuple(words),
                 others=tuple(found.places[1:]),
-                explanation=Explanation(meaning_rank, words_rank, score, found.first.score),
+                explanation=Explanation(meaning_rank, words_rank, score, found.first_stage),
+                before=before,
+                after=after,
             )
         )
     return hits
 
 
-def _held_words(query: str, texts: Sequence[str]) -> list[list[str]]:
-    """For each text the query's words that it holds."""
-    bm25 = Bm25(texts)
-    with_word = {
-        word: {hit.position for hit in bm25.search(word, k=len(texts))}
-        for word in (query_words(query) if texts else ())
-    }
-    return [[word for word, rows in with_word.items() if i in rows] for i in range(len(texts))]
+def _context(snapshot: Snapshot, query: Query, found: _Found) -> tuple[str, str]:
+    """The lines before and after a text, with what its own first and last lines have around it."""
+    if not query.context:
+        return "", ""
+    text, place = snapshot.text_of(found.document), found.places[0]
+    before, after = text[: place.start].split("\n"), text[place.stop :].split("\n")
+    return "\n".join(before[-query.context - 1 :]), "\n".join(after[: query.context + 1])
 
 
 def stored_document(snapshot: Snapshot, id: str | float) -> tuple[int, Document] | None:
