@@ -12,7 +12,7 @@ import pytest
 from ggrank import InputError
 from ggrank.errors import InputTypeError
 from ggrank.search import lexical
-from ggrank.search.lexical import Bm25, LexicalHit, best_window, find_words
+from ggrank.search.lexical import Bm25, LexicalHit, best_window, find_phrases, find_words
 from ggrank.search.words import parse
 
 FOXES = [
@@ -150,6 +150,7 @@ def test_a_long_query_keeps_the_words_that_it_repeats(monkeypatch: pytest.Monkey
         ('"?!" wow', "?! wow", [], []),
         ('""  two  spaces', '""  two  spaces', [], []),
         ("", "", [], []),
+        ("-draft", "", [], ["draft"]),
         ('"a\nb"', "a b", ["a\nb"], []),
     ],
     ids=ascii,
@@ -159,10 +160,17 @@ def test_what_a_query_means(query: str, text: str, required: list[str], excluded
     assert (asked.text, list(asked.required), list(asked.excluded)) == (text, required, excluded)
 
 
-@pytest.mark.parametrize("query", ["-draft", '-"last year" -draft', " -draft "])
-def test_a_query_that_only_leaves_out_is_an_error(query: str) -> None:
-    with pytest.raises(InputError, match=r"says only what to leave out: .*draft"):
-        parse(query)
+@pytest.mark.parametrize(
+    ("query", "text", "shown"),
+    [
+        ('"leave of absence"', "Leave, of Absence; leaves of absence.", ["Leave, of Absence"]),
+        ('"\u6771\u4eac" "\u4eac\u90fd"', "\u6771\u4eac\u90fd", ["\u6771\u4eac", "\u4eac\u90fd"]),
+        ("leave of absence -of", "leave of absence", []),
+    ],
+    ids=ascii,
+)
+def test_phrases_are_found_in_the_original_text(query: str, text: str, shown: list[str]) -> None:
+    assert [text[start:end] for start, end in find_phrases(query, text)] == shown
 
 
 def test_ties_keep_the_input_order() -> None:

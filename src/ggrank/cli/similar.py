@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from ggrank.cli.indexes import find_document, found_index_option
-from ggrank.cli.options import output_option
-from ggrank.cli.search import show_hits
+from ggrank.cli.search import hits_output_option, show_hits
 from ggrank.errors import InputError
 
 
@@ -18,8 +17,8 @@ from ggrank.errors import InputError
 @click.option(
     "--top-n", "-n", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="The N best."
 )
-@output_option
-def similar(file_or_text: str, folder: Path, top_n: int, as_table: bool | None) -> None:
+@hits_output_option
+def similar(file_or_text: str, folder: Path, top_n: int, output: str | None) -> None:
     """Find passages of other documents that mean the same as an indexed file, a document, or a text.
 
     \b
@@ -35,4 +34,4 @@ def similar(file_or_text: str, folder: Path, top_n: int, as_table: bool | None) 
         if document is None and looks_like_a_path and not path.is_file():
             raise InputError(f"there is no file {path}, and none of that name in the index")
         id = file_or_text if document is None or document.id is None else document.id
-        show_hits("", index.similar(id, top_n=top_n), as_table=as_table)
+        show_hits("", index.similar(id, top_n=top_n), output=output)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ggrank.search.lexical import best_window, find_words
+from ggrank.search.lexical import best_window, find_phrases, find_words
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Hit(Place):
     after: str = ""
 
     def snippet(self, query: str, *, n_characters: int = 200) -> str:
-        """The part of the text that has most of the query's words; its beginning where it has none."""
-        start, stop = best_window(self.text, find_words(query, self.text), n_characters=n_characters)
+        """The part of the text that has a phrase of the query, or most of its words; else its beginning."""
+        spans = find_phrases(query, self.text) or find_words(query, self.text)
+        start, stop = best_window(self.text, spans, n_characters=n_characters)
         before, after = "..." if start else "", "..." if stop < len(self.text) else ""
         return f"{before}{' '.join(self.text[start:stop].split())}{after}"

@@ -296,6 +296,11 @@ class Index:
         check_threshold(min_score)
         check_reranker(reranker)
         asked = Asked(query) if plain else parse(query)
+        if asked.excluded and not asked.text:
+            raise InputError(
+                f"the query says only what to leave out: {', '.join(asked.excluded)}. Add what to look for, "
+                "as in 'travel -draft'; write a literal minus sign as \\-"
+            )
         condition, values = conditions(where, paths=paths, suffixes=suffixes, since=since)
         k = max(top_n, retrieve_k) if reranker or min_score is not None else top_n
 

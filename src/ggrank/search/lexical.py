@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from ggrank.errors import EngineError
-from ggrank.search.words import is_beginning, query_words, quoted, terms, words_of
+from ggrank.search.words import holds, is_beginning, parse, query_words, quoted, terms, words_of
 from ggrank.text.inputs import check_count, check_text, check_texts
 
 ENOUGH = 20_000
@@ -179,7 +179,7 @@ def find_words(query: str, text: str) -> list[tuple[int, int]]:
         >>> find_words("grazing llama", "Llamas graze.")
         [(0, 6), (7, 12)]
     """
-    words = [*query_words(query)][:_MOST_SHOWN]
+    words = [*query_words(parse(query).text)][:_MOST_SHOWN]
     places = list(words_of(text))
     stems = _stems([*words, *chain.from_iterable(term.split() for _, _, term in places)])
     spans: list[tuple[int, int]] = []
@@ -190,6 +190,24 @@ def find_words(query: str, text: str) -> list[tuple[int, int]]:
                 start = spans.pop()[0]
             spans.append((start, end))
     return spans
+
+
+def find_phrases(query: str, text: str) -> list[tuple[int, int]]:
+    """Where the phrases that a query has in quotes stand in a text: spans of its characters.
+
+    Example:
+        >>> find_phrases('"annual leave" days', "Days of annual leave.")
+        [(8, 20)]
+    """
+    places, spans = list(words_of(text)), []
+    for phrase in (terms(phrase).split() for phrase in parse(query).required):
+        last = phrase[-1]
+        for i in range(len(places) - len(phrase) + 1):
+            found = places[i : i + len(phrase)]
+            if holds(" ".join(term for _, _, term in found), " ".join(phrase)):
+                start, end, _ = found[-1]
+                spans.append((found[0][0], start + len(last) if is_beginning(last) else end))
+    return sorted(spans)
 
 
 def _stems(words: Iterable[str]) -> dict[str, str]:

@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ggrank.errors import InputError
-
 WORDS_VERSION = f"1-{unicodedata.unidata_version}"
 """What `terms` depends on beside the text. FTS5 removes a passage by its terms, so the words of an index that
 were written under another version must all be written again before one is removed."""
@@ -183,9 +181,6 @@ def parse(query: str) -> Asked:
 
     A minus sign excludes only at the beginning of a word and before a letter or a quote.
 
-    Raises:
-        InputError: the query says only what to leave out.
-
     Example:
         >>> parse('"annual leave" policy -draft')
         Asked(text='annual leave policy', required=('annual leave',), excluded=('draft',))
@@ -205,11 +200,6 @@ def parse(query: str) -> Asked:
     text = _ESCAPE.sub("", _OPERATOR.sub(read, query))
     if text != query:
         text = " ".join(text.split())
-    if excluded and not text:
-        raise InputError(
-            f"the query says only what to leave out: {', '.join(excluded)}. Add what to look for, as in "
-            "'travel -draft'; write a literal minus sign as \\-"
-        )
     return Asked(text, tuple(required), tuple(excluded))
 
 
