@@ -77,7 +77,11 @@ def hits_output_option(command: Command) -> Command:
     metavar="SCORE",
     help="Leaves out what scores less; a score means the same in every query.",
 )
-@click.option("--reranker", metavar="NAME|PATH", help="Orders what was found by reading it beside the query.")
+@click.option(
+    "--reranker",
+    metavar="NAME|PATH",
+    help="Orders what was found by reading it beside the query; none by default.",
+)
 @click.option(
     "--retrieve-k",
     type=click.IntRange(min=1),
@@ -130,8 +134,8 @@ def search(
     ggrank search "error E4711" --by words --path logs --since 2026-01-31
     ggrank search "who pays for travel?" --reranker ggrank-reranker-mini
 
-    A passage must have what stands in quotes, and must not have -word or
-    -"a phrase". After a backslash a quote or minus sign is an ordinary one.
+    A phrase in quotes must be in a passage; -word and -"a phrase" must not. A backslash before a quote or
+    minus sign makes it an ordinary character.
 
     Each JSON line holds rank, path, headings, page, line, start and stop (characters in the document's text),
     id, title, metadata, text, score (0 to 1), cosine, logit, words (of the query that the passage holds),

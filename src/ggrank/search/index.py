@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from ggrank.errors import InputError, InputTypeError
 from ggrank.rows.documents import Document
@@ -18,8 +18,6 @@ from ggrank.search.opening import Generations
 from ggrank.search.ranking import (
     By,
     Query,
-    check_by,
-    check_fusion,
     find,
     rerank,
     stored_document,
@@ -35,7 +33,7 @@ from ggrank.search.vectors import VectorType
 from ggrank.search.where import conditions
 from ggrank.search.words import Asked, parse
 from ggrank.search.writing import Writer, add_document, check_documents, copy_added
-from ggrank.text.inputs import check_count, check_text, check_threshold
+from ggrank.text.inputs import check_choice, check_count, check_text, check_threshold
 from ggrank.types import Hybrid
 
 MEMORY = ":memory:"
@@ -289,7 +287,9 @@ class Index:
                 ``where``, ``by`` or ``fusion`` that is none.
             SearchIndexError: there is no index, or it cannot be read.
         """
-        query, by, fusion = check_text(query, "the query"), check_by(by), check_fusion(fusion)
+        query = check_text(query, "the query")
+        check_choice(by, "by", get_args(By))
+        check_choice(fusion, "fusion", get_args(Hybrid))
         check_count(top_n, "top_n")
         check_count(retrieve_k, "retrieve_k")
         check_count(context, "context", least=0)

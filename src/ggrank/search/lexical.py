@@ -1,8 +1,4 @@
-"""BM25: passages by the words that they share with a query, on SQLite's full-text index FTS5.
-
-FTS5 gets a text's terms instead of the text (`ggrank.search.words`): words in lower case, without accents,
-with spaces between them. It splits them at the spaces and stems them as English.
-"""
+"""BM25 on SQLite's full-text index FTS5, which gets the terms of a text and stems them as English."""
 
 from __future__ import annotations
 
@@ -36,33 +32,14 @@ _MOST_SHOWN = 200
 
 @dataclass(frozen=True)
 class LexicalHit:
-    """A passage that shares a word with the query.
-
-    Attributes:
-        position: its place in the input, from 0; in a store, its row.
-        score: BM25, above 0, higher is better; comparable within one search only.
-    """
+    """The position of a text in the input, or a passage's row, and its BM25: comparable within one search."""
 
     position: int
     score: float
 
 
 class Bm25:
-    """BM25 over texts in memory (k1 1.2, b 0.75), safe to use from several threads.
-
-    Args:
-        texts: any number of strings, also from a generator; their words are kept, not they themselves.
-
-    Raises:
-        InputTypeError: an item is not a string.
-        EngineError: this Python's SQLite has no FTS5.
-
-    Example:
-        >>> from ggrank.search.lexical import Bm25
-        >>> bm25 = Bm25(["Llamas graze.", "Paris is a city.", "Bread is baked."])
-        >>> [hit.position for hit in bm25.search("grazing llama", k=2)]
-        [0]
-    """
+    """BM25 over texts in memory (k1 1.2, b 0.75), for several threads; the words are kept, not the texts."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._lock = threading.Lock()
@@ -80,16 +57,7 @@ class Bm25:
             self._size += max(added.rowcount, 0)
 
     def search(self, query: str, *, k: int) -> list[LexicalHit]:
-        """The ``k`` best texts that share a word with the query, best first, ties in input order.
-
-        Args:
-            query: any string; none of its characters is an operator. Of a long one `MOST_WORDS`
-                distinct words count.
-
-        Raises:
-            InputError: ``k`` is not a whole number of at least 1.
-            InputTypeError: the query is not a string.
-        """
+        """The ``k`` best texts that share a word with the query, best first, ties in input order."""
         with self._lock:
             return search_words(self._db, query, k=k)
 
@@ -99,9 +67,6 @@ def create_words(db: sqlite3.Connection) -> None:
 
     A row goes in with ``INSERT INTO words (rowid, terms) VALUES (?, terms(?))`` and out with
     ``INSERT INTO words (words, rowid, terms) VALUES ('delete', ?, terms(?))``, by the same text.
-
-    Raises:
-        EngineError: this Python's SQLite has no FTS5.
     """
     add_functions(db)
     try:
@@ -139,9 +104,8 @@ def search_words(
 ) -> list[LexicalHit]:
     """What `Bm25.search` gives, from the table ``words`` of any database.
 
-    Args:
-        counts: what `count_words` gives for this query, where it is known.
-        rows: those that may be found; None for all.
+    No character of the query is an operator. ``counts`` are those of `count_words`, where they are known;
+    ``rows`` those that may be found, None for all.
     """
     check_count(k, "k")
     query = check_text(query, "the query")
@@ -173,12 +137,7 @@ def held_words(query: str, texts: Sequence[str]) -> list[list[str]]:
 
 
 def find_words(query: str, text: str) -> list[tuple[int, int]]:
-    """Where the query's words stand in a text: spans of its characters, in order, for highlighting.
-
-    Example:
-        >>> find_words("grazing llama", "Llamas graze.")
-        [(0, 6), (7, 12)]
-    """
+    """Where the query's words stand in a text: spans of its characters, in order, for highlighting."""
     words = [*query_words(parse(query).text)][:_MOST_SHOWN]
     places = list(words_of(text))
     stems = _stems([*words, *chain.from_iterable(term.split() for _, _, term in places)])
@@ -193,12 +152,7 @@ def find_words(query: str, text: str) -> list[tuple[int, int]]:
 
 
 def find_phrases(query: str, text: str) -> list[tuple[int, int]]:
-    """Where the phrases that a query has in quotes stand in a text: spans of its characters.
-
-    Example:
-        >>> find_phrases('"annual leave" days', "Days of annual leave.")
-        [(8, 20)]
-    """
+    """Where the phrases that a query has in quotes stand in a text: spans of its characters, in order."""
     places, spans = list(words_of(text)), []
     for phrase in (terms(phrase).split() for phrase in parse(query).required):
         last = phrase[-1]
@@ -225,13 +179,7 @@ def _is_held(word: str, stem: str, known: Collection[str]) -> bool:
 
 
 def best_window(text: str, spans: Sequence[tuple[int, int]], *, n_characters: int) -> tuple[int, int]:
-    """The span of a text, of about ``n_characters``, that has most different words of `find_words`.
-
-    Example:
-        >>> text = "A llama is seen. " * 9 + "Llamas graze."
-        >>> best_window(text, find_words("grazing llama", text), n_characters=30)
-        (136, 159)
-    """
+    """The span of a text, of about ``n_characters``, that has most different ones of the given spans."""
 
     def n_different(first: int) -> int:
         inside = (text[a:b].casefold() for a, b in spans[first:] if b <= spans[first][0] + n_characters)
@@ -248,7 +196,6 @@ def best_window(text: str, spans: Sequence[tuple[int, int]], *, n_characters: in
 
 
 def _enough(words: Counter[str]) -> int:
-    """`ENOUGH` for a query of these words: a longer one is scored for fewer passages."""
     return ENOUGH * 10 // max(10, min(len(words), MOST_WORDS))
 
 

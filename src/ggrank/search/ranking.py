@@ -6,12 +6,11 @@ import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import InputError
 from ggrank.llama import Llama
 from ggrank.rows.documents import Document
 from ggrank.scoring import (
@@ -49,17 +48,10 @@ MOST_PLACES = 20
 
 @dataclass(frozen=True)
 class Query:
-    """What is searched for.
+    """What `Index.search` was asked for.
 
-    Attributes:
-        text: what is compared; without the quotes and exclusions of `ggrank.search.words.parse`.
-        vector: of the text, shape (n_embd,), L2-normalised; None in a search by words.
-        by: "both", "meaning" or "words".
-        fusion: how both become one order.
-        condition: SQL over ``document`` and ``file`` that a place must meet, and its values.
-        required, excluded: phrases that a passage must have, and must not have.
-        one_per_file: of each file, or document without one, only the best hit.
-        context: lines of the document that a hit has before and after its own.
+    ``text``, ``required`` and ``excluded`` are those of `ggrank.search.words.Asked`; ``vector`` is of shape
+    (n_embd,), None in a search by words; ``condition`` is SQL over ``document`` and ``file``.
     """
 
     text: str
@@ -85,11 +77,9 @@ def find(snapshot: Snapshot, query: Query, k: int) -> list[Hit]:
     lexical: list[LexicalHit] = []
     if query.by != "meaning":
         counts = count_words(snapshot.db, query.text)
-        rows = (
-            None if np.count_nonzero(allowed) == snapshot.n_passages() else np.flatnonzero(allowed).tolist()
-        )
-        depth = max(k, LEXICAL_DEPTH)
-        lexical = search_words(snapshot.db, query.text, k=depth, counts=counts, rows=rows)
+        is_filtered = np.count_nonzero(allowed) < snapshot.n_passages()
+        rows = np.flatnonzero(allowed).tolist() if is_filtered else None
+        lexical = search_words(snapshot.db, query.text, k=max(k, LEXICAL_DEPTH), counts=counts, rows=rows)
     depth = k
     while True:
         order = _order(query, cosines, lexical, depth)
@@ -134,7 +124,7 @@ def _rows_with(snapshot: Snapshot, phrase: str, allowed: NDArray[np.bool_]) -> I
         "WHERE passage IN (SELECT value FROM json_each(?)) GROUP BY passage"
     )
     for row, headings, text in snapshot.db.execute(statement, (rows,)):
-        if holds(terms(embedded_text(headings, text)), phrase):
+        if holds(terms(f"{headings}\n\n{text}"), phrase):
             yield row
 
 
@@ -233,11 +223,11 @@ def _hits(
 
 
 def _context(snapshot: Snapshot, query: Query, found: _Found) -> tuple[str, str]:
-    """The lines before and after a text, with what its own first and last lines have around it."""
+    """The lines before and after a text, and what else is in its own first and last line."""
     if not query.context:
         return "", ""
     text, place = snapshot.text_of(found.document), found.places[0]
-    before, after = text[: place.start].split("\n"), text[place.stop :].split("\n")
+    before, after = text[: place.start].split("\n"), text[place.stop :].removesuffix("\n").split("\n")
     return "\n".join(before[-query.context - 1 :]), "\n".join(after[: query.context + 1])
 
 
@@ -292,11 +282,9 @@ def rerank(query: str, hits: Sequence[Hit], reranker: Reranker) -> list[Hit]:
 
 
 def fuse(cosines: NDArray[np.float32], hits: Sequence[LexicalHit], *, k: int, by: Hybrid) -> list[Fused]:
-    """The ``k`` best of a ranking by cosine and one by BM25.
+    """The ``k`` best of a ranking by cosine and one by BM25, whose first `LEXICAL_DEPTH` hits are given.
 
-    Args:
-        cosines: of every document, shape (n,); -inf for a row that is none.
-        hits: the first `LEXICAL_DEPTH` or more; positions in ``cosines``.
+    ``cosines`` are those of every document, shape (n,), -inf for one that may not be found.
     """
     depth = max(k, FUSION_DEPTH)
     by_cosine = [i for i in top_k(cosines, depth).tolist() if cosines[i] > -np.inf]
@@ -315,9 +303,6 @@ def fuse(cosines: NDArray[np.float32], hits: Sequence[LexicalHit], *, k: int, by
 def meaning_score(cosine: float, *, unrelated: float) -> float:
     """How far a cosine is on the way from what unrelated texts reach (0) to equal texts (1).
 
-    Args:
-        unrelated: of the model, see `ggrank.search.models.unrelated_cosine`.
-
     Example:
         >>> meaning_score(0.625, unrelated=0.25), meaning_score(0.1, unrelated=0.25)
         (0.5, 0.0)
@@ -326,11 +311,7 @@ def meaning_score(cosine: float, *, unrelated: float) -> float:
 
 
 def word_weights(counts: Mapping[str, int], *, n_passages: int) -> dict[str, float]:
-    """What each word of a query weighs: BM25's inverse document frequency, in the form that is never below 0.
-
-    Args:
-        counts: passages with each word; 0 for a word that the index does not have, which weighs most.
-    """
+    """BM25's inverse document frequency of each word, from how many passages have it, never below 0."""
     return {word: math.log(1 + (n_passages - n + 0.5) / (n + 0.5)) for word, n in counts.items()}
 
 
@@ -361,20 +342,3 @@ def first_score(meaning: float | None, words: float | None) -> float:
     if meaning is None or words is None:
         return (meaning or 0.0) + (words or 0.0)
     return (2 * meaning + words) / 3
-
-
-# -- what callers may ask
-
-
-def check_by(by: object) -> By:
-    """Raises InputError unless it is one of the three."""
-    if by not in get_args(By):
-        raise InputError(f"by must be 'both', 'meaning' or 'words'; found {by!r}")
-    return cast(By, by)
-
-
-def check_fusion(fusion: object) -> Hybrid:
-    """Raises InputError unless it is one of the two."""
-    if fusion not in get_args(Hybrid):
-        raise InputError(f"fusion must be 'scores' or 'rrf'; found {fusion!r}")
-    return cast(Hybrid, fusion)

@@ -1,7 +1,7 @@
-"""The words of texts and queries as BM25 compares them, and the normal form of a text that is embedded.
+"""What a query means, and the words of texts and queries as BM25 compares them.
 
-In scripts without spaces between words (Chinese, Japanese, Thai, ...), and in Korean, whose particles are
-written together with the word, pairs of neighbouring characters take the place of words.
+Pairs of neighbouring characters take the place of words in Chinese, Japanese, Thai and other scripts without
+spaces, and in Korean, which writes particles together with the word.
 """
 
 from __future__ import annotations
