@@ -11,6 +11,7 @@ import pytest
 
 import tiny_models
 from command_line import ggrank, json_lines, on_terminal, plain, process
+from ggrank import Index
 
 NOTES = """\
 # Travel
@@ -114,6 +115,15 @@ def test_each_place_is_shown_as_its_file_has_places(
         *("notes.md:3  Travel", "notes.md:7  Baking", "page.html  Bees > Hive"),
         *("records.jsonl:1, p1  Pump", "records.jsonl:2", "rows.csv:2, b7"),
     ]
+
+
+def test_a_document_of_no_file_is_shown_by_its_id(folder: Path) -> None:
+    with Index.open(".ggrank") as index:
+        index.add(["Bees dance.", "Bees hum."], ids=["b7", None])
+    for output in ("--table", "--markdown"):
+        shown = ggrank("search", "bees", "--by", "words", output).stdout
+        assert all(name in shown for name in ("b7:1", "a text:1", "Bees dance."))
+    assert "b7:1" in on_terminal("search", "bees", columns=80)
 
 
 def test_context_shows_the_whole_passage_and_numbered_lines(indexed: Path) -> None:

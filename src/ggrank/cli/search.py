@@ -26,7 +26,7 @@ from ggrank.cli.console import (
     visible,
     wants_table,
 )
-from ggrank.cli.indexes import Filters, filter_options, found_index_option, load_embedder
+from ggrank.cli.indexes import found_index_option, load_embedder, parsed
 from ggrank.cli.options import DEFAULT_MODEL, Command, ModelChoice, engine_options
 from ggrank.cli.ranking import cache_fact
 
@@ -90,7 +90,21 @@ def hits_output_option(command: Command) -> Command:
     metavar="K",
     help="How many passages the reranker reads.",
 )
-@filter_options
+@click.option("--path", "paths", multiple=True, metavar="GLOB", help='Only files such as "notes/*.md".')
+@click.option("--ext", "suffixes", multiple=True, metavar="SUFFIX", help="Only files such as md.")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
+    metavar="DATE",
+    help="Only files changed since, such as 2026-01-31.",
+)
+@click.option(
+    "--where",
+    multiple=True,
+    callback=lambda _context, _option, conditions: parsed(conditions),
+    metavar="CONDITION",
+    help='Only documents whose metadata has it: "tags=staff", "year>=2020", "tags!=draft".',
+)
 @click.option("--files", "one_per_file", is_flag=True, help="Only the best passage of each file.")
 @click.option(
     "--context",
@@ -112,19 +126,15 @@ def hits_output_option(command: Command) -> Command:
 def search(
     query: str,
     folder: Path,
-    top_n: int,
     by: By,
-    min_score: float | None,
     reranker: str | None,
-    retrieve_k: int,
-    filters: Filters,
-    one_per_file: bool,
     context: int | None,
     explain: bool,
     model: str,
     engine: str,
     cache: str | None,
     output: str | None,
+    **options: Any,  # of the same name in `Index.search`
 ) -> None:
     """Search the index that ``ggrank index`` made.
 
@@ -154,17 +164,7 @@ def search(
             second = stack.enter_context(replace(choice, model=reranker, pooling_type="rank").load())
         opened = stack.enter_context(Index.open(folder, embedder=embedder))
         started = time.perf_counter()
-        hits = opened.search(
-            query,
-            top_n=top_n,
-            by=by,
-            reranker=second,
-            retrieve_k=retrieve_k,
-            min_score=min_score,
-            one_per_file=one_per_file,
-            context=context or 0,
-            **vars(filters),
-        )
+        hits = opened.search(query, by=by, reranker=second, context=context or 0, **options)
         seconds = time.perf_counter() - started
         n_passages, n_files = len(opened), opened.n_files
         if not n_passages:
@@ -219,13 +219,19 @@ def _name(llama: Llama | None) -> str:
 
 def _lines(query: str, rank: int, hit: Hit, *, explain: bool, whole: bool) -> Iterator[Text]:
     """Rank, score and place, and below them what matches; no line is wider than the terminal."""
+    from rich.style import Style
     from rich.text import Text
 
     width = terminal_width() - _INDENT
-    place = Text.assemble((f"{hit.score:.3f}  ", "bold"), (_where(hit), f"bold link {_uri(hit)}".rstrip()))
-    if hit.headings:
-        place.append(f"  {shorten(one_line(hit.headings), width)}")
-    yield from _wrapped(place, width, first=f"{rank:>2}")
+    link = _uri(hit) if os.environ.get("TERM") != "linux" else ""  # the text console of Linux knows no links
+    place = Text.assemble((f"{hit.score:.3f}  ", "bold"), (_where(hit), Style(bold=True, link=link or None)))
+    headings = Text(_inner(one_line(hit.headings), width))
+    fits = place.cell_len + 2 + headings.cell_len <= width
+    if whole and rank > 1:
+        yield Text()
+    yield from _wrapped(Text("  ").join([place, headings]) if fits else place, width, first=f"{rank:>2}")
+    if not fits:
+        yield from _wrapped(headings, width)
     if whole:
         yield from _whole_lines(query, hit, width)
     else:
@@ -236,6 +242,17 @@ def _lines(query: str, rank: int, hit: Hit, *, explain: bool, whole: bool) -> It
         yield from _wrapped(Text(shorten(f"also {others}", width), "dim"), width)
     if explain:
         yield from _wrapped(Text(_explanation(hit), "dim"), width)
+
+
+def _inner(headings: str, width: int) -> str:
+    """A path of headings in at most ``width`` columns: the outer ones are left out first."""
+    from rich.cells import cell_len
+
+    shown = headings
+    while cell_len(shown) > width and " > " in headings:
+        headings = headings.partition(" > ")[2]
+        shown = f"… > {headings}"
+    return shorten(shown, width)
 
 
 def _whole_lines(query: str, hit: Hit, width: int) -> Iterator[Text]:
