@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 import tiny_models
 from command_line import ggrank, json_lines, on_terminal, plain, process
@@ -159,6 +160,22 @@ def test_a_terminal_highlights_words_and_links_files_and_nothing_in_a_name_steer
         assert all(len(line) <= 60 for line in plain(without_links))
     for output in ("--json", "--markdown", "--table"):
         assert not set("\x1b\x07\x9b\u202e") & set(process("search", "night train", output).stdout)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_hits_fit_the_terminal_and_keep_the_inner_heading(folder: Path, columns: int) -> None:
+    deep = folder / ("a long name of a folder " * 3).strip()
+    deep.mkdir()
+    headings = "# Staff handbook of 2026\n\n## Travel in other countries\n\n### Night trains\n\n"
+    (deep / "notes.md").write_text(headings + "Take the train.\n" + 40 * "\u6771\u4eac" + 90 * "x", "utf-8")
+    json_lines(ggrank("index", deep))
+    for options in ([], ["-C", "1"], ["--explain"]):
+        lines = plain(
+            re.sub(r"\x1b\]8;[^\x1b]*\x1b\\", "", on_terminal("search", "train", *options, columns=columns))
+        )
+        assert max(map(cell_len, lines)) <= columns
+        assert any(line.endswith("> Night trains") for line in lines)
+    assert "Staff handbook of 2026 > Travel in other countries > Night trains" in told("search", "train")
 
 
 def test_markdown_is_a_list_that_no_text_can_break(folder: Path) -> None:
