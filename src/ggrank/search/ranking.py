@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -40,7 +41,7 @@ LEXICAL_DEPTH = 1_000
 """How many passages BM25 names, at least: those that the embedder found have their scores among them."""
 
 MOST_READ = 4_000
-"""Passages that are read at most to find ``k`` different hits: a few files may have most of all passages."""
+"""Passages that are read at most to find ``k`` files: a few may have most of all passages."""
 
 MOST_PLACES = 20
 """Places of an equal text that a hit names."""
@@ -79,12 +80,16 @@ def find(snapshot: Snapshot, query: Query, k: int) -> list[Hit]:
         counts = count_words(snapshot.db, query.text)
         is_filtered = np.count_nonzero(allowed) < snapshot.n_passages()
         rows = np.flatnonzero(allowed).tolist() if is_filtered else None
-        lexical = search_words(snapshot.db, query.text, k=max(k, LEXICAL_DEPTH), counts=counts, rows=rows)
+        search = partial(search_words, snapshot.db, query.text, counts=counts, rows=rows)
+        lexical = search(k=max(k, LEXICAL_DEPTH))
     depth = k
     while True:
+        if query.by == "words" and LEXICAL_DEPTH <= len(lexical) < depth:  # equal texts fill it
+            lexical = search(k=depth)
         order = _order(query, cosines, lexical, depth)
         found = _different_texts(snapshot, query, order)
-        if len(found) >= k or len(order) < depth or depth > MOST_READ:
+        is_enough = len(found) >= k or (query.one_per_file and depth > MOST_READ)
+        if is_enough or len(order) < depth:
             break
         depth *= 4
     weights = word_weights(counts, n_passages=snapshot.n_passages())

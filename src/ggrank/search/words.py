@@ -200,7 +200,7 @@ def parse(query: str) -> Asked:
     text = _ESCAPE.sub("", _OPERATOR.sub(read, query))
     if text != query:
         text = " ".join(text.split())
-    return Asked(text, tuple(required), tuple(excluded))
+    return Asked(text, tuple(dict.fromkeys(required)), tuple(dict.fromkeys(excluded)))
 
 
 def holds(text: str, phrase: str) -> bool:
