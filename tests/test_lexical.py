@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import threading
 import unicodedata
 from collections import Counter
 
 import pytest
 
-from ggrank import InputError
-from ggrank.errors import InputTypeError
 from ggrank.search import lexical
 from ggrank.search.lexical import Bm25, LexicalHit, best_window, find_phrases, find_words
 from ggrank.search.words import parse
@@ -233,33 +230,6 @@ def test_texts_may_hold_anything() -> None:
 
 def test_nothing_is_found_in_nothing() -> None:
     assert Bm25([]).search("fox", k=3) == []
-
-
-@pytest.mark.parametrize("k", [0, -1, 1.5, None, True])
-def test_k_is_a_whole_number_of_at_least_one(k: object) -> None:
-    with pytest.raises(InputError, match="k must be"):
-        Bm25(FOXES).search("fox", k=k)  # type: ignore[arg-type]
-
-
-def test_a_text_that_is_no_string_is_named() -> None:
-    with pytest.raises(InputTypeError, match="text 1"):
-        Bm25(["a", 2])  # type: ignore[list-item]
-
-
-def test_threads_get_what_one_thread_gets() -> None:
-    bm25 = Bm25(f"passage {i} word{i % 7}" for i in range(500))
-    alone = [bm25.search(f"word{i % 7}", k=9) for i in range(40)]
-    found: list[list[LexicalHit] | None] = [None] * 40
-
-    def search(i: int) -> None:
-        found[i] = bm25.search(f"word{i % 7}", k=9)
-
-    threads = [threading.Thread(target=search, args=(i,)) for i in range(40)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == alone
 
 
 @pytest.mark.parametrize("text", ["The price in Thailand is ฿ 500", "။ ၊", "日本語・", "។"])

@@ -341,15 +341,10 @@ def _uri(place: Place) -> str:
 
 def _record(query: str, rank: int, hit: Hit, *, explain: bool, whole: bool) -> dict[str, Any]:
     record = {"rank": rank, **asdict(hit), "snippet": hit.snippet(query)}
-    for name in ("score", "cosine", "logit"):
-        record[name] = _short(record[name])
+    for name in ("score", "cosine", "logit"):  # a float32 in the fewest digits that still are that float32
+        record[name] = None if record[name] is None else float(f"{record[name]:.9g}")
     left_out = [*([] if explain else ["explanation"]), *([] if whole else ["before", "after"])]
     return {name: value for name, value in record.items() if name not in left_out}
-
-
-def _short(value: float | None) -> float | None:
-    """A float32 in the fewest digits that still are that float32."""
-    return None if value is None else float(f"{value:.9g}")
 
 
 def _markdown(query: str, hit: Hit, *, whole: bool) -> str:

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import sqlite3
-import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -15,7 +14,6 @@ from itertools import chain
 
 from ggrank.errors import EngineError
 from ggrank.search.words import holds, is_beginning, parse, query_words, quoted, terms, words_of
-from ggrank.text.inputs import check_count, check_text, check_texts
 
 ENOUGH = 20_000
 """Passages that BM25 scores for a query of up to ten words, about; fewer for a longer one, which takes longer
@@ -39,27 +37,17 @@ class LexicalHit:
 
 
 class Bm25:
-    """BM25 over texts in memory (k1 1.2, b 0.75), for several threads; the words are kept, not the texts."""
+    """BM25 over texts in memory (k1 1.2, b 0.75); their words are kept, not they themselves."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(":memory:", check_same_thread=False)
-        self._size = 0
+        self._db = sqlite3.connect(":memory:")
         create_words(self._db)
-        self.add(texts)
-
-    def add(self, texts: Iterable[str]) -> None:
-        """Adds texts after those that are there; all of them, or none where one is no string."""
-        checked = map(terms, check_texts(texts, "text"))
-        with self._lock, self._db:
-            rows = enumerate(checked, self._size)
-            added = self._db.executemany("INSERT INTO words (rowid, terms) VALUES (?, ?)", rows)
-            self._size += max(added.rowcount, 0)
+        rows = enumerate(map(terms, texts))
+        self._db.executemany("INSERT INTO words (rowid, terms) VALUES (?, ?)", rows)
 
     def search(self, query: str, *, k: int) -> list[LexicalHit]:
         """The ``k`` best texts that share a word with the query, best first, ties in input order."""
-        with self._lock:
-            return search_words(self._db, query, k=k)
+        return search_words(self._db, query, k=k)
 
 
 def create_words(db: sqlite3.Connection) -> None:
@@ -107,11 +95,8 @@ def search_words(
     No character of the query is an operator. ``counts`` are those of `count_words`, where they are known;
     ``rows`` those that may be found, None for all.
     """
-    check_count(k, "k")
-    query = check_text(query, "the query")
-    expression, times = _expression(
-        db, query_words(query), count_words(db, query) if counts is None else counts
-    )
+    counts = count_words(db, query) if counts is None else counts
+    expression, times = _expression(db, query_words(query), counts)
     if not expression:
         return []
     # Without the plus sign FTS5 would search once for each row that may be found: 5 seconds for 2,000 rows.

@@ -43,6 +43,9 @@ LEXICAL_DEPTH = 1_000
 MOST_READ = 4_000
 """Passages that are read at most to find ``k`` files: a few may have most of all passages."""
 
+MOST_CONTEXT = 20_000
+"""Characters of the lines before and after a hit, each: a file may be one long line."""
+
 MOST_PLACES = 20
 """Places of an equal text that a hit names."""
 
@@ -233,7 +236,8 @@ def _context(snapshot: Snapshot, query: Query, found: _Found) -> tuple[str, str]
         return "", ""
     text, place = snapshot.text_of(found.document), found.places[0]
     before, after = text[: place.start].split("\n"), text[place.stop :].removesuffix("\n").split("\n")
-    return "\n".join(before[-query.context - 1 :]), "\n".join(after[: query.context + 1])
+    before, after = before[-query.context - 1 :], after[: query.context + 1]
+    return "\n".join(before)[-MOST_CONTEXT:], "\n".join(after)[:MOST_CONTEXT]
 
 
 def stored_document(snapshot: Snapshot, id: str | float) -> tuple[int, Document] | None:
