@@ -226,7 +226,7 @@ def _lines(query: str, rank: int, hit: Hit, *, explain: bool, whole: bool) -> It
     link = _uri(hit) if os.environ.get("TERM") != "linux" else ""  # the text console of Linux knows no links
     place = Text.assemble((f"{hit.score:.3f}  ", "bold"), (_where(hit), Style(bold=True, link=link or None)))
     headings = Text(_inner(one_line(hit.headings), width))
-    fits = place.cell_len + 2 + headings.cell_len <= width
+    fits = not headings or place.cell_len + 2 + headings.cell_len <= width
     if whole and rank > 1:
         yield Text()
     yield from _wrapped(Text("  ").join([place, headings]) if fits else place, width, first=f"{rank:>2}")
