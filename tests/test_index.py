@@ -1097,3 +1097,107 @@ def test_numbers_that_json_lacks_are_null_in_metadata(embedder: Llama) -> None:
         index.add([Document("Bread", id="a", metadata={"x": float("nan"), "year": 2020})])
         assert index.get("a").metadata == {"x": None, "year": 2020}
         assert [hit.id for hit in index.search("bread", where={"year": 2020})] == ["a"]
+
+
+PHRASES = {
+    "leave": "The Annual Leave is 25 days.",
+    "leaves": "Annual leaves fall; leave them there, it is annual.",
+    "draft": "A draft of the annual\nleave policy.",
+    "cafe": "Cafe\u0301s in M\u00fcnchen take no annual, leave-like break.",
+    "tokyo": "\u660e\u65e5\u306f\u6771\u4eac\u90fd\u306b\u884c\u304f\u3002",
+    "kyoto": "\u4eac\u90fd\u306f\u96e8\u3067\u3059\u3002",
+    "thai": "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22\u0e2a\u0e27\u0e22",
+    "korean": "\uace0\uc591\uc774\ub294 \uc794\ub2e4.",
+}
+
+
+@pytest.fixture(scope="module")
+def phrases(embedder: Llama) -> Iterator[Index]:
+    with Index.open(":memory:", embedder=embedder) as index:
+        index.add(PHRASES.values(), ids=PHRASES)
+        index.add([Document("Days off.", id="titled", title="Annual Leave")])
+        yield index
+
+
+ALL = {*PHRASES, "titled"}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ('"annual leave"', {"leave", "draft", "cafe", "titled"}),
+        ('"ANNUAL LEAVE" -draft', {"leave", "cafe", "titled"}),
+        ('annual -"annual leave"', ALL - {"leave", "draft", "cafe", "titled"}),
+        ("annual -leave", ALL - {"leave", "leaves", "draft", "cafe", "titled"}),
+        ("annual -leav", ALL),
+        ('"leaves"', {"leaves"}),
+        ('"cafes in munchen"', {"cafe"}),
+        ('"annual leave" "policy"', {"draft"}),
+        ('"annual leave" "zebra"', set()),
+        ('"\u6771\u4eac"', {"tokyo"}),
+        ('"\u4eac\u90fd"', {"tokyo", "kyoto"}),
+        ("\u4eac\u90fd -\u6771", ALL - {"tokyo"}),
+        ('"\u4eac\u6771"', set()),
+        ('"\u0e44\u0e17\u0e22"', {"thai"}),
+        ('"\uace0\uc591\uc774"', {"korean"}),
+        ('"of the annual leave"', {"draft"}),
+    ],
+    ids=ascii,
+)
+def test_phrases_are_required_and_excluded_exactly(phrases: Index, query: str, found: set[str]) -> None:
+    assert {hit.id for hit in phrases.search(query, by="meaning", top_n=20)} == found
+    assert {hit.id for hit in phrases.search(query, top_n=20)} == found
+    by_words = {hit.id for hit in phrases.search(query, by="words", top_n=20)}
+    assert by_words <= found
+    assert by_words == found or "-" in query
+
+
+def test_a_phrase_filters_before_the_ranking_and_beside_other_filters(
+    tmp_path: Path, embedder: Llama
+) -> None:
+    with Index.open(":memory:", embedder=embedder) as index:
+        notes = [Document(f"Bread number {i} is baked.", id=i, metadata={"odd": i % 2}) for i in range(300)]
+        index.add([*notes, Document("Old bread, the blue kind.", id="blue", metadata={"odd": 1})])
+        for by in ("both", "meaning", "words"):
+            assert [hit.id for hit in index.search('bread "blue kind"', by=by, top_n=3)] == ["blue"]
+            assert index.search('bread "blue kind"', by=by, where={"odd": 0}) == []
+            without = index.search("bread -blue", by=by, top_n=400, where={"odd": 1})
+            assert {hit.id for hit in without} == set(range(1, 300, 2))
+
+
+def test_a_phrase_in_quotes_ranks_with_its_words_and_an_exclusion_does_not(phrases: Index) -> None:
+    asked = phrases.search('"annual leave" days -draft', top_n=20)
+    plain = {hit.id: hit for hit in phrases.search("annual leave days", top_n=20)}
+    assert [(hit.id, hit.cosine, hit.words, hit.score) for hit in asked] == [
+        (hit.id, plain[hit.id].cosine, plain[hit.id].words, plain[hit.id].score) for hit in asked
+    ]
+    for query in ("-draft", '-"last year" -draft'):
+        with pytest.raises(InputError, match=r"only what to leave out: .*draft\."):
+            phrases.search(query)
+
+
+def test_a_plain_query_and_a_pipeline_s_have_no_operators(phrases: Index) -> None:
+    for query in ('"annual leave" zebra', "annual leave -zebra"):
+        plain = phrases.search(query, top_n=20, by="meaning", plain=True)
+        assert {hit.id for hit in plain} == ALL
+        assert Pipeline(phrases).search(query, top_n=20) == plain
+
+
+def test_one_hit_of_each_file_and_the_lines_around_it(tmp_path: Path, embedder: Llama) -> None:
+    for name in ("a", "b"):
+        notes = "".join(f"# Part {i}\n\nBread {name} {i} is\nbaked in an oven.\n\n" for i in range(30))
+        (tmp_path / f"{name}.md").write_text(notes)
+    with Index.open(tmp_path / "index", embedder=embedder, chunk_tokens=20) as index:
+        index.update([tmp_path / "a.md", tmp_path / "b.md"])
+        index.add(["Bread.", "More bread."])
+        assert sorted(names(index.search("bread a oven", top_n=9, one_per_file=True)[:2])) == ["a", "b"]
+        assert len(index.search("bread a oven", top_n=9, one_per_file=True)) == 4
+        (hit,) = index.search("bread a 7 baked", top_n=1, by="words", context=2)
+        assert hit.text == "Bread a 7 is\nbaked in an oven."
+        assert (hit.before, hit.after) == ("# Part 7\n\n", "\n\n# Part 8")
+        assert index.search("bread a 7 baked", top_n=1, by="words")[0].before == ""
+        for context in (1, 10_000):
+            for hit in index.search("bread", top_n=9, context=context, paths=["a.md"]):
+                assert hit.before + hit.text + hit.after in Path(hit.path).read_text()
+        with pytest.raises(InputError, match="context"):
+            index.search("bread", context=-1)

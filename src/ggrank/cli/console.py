@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -112,6 +112,16 @@ def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Non
         echo(line.rstrip())
 
 
+def echo_texts(lines: Iterable[Text]) -> None:
+    """Lines that fit the terminal, with their colours and links where it can show them."""
+    console = _console(sys.stdout, width=_NO_LIMIT)
+    with console.capture() as captured:
+        for line in lines:
+            console.print(line, soft_wrap=True)
+    for text in captured.get().splitlines():
+        echo(text)
+
+
 def colored_state(state: str) -> Text:
     """A cell of a table: "ok" in green, "fail" in red, anything else in yellow."""
     from rich.text import Text
@@ -142,6 +152,12 @@ def one_line(text: str) -> str:
     if not visible.isprintable():
         visible = "".join(c for c in visible if c.isprintable() or c.isspace() or c in _JOINERS)
     return " ".join(visible.split()) + ("…" if len(text) > _MOST_CHARACTERS else "")
+
+
+def visible(text: str) -> str:
+    """Text that cannot steer a terminal: its lines and spaces are kept, control characters removed."""
+    text = text.replace("\t", "    ")
+    return "".join(c for c in text if c.isprintable() or c in _JOINERS or c in "\n\u00a0\u3000")
 
 
 def count(n: int, one: str, several: str = "") -> str:

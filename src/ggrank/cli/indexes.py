@@ -1,13 +1,10 @@
-"""What the commands over an index share: where it is, the model that it was made with, and filters."""
+"""What the commands over an index share: where it is, and the model that it was made with."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,57 +46,6 @@ def nearest_index() -> Path | None:
     if Path(DEFAULT_FOLDER).is_dir():
         return Path(DEFAULT_FOLDER)
     return next(filter(Path.is_dir, (folder / DEFAULT_FOLDER for folder in Path.cwd().parents)), None)
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which documents a search looks at; the arguments of `Index.search`."""
-
-    where: dict[str, Any]
-    paths: tuple[str, ...]
-    suffixes: tuple[str, ...]
-    since: datetime | None
-
-
-def filter_options(command: Command) -> Command:
-    """--path, --ext, --since and --where, as the keyword ``filters``."""
-
-    @wraps(command)
-    def with_filters(
-        *args: Any,
-        where: tuple[str, ...],
-        paths: tuple[str, ...],
-        suffixes: tuple[str, ...],
-        since: datetime | None,
-        **kwargs: Any,
-    ) -> None:
-        command(*args, filters=Filters(parsed(where), paths, suffixes, since), **kwargs)
-
-    options = (
-        click.option(
-            "--path",
-            "paths",
-            multiple=True,
-            metavar="GLOB",
-            help='Only files such as "notes/*.md".',
-        ),
-        click.option("--ext", "suffixes", multiple=True, metavar="SUFFIX", help="Only files such as md."),
-        click.option(
-            "--since",
-            type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
-            metavar="DATE",
-            help="Only files changed since, such as 2026-01-31.",
-        ),
-        click.option(
-            "--where",
-            multiple=True,
-            metavar="CONDITION",
-            help='Only documents whose metadata has it: "tags=staff", "year>=2020", "tags!=draft".',
-        ),
-    )
-    for option in reversed(options):
-        with_filters = option(with_filters)
-    return with_filters
 
 
 _OPERATORS = {"=": "==", "==": "==", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from ggrank.cli.indexes import found_index_option
-from ggrank.cli.options import output_option
-from ggrank.cli.search import show_hits
+from ggrank.cli.search import hits_output_option, show_hits
 from ggrank.errors import InputError
 
 
@@ -19,8 +18,8 @@ from ggrank.errors import InputError
 @click.option(
     "--top-n", "-n", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="The N best."
 )
-@output_option
-def similar(file_or_text: str, folder: Path, top_n: int, as_table: bool | None) -> None:
+@hits_output_option
+def similar(file_or_text: str, folder: Path, top_n: int, output: str | None) -> None:
     """Find passages of other documents that mean the same as a file, an indexed document, or a text.
 
     \b
@@ -33,7 +32,7 @@ def similar(file_or_text: str, folder: Path, top_n: int, as_table: bool | None) 
     with Index.open(folder) as index:
         if file_or_text not in index:
             file_or_text = _text_of(path) if path.is_file() else _checked(file_or_text)
-        show_hits("", index.similar(file_or_text, top_n=top_n), as_table=as_table)
+        show_hits("", index.similar(file_or_text, top_n=top_n), output=output)
 
 
 def _text_of(path: Path) -> str:

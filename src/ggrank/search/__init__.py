@@ -2,7 +2,7 @@
 
     readers, sections, html   a file becomes documents: text, sections with their headings, metadata
     chunking                  a document becomes passages, spans of its text
-    words, lexical            what a word is in every script, and BM25 over words
+    words, lexical            what a query and a word are in every script, and BM25
     store, vectors            an index's SQLite tables and connections, and its vector file
     writing                   documents become passages, vectors and words in the store
     files, update             which files are documents, and one update of an index

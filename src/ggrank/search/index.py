@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from ggrank.errors import InputError, InputTypeError
 from ggrank.rows.documents import Document
@@ -19,8 +19,6 @@ from ggrank.search.models import Embedder, Reranker, check_reranker
 from ggrank.search.ranking import (
     By,
     Query,
-    check_by,
-    check_fusion,
     find,
     rerank,
 )
@@ -32,8 +30,9 @@ from ggrank.search.update import Progress as Progress
 from ggrank.search.update import Update, remove
 from ggrank.search.vectors import VectorType
 from ggrank.search.where import conditions
+from ggrank.search.words import Asked, parse
 from ggrank.search.writing import Writer, add_document, check_documents, check_id, copy_added
-from ggrank.text.inputs import check_count, check_text, check_threshold
+from ggrank.text.inputs import check_choice, check_count, check_text, check_threshold
 from ggrank.types import Hybrid
 
 MEMORY = ":memory:"
@@ -278,11 +277,15 @@ class Index:
         paths: Sequence[str] = (),
         suffixes: Sequence[str] = (),
         since: datetime | None = None,
+        one_per_file: bool = False,
+        context: int = 0,
+        plain: bool = False,
     ) -> list[Hit]:
         """The best passages for a query, equal texts once.
 
         Args:
-            query: any string; the embedder's ``query_prefix`` is set before it.
+            query: a question or words. A passage must have ``"a phrase"`` in quotes, and must not have
+                ``-word`` or ``-"a phrase"``, whatever ``by`` is.
             top_n: how many.
             by: "meaning" compares vectors; "words" is BM25, which finds names and numbers that vectors blur,
                 and needs no model; "both" fuses them.
@@ -297,16 +300,29 @@ class Index:
             paths: only files that match one of these globs, such as "notes/*.md"; a folder's name is enough.
             suffixes: only files with one of these, such as "md".
             since: only files that were changed at this time or later.
+            one_per_file: of each file only the best passage.
+            context: gives each hit so many lines of its document ``before`` and ``after`` its text.
+            plain: the query is any text, in which quotes and minus signs mean nothing.
 
         Raises:
-            InputError: a number below 1, or ``where``, ``by`` or ``fusion`` that is none.
+            InputError: a query that says only what to leave out, a number below 1, or
+                ``where``, ``by`` or ``fusion`` that is none.
             SearchIndexError: there is no index, or it cannot be read.
         """
-        query, by, fusion = check_text(query, "the query"), check_by(by), check_fusion(fusion)
+        query = check_text(query, "the query")
+        check_choice(by, "by", get_args(By))
+        check_choice(fusion, "fusion", get_args(Hybrid))
         check_count(top_n, "top_n")
         check_count(retrieve_k, "retrieve_k")
+        check_count(context, "context", least=0)
         check_threshold(min_score)
         check_reranker(reranker)
+        asked = Asked(query) if plain else parse(query)
+        if asked.excluded and not asked.text:
+            raise InputError(
+                f"the query says only what to leave out: {', '.join(asked.excluded)}. Add what to look for, "
+                "as in 'travel -draft'; write a literal minus sign as \\-"
+            )
         condition, values = conditions(where, paths=paths, suffixes=suffixes, since=since)
         k = max(top_n, retrieve_k) if reranker or min_score is not None else top_n
 
@@ -314,13 +330,23 @@ class Index:
             vector = None
             if by != "words":
                 model = self._generations.model(store.settings)
-                vector = model.embed(query, prefix=model.query_prefix)
+                vector = model.embed(asked.text, prefix=model.query_prefix)
+            wanted = Query(
+                **vars(asked),
+                vector=vector,
+                by=by,
+                fusion=fusion,
+                condition=condition,
+                values=values,
+                one_per_file=one_per_file,
+                context=context,
+            )
             with store.snapshot() as snapshot:
-                return find(snapshot, Query(query, vector, by, fusion, condition, values), k)
+                return find(snapshot, wanted, k)
 
         hits = self._generations.read(search)
         if reranker is not None:
-            hits = rerank(query, hits, reranker)
+            hits = rerank(asked.text, hits, reranker)
         return [hit for hit in hits if min_score is None or hit.score >= min_score][:top_n]
 
     def similar(self, id_or_text: str | float, *, top_n: int = 10) -> list[Hit]:

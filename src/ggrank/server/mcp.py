@@ -245,7 +245,7 @@ def build_server(shelf: Shelf) -> MCPServer[Any]:
         """Find passages of the user's indexed files that answer a query.
 
         Args:
-            query: a question or keywords.
+            query: a question or keywords; "a phrase" in quotes must be in a passage, -word must not.
             top_n: how many passages, 1 to 50.
             by: "both" (default), "meaning" (vectors) or "words" (exact names, error codes, numbers).
             path: a glob or a folder that files must match, such as "notes/*.md".
