@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -193,6 +195,19 @@ def foreign_vector(made: IndexSettings, origin: Mapping[str, Any]) -> str:
     return ""
 
 
+def indexes_folder() -> Path:
+    """Where indexes with a name are: in ``$GGRANK_DATA_DIR``, else the platform's place for a user's data."""
+    if chosen := os.environ.get("GGRANK_DATA_DIR"):
+        return Path(chosen) / "indexes"
+    home = Path("~").expanduser()
+    places = {
+        "darwin": home / "Library" / "Application Support",
+        "win32": Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"),
+    }
+    other = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    return places.get(sys.platform, other) / "ggrank" / "indexes"
+
+
 def command(folder: Path, arguments: str) -> str:
     """``ggrank index`` as a user types it for the index in a folder.
 
@@ -200,5 +215,9 @@ def command(folder: Path, arguments: str) -> str:
         >>> command(Path(".ggrank"), "--rebuild"), command(Path("my notes"), "--rebuild")
         ('ggrank index --rebuild', "ggrank index --index 'my notes' --rebuild")
     """
-    where = "" if folder == Path(DEFAULT_FOLDER) else f"--index {shlex.quote(str(folder))} "
+    where = f"--index {shlex.quote(str(folder))} "
+    if folder == Path(DEFAULT_FOLDER):
+        where = ""
+    elif folder.parent == indexes_folder():
+        where = f"--name {shlex.quote(folder.name)} "
     return f"ggrank index {where}{arguments}"

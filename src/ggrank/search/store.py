@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ggrank.errors import SearchIndexError
 from ggrank.search.chunking import Passage, embedded_text
+from ggrank.search.files import FileRules
 from ggrank.search.folder import DATABASE, StaleError, connect, connect_to_read, damaged, translate_errors
 from ggrank.search.lexical import add_functions, create_words
 from ggrank.search.sections import FileDocument
@@ -34,7 +35,7 @@ from ggrank.search.vectors import Vectors
 from ggrank.search.words import WORDS_VERSION
 
 APPLICATION_ID = int.from_bytes(b"ggrk", "big")
-FORMAT = 2
+FORMAT = 3
 """Of the tables below; an index with another number is another version's."""
 
 BLOCK = 512
@@ -54,6 +55,7 @@ TABLES = (
     """CREATE TABLE meta (
         settings TEXT, unrelated REAL, words TEXT, vectors TEXT, n_rows INTEGER, state INTEGER)""",
     "CREATE TABLE root (path TEXT PRIMARY KEY)",
+    "CREATE TABLE rules (root TEXT PRIMARY KEY, rules TEXT NOT NULL)",
     """CREATE TABLE file (
         id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
         sha256 TEXT NOT NULL, is_complete INTEGER NOT NULL, version INTEGER NOT NULL)""",
@@ -314,6 +316,12 @@ class Store:
         """The files and folders that were asked for, in order."""
         with self.snapshot() as snapshot:
             return [path for (path,) in snapshot.rows("SELECT path FROM root ORDER BY rowid")]
+
+    def rules(self) -> dict[str, FileRules]:
+        """Which files of a folder that was asked for are read; of the others the default counts."""
+        with self.snapshot() as snapshot:
+            rows = snapshot.rows("SELECT root, rules FROM rules")
+            return {root: FileRules(*json.loads(rules)) for root, rules in rows}
 
     def rows_of(self, keys: Iterable[bytes]) -> dict[bytes, int]:
         """The rows of passages that are there already."""

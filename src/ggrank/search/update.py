@@ -6,8 +6,9 @@ is embedded twice.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import stat_result
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from ggrank.errors import InputError
 from ggrank.hub.checksums import sha256_of
 from ggrank.scoring import l2_normalize
-from ggrank.search.files import FoundFiles, find_files, is_below
+from ggrank.search.files import FileRules, FoundFiles, find_files, is_below
 from ggrank.search.models import Embedder
 from ggrank.search.readers import read_documents
 from ggrank.search.sections import FileDocument
@@ -130,8 +131,14 @@ class Update:
         self._n_bytes = 0
         self._n_bytes_total = 0
 
-    def run(self, named: Sequence[str], *, prune: bool = False) -> Changes:
+    def run(
+        self, named: Sequence[str], *, rules: Mapping[str, FileRules] | None = None, prune: bool = False
+    ) -> Changes:
         """Brings the index up to date with the files at and below these absolute paths.
+
+        Args:
+            rules: of all folders that were ever named; they are remembered.
+            prune: also where more than half of the files below a folder are gone.
 
         Raises:
             InputError: more than half of the files below a folder are gone, and ``prune`` is not set.
@@ -140,7 +147,7 @@ class Update:
         stored = {file.path: file for file in self._store.files()}
         # What was named once stays, whatever its kind: also below a folder that is named now.
         before = [root for root in self._store.roots() if any(is_below(root, path) for path in named)]
-        found = find_files(dict.fromkeys([*named, *before]))
+        found = find_files(dict.fromkeys([*named, *before]), rules)
         files = [_File(path, facts, stored.get(path)) for path, facts in found.files.items()]
         gone = [file for file in stored.values() if found.is_gone(file.path)]
         if not prune:
@@ -152,6 +159,8 @@ class Update:
         with self._store.transaction() as db:
             roots = ((root,) for root in named if root not in found.gone)
             db.executemany("INSERT OR IGNORE INTO root (path) VALUES (?)", roots)
+            kept = ((root, json.dumps(list(vars(one).values()))) for root, one in (rules or {}).items())
+            db.executemany("INSERT OR REPLACE INTO rules VALUES (?, ?)", kept)
         self._committed()
         for file in changed:
             self._take(file)
@@ -246,7 +255,12 @@ class Update:
 def _check_gone(found: FoundFiles, gone: Iterable[StoredFile], files: Iterable[_File]) -> None:
     """Raises InputError where more than half of what the index has of a folder is gone, moved files aside."""
     moved = {(file.facts.st_size, file.facts.st_mtime_ns) for file in files if file.before is None}
-    lost = [file.path for file in gone if (file.size, file.mtime_ns) not in moved]
+    lost = [
+        file.path
+        for file in gone
+        if (file.size, file.mtime_ns) not in moved
+        and not any(is_below(file.path, skipped) for skipped in found.skipped)
+    ]
     known = [file.path for file in files if file.before is not None]
     for folder in found.folders:
         n_lost = sum(is_below(path, folder) for path in lost)
@@ -278,4 +292,5 @@ def remove(store: Store, names: Sequence[str | float], paths: Sequence[str]) -> 
             remove_file(db, file)
         gone = [(root,) for root in roots if any(is_below(root, path) for path in paths)]
         db.executemany("DELETE FROM root WHERE path = ?", gone)
+        db.executemany("DELETE FROM rules WHERE root = ?", gone)
     return len(names) + len(files)
