@@ -48,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in set(os.environ) & NOT_OURS:
         del os.environ[name]
     os.environ["GGRANK_CACHE_DIR"] = str(Path(scratch, "ggrank"))
+    os.environ["GGRANK_DATA_DIR"] = str(Path(scratch, "data"))
     os.environ["HF_HOME"] = str(Path(scratch, "huggingface"))
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_ETAG_TIMEOUT"] = os.environ["HF_HUB_DOWNLOAD_TIMEOUT"] = "600"  # seconds

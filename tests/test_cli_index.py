@@ -251,6 +251,57 @@ def test_files_of_other_kinds_are_counted_and_named_on_request(folder: Path) -> 
     assert line["unsupported"] == {".png": 2, ".exe": 1}
 
 
+def test_files_with_the_same_problem_are_counted_unless_all_are_wanted(folder: Path) -> None:
+    (folder / "pictures").mkdir()
+    paths = [folder / "pictures" / f"{n}.txt" for n in range(5)]
+    for path in paths:
+        path.write_bytes(b"\0")
+    (warning,) = ggrank("index", "pictures").stderr.splitlines()
+    assert "5 files: a binary file: it has zero bytes, such as" in warning
+    shown = ggrank("index", "pictures", "--verbose").stderr
+    assert all(f"Warning: {path}: a binary file" in shown for path in paths)
+
+
+def test_which_files_are_read_is_remembered_until_it_is_said_anew(folder: Path) -> None:
+    (folder / "drafts").mkdir()
+    (folder / "drafts" / "a.md").write_text("Draft.")
+    (folder / "large.md").write_text("x" * 2000)
+    (folder / "a.raw").write_text("Raw.")
+
+    def files(*arguments: str) -> int:
+        return int(json_lines(ggrank("index", *arguments))[0]["files"])
+
+    assert files(".", "--exclude", "drafts/", "--max-file-size", "0.001") == 2
+    assert files() == files("--rebuild") == 2
+    note = ggrank("index").stderr
+    assert all(part in note for part in ("1 .raw", "1 excluded", "1 too large"))
+    assert files("--exclude", "") == 3
+    assert files("--max-file-size", "1") == 4
+    assert files("--include", "*.raw", "--include", "notes.md") == 2
+    assert "not a pattern" in ggrank("index", "--exclude", "!").stderr
+    assert files("--include", "") == 4
+
+
+def test_an_index_with_a_name_is_found_from_everywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GGRANK_DATA_DIR", str(folder / "data"))
+    assert "ggrank index --name recipes PATH" in ggrank("search", QUERY, "--name", "recipes").stderr
+    json_lines(ggrank("index", "notes.md", "--name", "recipes"))
+    json_lines(ggrank("index", "records.jsonl"))
+    (folder / "data" / "indexes" / "broken").mkdir()
+    monkeypatch.chdir(folder / "data")
+    assert json_lines(ggrank("search", QUERY, "--name", "recipes"))[0]["headings"] == "Baking"
+    assert ggrank("get", "notes.md", "--name", "recipes").exit_code == 1
+    assert ggrank("get", folder / "notes.md", "--name", "recipes").output == NOTES
+    assert json_lines(ggrank("similar", "fresh bread", "--name", "recipes"))[0]["headings"] == "Baking"
+    here, broken, named = json_lines(ggrank("status"))
+    assert (here["index"], here["name"], here["files"]) == (str(folder / ".ggrank"), None, 1)
+    assert (named["name"], named["files"], named["passages"]) == ("recipes", 1, 2)
+    assert "there is no index" in broken["problem"]
+    assert "updated 20" in ggrank("status", "--name", "recipes", "--table").output
+    for arguments in (("--name", "../x"), ("--name", "recipes", "--index", "x")):
+        assert ggrank("status", *arguments).exit_code == 2
+
+
 def test_an_emptied_folder_is_not_forgotten_unless_told(indexed: Path) -> None:
     for name in ("notes.md", "records.jsonl", "broken.txt"):
         (indexed / name).unlink()

@@ -8,6 +8,7 @@ import json
 import sys
 import zipfile
 from datetime import date
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,120 @@ def test_a_book_is_its_chapters_in_order(tmp_path: Path) -> None:
     assert shown(found) == [("One", "By bus."), ("Two", "By rail.")]
 
 
+S = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+WORKBOOK = f"""<workbook {S} {R}><workbookPr/><sheets><sheet name="Budget" sheetId="1" r:id="r1"/>
+<sheet name="Notes" sheetId="2" r:id="r2"/></sheets></workbook>"""
+SHEET_LINKS = """<Relationships><Relationship Id="r2" Target="worksheets/sheet2.xml"/>
+<Relationship Id="r1" Target="/xl/worksheets/sheet1.xml"/></Relationships>"""
+SHARED = f"""<sst {S}><si><t>Item</t></si><si><r><t>Train </t></r><r><t>fares</t></r><rPh><t>ruby</t></rPh>
+</si><si><t>Cost</t></si><si><t>Paid</t></si></sst>"""
+STYLE = f"""<styleSheet {S}><numFmts><numFmt numFmtId="164" formatCode="[Red]dd/mm/yy"/>
+<numFmt numFmtId="165" formatCode="0.0 &quot;days&quot;"/></numFmts>
+<cellStyleXfs><xf numFmtId="14"/></cellStyleXfs>
+<cellXfs><xf numFmtId="0"/><xf numFmtId="164"/><xf numFmtId="165"/><xf numFmtId="22"/></cellXfs>
+</styleSheet>"""
+SHEET = f"""<worksheet {S}><sheetData>
+<row r="1"><c r="A1" t="inlineStr"><is><t>Budget of 2024</t></is></c></row><row r="2"><c r="A2"/></row>
+<row r="3"><c r="A3" t="s"><v>0</v></c><c r="C3" t="s"><v>2</v></c><c r="D3" t="s"><v>3</v></c>
+<c r="E3" t="s"><v>3</v></c></row>
+<row r="5"><c r="A5" t="s"><v>1</v></c><c r="C5"><f>1+2</f><v>0.30000000000000004</v></c>
+<c r="D5" s="1"><v>45292</v></c><c r="E5" t="b"><v>1</v></c></row>
+<row r="6"><c r="C6" s="2"><v>1200</v></c><c r="D6" s="3"><v>45292.5</v></c>
+<c r="F6" t="str"><v>late</v></c></row>
+</sheetData></worksheet>"""
+PLAIN_SHEET = f"""<worksheet {S}><sheetData><row><c><v>1</v></c><c t="inlineStr"><is><t>one</t></is></c></row>
+<row><c t="inlineStr"><is><t>two</t></is></c></row></sheetData></worksheet>"""
+
+
+def test_a_spreadsheet_has_a_document_for_each_row_with_dates_as_dates(tmp_path: Path) -> None:
+    book = {
+        "xl/workbook.xml": WORKBOOK,
+        "xl/_rels/workbook.xml.rels": SHEET_LINKS,
+        "xl/sharedStrings.xml": SHARED,
+        "xl/styles.xml": STYLE,
+        "xl/worksheets/sheet1.xml": SHEET,
+        "xl/worksheets/sheet2.xml": PLAIN_SHEET,
+    }
+    found = read(tmp_path / "a.xlsx", package(book))
+    assert [(one.title, one.place, one.text) for one in found] == [
+        ("Budget", "Budget, row 1", "Budget of 2024"),
+        ("Budget", "Budget, row 5", "Item: Train fares\nCost: 0.3\nPaid (D): 2024-01-01\nPaid (E): True"),
+        ("Budget", "Budget, row 6", "Cost: 1200\nPaid (D): 2024-01-01 12:00\nF: late"),
+        ("Notes", "Notes, row 1", "1 | one"),
+        ("Notes", "Notes, row 2", "two"),
+    ]
+    assert found[2].metadata == {"Cost": 1200, "Paid (D)": "2024-01-01 12:00", "F": "late"}
+
+
+def test_mail_has_its_parts_as_sections_and_names_attachments(tmp_path: Path) -> None:
+    pytest.importorskip("bs4")
+    mail = EmailMessage()
+    mail["From"], mail["To"] = "Zoë <zoe@example.org>", "a@example.org, b@example.org"
+    mail["Subject"], mail["Date"] = "Züge nach Wien " * 9, "Fri, 05 Apr 2024 09:30:00 +0200"
+    mail.set_content("Café at noon.", charset="latin-1")
+    mail.add_alternative("<p>Café at <b>noon</b>.</p>", subtype="html")
+    mail.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="Fahrplan für März.pdf")
+    forwarded = EmailMessage()
+    forwarded["Subject"] = "Tickets"
+    forwarded.set_content("<h1>Price</h1>Forty euros.", subtype="html")
+    mail.add_attachment(forwarded)
+    found = read(tmp_path / "a.eml", mail.as_bytes())[0]
+    assert found.title == ("Züge nach Wien " * 9).strip()
+    assert found.metadata == {
+        "from": "Zoë <zoe@example.org>",
+        "to": "a@example.org, b@example.org",
+        "subject": found.title,
+        "date": "2024-04-05T09:30:00+02:00",
+    }
+    assert [(one.place, one.headings, found.text[one.body : one.end].strip()) for one in found.sections] == [
+        (
+            "",
+            (),
+            "From: Zoë <zoe@example.org>\nTo: a@example.org, b@example.org\nDate: 2024-04-05T09:30:00+02:00",
+        ),
+        ("part 1", (), "Café at noon."),
+        ("part 3", (), "Attachment: Fahrplan für März.pdf"),
+        ("part 4", ("Tickets",), ""),
+        ("part 4", ("Price",), "Forty euros."),
+    ]
+
+
+RTF = rb"""{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset204 Arial;}}
+{\info{\title Hand\'e9book}{\author Ana}}{\stylesheet{\s1 heading 1;}}{\*\generator X;}{\header Top\par}
+{\pard\outlinelevel0 Travel\par}\pard By {\b rail}\'85 {\f1\'cf\'f0} \u26085?\uc2\u233\'c3\'a9 \{a\}\~b
+ c{\pict\bin4 }}}}}\line \u-10179?\u-8704??d\par
+\trowd\intbl Class\par\cell 2\cell\row\pard {\field{\*\fldinst HYPERLINK x}{\fldrslt link}}}"""
+
+
+def test_rtf_has_headings_tables_and_every_kind_of_character(tmp_path: Path) -> None:
+    found = read(tmp_path / "a.rtf", RTF)[0]
+    assert found.title == "Handébook"
+    text = "By rail… Пр \u65e5é {a}\u00a0b c\n\U0001f600d\n\nClass | 2\n\nlink"
+    assert shown(found) == [("Travel", text)]
+
+
+MARKED = {
+    "a.org": "#+TITLE: Handbook\n\n* TODO Travel :work:\nBy rail.\n** Hotels\nCheap ones.\n*bold* end\n",
+    "a.adoc": "= Handbook\n\n== Travel\nBy rail.\n=== Hotels\nCheap ones.\n",
+    "a.tex": "\\newcommand{x}\n\\section{no}\n\\title{Handbook}\n\\begin{document}\n% \\section{old}\n"
+    "\\section*{Travel}\\label{a}\nBy rail.\n  \\subsection[H]{Hot{el}s}\nCheap ones.\n",
+    "a.rst": "========\nHandbook\n========\n\nTravel\n======\nBy rail.\n\nHotels\n------\n"
+    "= =\na b\n= =\nab cd\n--\n",
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_markup_has_a_section_for_each_heading_and_keeps_its_text(tmp_path: Path, name: str) -> None:
+    found = read(tmp_path / name, MARKED[name])[0]
+    assert (found.title, found.text) == ("Handbook", MARKED[name])
+    paths = [
+        [one.replace("{el}", "el") for one in section.headings if one != "Handbook"]
+        for section in found.sections
+    ]
+    assert [path for path in paths if path] == [["Travel"], ["Travel", "Hotels"]]
+    assert found.text[found.sections[-1].body :].split()[0] in ("Cheap", "=")
+
+
 def test_jsonl_has_a_document_for_each_record(tmp_path: Path) -> None:
     lines = [
         '{"_id": "a", "title": null, "text": "one", "year": 2020, "tags": ["x"]}',
@@ -338,6 +453,10 @@ def test_text_may_be_in_any_encoding_with_any_line_ends(tmp_path: Path, content:
         ("a.docx", b"no zip", "docx file that cannot be read"),
         ("a.epub", package({"mimetype": "x"}), "epub file that cannot be read"),
         ("a.odt", package({"content.xml": "<a>"}), "odt file that cannot be read"),
+        ("a.odt", package({"content.xml": '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'}), "entities"),
+        ("a.xlsx", package({"xl/workbook.xml": "<a/>"}), "xlsx file that cannot be read"),
+        ("a.eml", b"no mail", "not a mail"),
+        ("a.rtf", b"no rtf", "not RTF"),
         ("a.pdf", pdf("text")[:150], "PDF"),
         ("a.pdf", pdf("", ""), "without text"),
     ],

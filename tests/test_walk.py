@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ggrank.search.files import find_files
+from ggrank.search.files import FileRules, find_files
 
 
 def make(folder: Path, *names: str, **contents: str) -> Path:
@@ -20,12 +20,12 @@ def make(folder: Path, *names: str, **contents: str) -> Path:
 
 
 def found(folder: Path, **options: object) -> list[str]:
-    files = find_files([str(folder)], **options).files  # type: ignore[arg-type]
+    files = find_files([str(folder)], {str(folder): FileRules(**options)}).files  # type: ignore[arg-type]
     return [Path(path).relative_to(folder).as_posix() for path in files]
 
 
 def skipped(folder: Path, **options: object) -> dict[str, str]:
-    reasons = find_files([str(folder)], **options).skipped  # type: ignore[arg-type]
+    reasons = find_files([str(folder)], {str(folder): FileRules(**options)}).skipped  # type: ignore[arg-type]
     return {Path(path).relative_to(folder).as_posix(): reason for path, reason in reasons.items()}
 
 
@@ -40,6 +40,7 @@ def test_documents_are_found_in_order_without_what_programs_make(tmp_path: Path)
         ".git/a.txt",
         "photo.raw",
     )
+    make(tmp_path, "target/CACHEDIR.TAG", "target/debug/e.md")
     make(tmp_path, "package-lock.json", "poetry.lock", "settings.json", "__pycache__/d.txt")
     (tmp_path / "link").symlink_to(tmp_path / "sub", target_is_directory=True)
     assert found(tmp_path) == ["a.txt", "b.md", "sub/c.py"]

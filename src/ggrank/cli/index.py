@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,14 +13,18 @@ from ggrank.cli.console import count, echo, echo_facts, echo_json, progress_bar,
 from ggrank.cli.indexes import index_option, load_embedder
 from ggrank.cli.options import ModelChoice, model_options, output_option
 from ggrank.cli.ranking import LONG, speed_hint
+from ggrank.cli.watching import check_watching, follow, summary
 
 if TYPE_CHECKING:
     from ggrank import Llama
     from ggrank.search.index import Changes, Index, Progress
+    from ggrank.search.update import Skipped
     from ggrank.search.vectors import VectorType
 
-KINDS = 8
-"""Suffixes that a note counts."""
+KINDS, MANY = 8, 3
+"""Suffixes that a note counts, and files with the same problem that are named."""
+
+NAMES = "--verbose names them"
 
 
 @click.command(short_help="Index files and folders for search.")
@@ -45,7 +50,27 @@ KINDS = 8
 )
 @click.option("--rebuild", is_flag=True, help="Make the index anew, with other settings or another model.")
 @click.option("--prune", is_flag=True, help="Forget files that are gone, however many.")
-@click.option("--verbose", "-v", is_flag=True, help="Name the files that are left out for their kind.")
+@click.option(
+    "--include",
+    multiple=True,
+    metavar="GLOB",
+    help='Of these folders only files such as "*.md", whatever their format. Repeatable; remembered.',
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="GLOB",
+    help='Not files or folders such as "drafts/". Repeatable; remembered.',
+)
+@click.option(
+    "--max-file-size",
+    "max_megabytes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MB",
+    help="Leave out larger files, but none of rows; 10. Remembered.",
+)
+@click.option("--watch", "-w", is_flag=True, help="Stay, and keep the index up to date; Ctrl-C ends it.")
+@click.option("--verbose", "-v", is_flag=True, help="Name all files that are left out.")
 @model_options
 @output_option
 def index(
@@ -57,21 +82,27 @@ def index(
     forget: tuple[str, ...],
     rebuild: bool,
     prune: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    max_megabytes: float | None,
+    watch: bool,
     verbose: bool,
     choice: ModelChoice,
     as_table: bool | None,
 ) -> None:
-    """Index files and folders: text, Markdown, code, HTML, PDF, notebooks, JSONL, CSV and Parquet.
+    """Index files and folders: text, Markdown, code, HTML, PDF, Office, mail, notebooks and tables.
 
     \b
     ggrank index notes/ papers/ handbook.pdf
-    ggrank index                      what was indexed before, brought up to date
-    ggrank index corpus.jsonl         a record a line: {"id": ..., "text": ...}
-    ggrank index --forget papers/     out of the index again
+    ggrank index                          update what was indexed before
+    ggrank index corpus.jsonl             one record a line: {"id": ..., "text": ...}
+    ggrank index notes/ --exclude drafts/ --name notes
+    ggrank index --watch                  stay, and follow what changes
+    ggrank index --forget papers/         remove it from the index
 
     Only files that changed are read, and only passages that are new are embedded. Ctrl-C loses nothing: the
-    same command goes on. HTML and PDF need an extra, pip install 'ggrank[files]', and so does Parquet:
-    'ggrank[corpus]'.
+    same command goes on. HTML, EPUB, mail and PDF need an extra, pip install 'ggrank[files]', Parquet
+    'ggrank[corpus]', and --watch 'ggrank[watch]'.
     """
     from ggrank import Index
 
@@ -82,6 +113,8 @@ def index(
             )
         _forget(folder, forget, as_table)
         return
+    if watch:
+        check_watching()
     started = time.perf_counter()
     with (
         load_embedder(folder, choice) as embedder,
@@ -96,9 +129,13 @@ def index(
     ):
         if wants_table(as_table):
             echo(_about(embedder), dim=True)
-        changes = _update(opened, paths, prune=prune)
-        for skipped in changes.skipped:
-            click.echo(f"Warning: {skipped.path}: {skipped.reason}", err=True)
+        rules = {
+            "include": include or None,
+            "exclude": exclude or None,
+            "max_file_size": None if max_megabytes is None else int(1e6 * max_megabytes),
+        }
+        changes = _update(opened, paths, prune=prune, **rules)
+        _echo_skipped(changes.skipped, verbose=verbose)
         _echo_unsupported(changes, verbose=verbose)
         if wants_table(as_table):
             seconds = time.perf_counter() - started
@@ -107,6 +144,8 @@ def index(
                 echo_facts(speed_hint(embedder))
         else:
             _echo_json(opened, changes, embedder)
+        if watch:
+            follow(opened, folder, known=set(changes.skipped), prune=prune)
 
 
 def _about(embedder: Llama) -> str:
@@ -126,21 +165,35 @@ def _forget(folder: Path, paths: tuple[str, ...], as_table: bool | None) -> None
         echo_json({"removed": removed})
 
 
+def _echo_skipped(skipped: Sequence[Skipped], *, verbose: bool) -> None:
+    """Files that could not be read; where many have the same reason, one of them."""
+    by_reason: dict[str, list[str]] = {}
+    for one in skipped:
+        by_reason.setdefault(one.reason, []).append(one.path)
+    for reason, paths in by_reason.items():
+        if verbose or len(paths) <= MANY:
+            for path in paths:
+                click.echo(f"Warning: {path}: {reason}", err=True)
+        else:
+            click.echo(f"Warning: {len(paths):,} files: {reason}, such as {paths[0]}; {NAMES}", err=True)
+
+
 def _echo_unsupported(changes: Changes, *, verbose: bool) -> None:
-    """How many files of which kinds are left out; their names on request."""
+    """How many files are left out, by their suffix or the reason; their names on request."""
     kinds = sorted(changes.unsupported.items(), key=lambda one: (-len(one[1]), one[0]))
     if not kinds:
         return
     n_files = sum(len(paths) for _, paths in kinds)
-    summary = ", ".join(f"{len(paths):,} {suffix or 'without a suffix'}" for suffix, paths in kinds[:KINDS])
-    hint = "" if verbose else "; --verbose names them"
+    counted = ", ".join(f"{len(paths):,} {kind or 'without a suffix'}" for kind, paths in kinds[:KINDS])
     more = ", ..." if len(kinds) > KINDS else ""
-    click.echo(f"Note: {count(n_files, 'file')} left out: {summary}{more}{hint}", err=True)
-    for path in (path for _, paths in kinds for path in paths if verbose):
-        click.echo(path, err=True)
+    hint = "" if verbose else f"; {NAMES}"
+    click.echo(f"Note: {count(n_files, 'file')} left out: {counted}{more}{hint}", err=True)
+    for kind, paths in kinds if verbose else ():
+        for path in paths:
+            click.echo(path if kind.startswith(".") else f"{path} ({kind or 'no suffix'})", err=True)
 
 
-def _update(opened: Index, paths: tuple[str, ...], *, prune: bool) -> Changes:
+def _update(opened: Index, paths: tuple[str, ...], **options: Any) -> Changes:
     started = time.perf_counter()
     try:
         with progress_bar("indexing") as show:
@@ -150,21 +203,14 @@ def _update(opened: Index, paths: tuple[str, ...], *, prune: bool) -> Changes:
                 note = f"{count(progress.n_passages, 'passage')}, {speed:,.0f} tokens/s"
                 show(progress.n_bytes, progress.n_bytes_total, note if progress.n_passages else "")
 
-            return opened.update(paths, prune=prune, on_progress=on_progress)
+            return opened.update(paths, on_progress=on_progress, **options)
     except KeyboardInterrupt:
         click.echo("\nStopped. What is done is kept; the same command goes on.", err=True)
         raise
 
 
 def _echo_changes(opened: Index, changes: Changes, seconds: float) -> None:
-    counts = {
-        "added": changes.added,
-        "changed": changes.changed,
-        "removed": changes.removed,
-        "unchanged": changes.unchanged,
-        "skipped": sum(not one.n_lines for one in changes.skipped),
-    }
-    echo(", ".join(f"{n:,} {word}" for word, n in counts.items() if n) or "There is nothing to index.")
+    echo(summary(changes, whole=True) or "There is nothing to index.")
     echo_facts(
         count(opened.n_files, "file"),
         count(len(opened), "passage"),

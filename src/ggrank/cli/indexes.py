@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,33 +20,51 @@ if TYPE_CHECKING:
 DEFAULT_FOLDER = ".ggrank"
 
 
-def index_option(command: Command) -> Command:
-    """--index, as the keyword ``folder``."""
-    return _index_option(DEFAULT_FOLDER, True)(command)
+def _index_option(default: Callable[[], Path | None], shown: str) -> Callable[[Command], Command]:
+    """--index and --name, as the keyword ``folder``; where neither is given, what ``default`` finds."""
+
+    def decorated(command: Command) -> Command:
+        @click.option(
+            "--index",
+            "folder",
+            type=click.Path(file_okay=False, path_type=Path),
+            show_default=shown,
+            metavar="DIR",
+            help="The index's own folder.",
+        )
+        @click.option("--name", metavar="NAME", help="An index of yours by its name, whatever the folder.")
+        @wraps(command)
+        def with_folder(*args: Any, folder: Path | None, name: str | None, **kwargs: Any) -> None:
+            if folder and name:
+                raise click.UsageError("--index and --name both say which index: give one of them.")
+            command(*args, folder=named_index(name) if name else folder or default(), **kwargs)
+
+        return with_folder
+
+    return decorated
 
 
-def found_index_option(command: Command) -> Command:
-    """--index, as the keyword ``folder``; without it the ``.ggrank`` of this folder or of one above it."""
-    return _index_option(lambda: nearest_index() or Path(DEFAULT_FOLDER), ".ggrank, here or above")(command)
+index_option = _index_option(lambda: Path(DEFAULT_FOLDER), DEFAULT_FOLDER)
+found_index_option = _index_option(
+    lambda: nearest_index() or Path(DEFAULT_FOLDER), f"{DEFAULT_FOLDER}, here or above"
+)
+any_index_option = _index_option(lambda: None, f"{DEFAULT_FOLDER}, here or above, and all with a name")
+"""Without --index and --name ``folder`` is None."""
 
 
-def _index_option(default: str | Callable[[], Path], shown: str | bool) -> Callable[[Command], Command]:
-    return click.option(
-        "--index",
-        "folder",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=default,
-        show_default=shown,
-        metavar="DIR",
-        help="The index's own folder.",
-    )
+def named_index(name: str) -> Path:
+    """The folder of an index with a name, there or not."""
+    from ggrank.search.settings import indexes_folder
+
+    if not re.fullmatch(r"\w[\w .-]*", name):
+        raise click.UsageError(f"--name expects a name of letters, digits, '-', '_' and '.': {name!r}")
+    return indexes_folder() / name
 
 
 def nearest_index() -> Path | None:
     """The ``.ggrank`` of the current folder or of the nearest one above it; None where there is none."""
-    if Path(DEFAULT_FOLDER).is_dir():
-        return Path(DEFAULT_FOLDER)
-    return next(filter(Path.is_dir, (folder / DEFAULT_FOLDER for folder in Path.cwd().parents)), None)
+    folders = (Path(DEFAULT_FOLDER), *(folder / DEFAULT_FOLDER for folder in Path.cwd().parents))
+    return next(filter(Path.is_dir, folders), None)
 
 
 _OPERATORS = {"=": "==", "==": "==", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}

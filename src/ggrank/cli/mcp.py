@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ggrank.cli.indexes import DEFAULT_FOLDER, nearest_index
+from ggrank.cli.indexes import DEFAULT_FOLDER, named_index, nearest_index
 from ggrank.errors import InputError
 
 
@@ -19,6 +19,7 @@ from ggrank.errors import InputError
     metavar="DIR",
     help="An index that ggrank index made. Repeatable. Without it: .ggrank, here or above.",
 )
+@click.option("--name", "names", multiple=True, metavar="NAME", help="An index by its name. Repeatable.")
 @click.option("--reranker", metavar="NAME|PATH", help="Let the agent ask for reranking with this model.")
 @click.option(
     "--http",
@@ -35,7 +36,13 @@ from ggrank.errors import InputError
     metavar="MINUTES",
     help="Unload the models this long after the last call.",
 )
-def mcp(folders: tuple[Path, ...], reranker: str | None, port: int | None, idle_unload: float) -> None:
+def mcp(
+    folders: tuple[Path, ...],
+    names: tuple[str, ...],
+    reranker: str | None,
+    port: int | None,
+    idle_unload: float,
+) -> None:
     """Offer indexes to agents as the tools search, get, similar and status.
 
     \b
@@ -46,6 +53,7 @@ def mcp(folders: tuple[Path, ...], reranker: str | None, port: int | None, idle_
     An agent's program starts it, and speaks to it through stdin and stdout;
     docs/search.md has the lines for its settings.
     """
+    folders = (*folders, *map(named_index, names))
     if not folders:
         nearest = nearest_index()
         if nearest is None:

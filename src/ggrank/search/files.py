@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,18 +17,49 @@ from ggrank.rows.reading import format_of
 from ggrank.search.readers import is_document
 from ggrank.search.settings import DEFAULT_FOLDER, command
 
-MOST_BYTES = 10_000_000
-"""Of a file; larger ones are skipped, except files of rows, which are read row by row."""
-
 UNKNOWN_FORMAT = "unknown format"
 
 _MADE_BY_PROGRAMS = """
-node_modules/ __pycache__/ venv/ site-packages/ *.egg-info/ *.min.js *.min.css *.lock *-lock.json *-lock.yaml
+node_modules/ bower_components/ __pycache__/ venv/ site-packages/ *.egg-info/
+*.min.js *.min.css *.lock *-lock.json *-lock.yaml
 """
+_CACHE_MARK = "CACHEDIR.TAG"
+"""Programs put it into their caches (https://bford.info/cachedir/)."""
+
 _IGNORE_FILES = (".gitignore", ".ignore")
 
 Rule = tuple[str, GitIgnoreSpec, str]
 """A folder, patterns relative to it, and why a file that they match is skipped."""
+
+
+@dataclass(frozen=True)
+class FileRules:
+    """Which files of a folder are read.
+
+    Attributes:
+        include: patterns as in ``.gitignore``; with any, only these files are read, whatever their format.
+        exclude: patterns of files and folders to skip.
+        max_file_size: bytes; larger files are skipped, except files of rows, which are read row by row.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    max_file_size: int = 10_000_000
+
+    def changed(
+        self, include: Iterable[str] | None, exclude: Iterable[str] | None, max_file_size: int | None
+    ) -> FileRules:
+        """With what is given in place of what was there. Raises InputError for a pattern that is none."""
+        found = FileRules(
+            self.include if include is None else tuple(filter(None, include)),
+            self.exclude if exclude is None else tuple(filter(None, exclude)),
+            self.max_file_size if max_file_size is None else max_file_size,
+        )
+        try:
+            GitIgnoreSpec.from_lines([*found.include, *found.exclude])
+        except ValueError as error:
+            raise InputError(f"not a pattern as .gitignore has them: {error}") from error
+        return found
 
 
 @dataclass(frozen=True)
@@ -106,41 +137,23 @@ def is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def find_files(
-    roots: Iterable[str],
-    *,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    max_file_size: int = MOST_BYTES,
-) -> FoundFiles:
+def find_files(roots: Iterable[str], rules: Mapping[str, FileRules] | None = None) -> FoundFiles:
     """The documents in folders and below them, and each file that is named itself, whatever its kind.
 
-    Hidden files are passed over, and so is what programs make, such as ``node_modules`` and lock files. Links
-    to folders are not followed. ``.gitignore`` and ``.ignore`` mean what they mean to Git, also those of the
+    Hidden files are passed over, and so is what programs make: ``node_modules``, caches, lock files. Links to
+    folders are not followed. ``.gitignore`` and ``.ignore`` mean what they mean to Git, also those of the
     folders above, up to the repository's root.
 
     Args:
         roots: absolute paths.
-        include: patterns as in ``.gitignore``; with any, only these files are read, whatever their format.
-        exclude: patterns of files and folders to skip.
-        max_file_size: bytes.
+        rules: of those that are folders.
     """
     found = FoundFiles()
-    excluded = GitIgnoreSpec.from_lines(exclude)
-    included = GitIgnoreSpec.from_lines(include) if include else None
     named = list(roots)
     for root in named:
         if os.path.isdir(root):  # noqa: PTH112  (a path that is a string here and in the index)
             found.folders.append(root)
-            for path in _entries(root, (root, excluded, "excluded"), found):
-                if facts := _look(path, found):
-                    reason = _format_problem(path, root, included)
-                    if not reason and facts.st_size > max_file_size and format_of(path) is None:
-                        reason = "too large"
-                    if reason:
-                        found.skipped[path] = reason
-                    else:
-                        found.files[path] = facts
+            _find_below(root, (rules or {}).get(root, FileRules()), found)
         elif os.path.lexists(root):
             if facts := _look(root, found):
                 found.files[root] = facts
@@ -149,6 +162,19 @@ def find_files(
     for root in named:
         found.skipped.pop(root, None)
     return found
+
+
+def _find_below(folder: str, rules: FileRules, found: FoundFiles) -> None:
+    included = GitIgnoreSpec.from_lines(rules.include) if rules.include else None
+    for path in _entries(folder, (folder, GitIgnoreSpec.from_lines(rules.exclude), "excluded"), found):
+        if facts := _look(path, found):
+            reason = _format_problem(path, folder, included)
+            if not reason and facts.st_size > rules.max_file_size and format_of(path) is None:
+                reason = "too large"
+            if reason:
+                found.skipped[path] = reason
+            else:
+                found.files[path] = facts
 
 
 def _format_problem(path: str, folder: str, included: GitIgnoreSpec | None) -> str:
@@ -183,6 +209,8 @@ def _entries(folder: str, excluded: Rule, found: FoundFiles) -> Iterator[str]:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             found.unreadable[folder] = error.strerror or str(error)
+            continue
+        if any(entry.name == _CACHE_MARK for entry in entries):
             continue
         folders = []
         for entry in entries:

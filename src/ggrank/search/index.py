@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 
 from ggrank.errors import InputError, InputTypeError
 from ggrank.rows.documents import Document
-from ggrank.search.files import absolute, check_paths
+from ggrank.search.files import FileRules, absolute, check_paths
 from ggrank.search.generations import Generations
 from ggrank.search.hits import Hit
 from ggrank.search.lookup import find_document, read_document, vector_of, vector_of_text
@@ -107,6 +107,11 @@ class Index:
         return self._generations.model(self._generations.store().settings if made else None)
 
     @property
+    def roots(self) -> list[str]:
+        """Files and folders that `update` was given; absolute paths."""
+        return self._generations.store().roots()
+
+    @property
     def n_files(self) -> int:
         """Files in it, those that are read only in part included."""
         return self._read(lambda snapshot: int(snapshot.value("SELECT count(*) FROM file")))
@@ -195,6 +200,9 @@ class Index:
         self,
         paths: Iterable[str | os.PathLike[str]] = (),
         *,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        max_file_size: int | None = None,
         prune: bool = False,
         on_progress: Callable[[Progress], object] | None = None,
     ) -> Changes:
@@ -206,16 +214,22 @@ class Index:
 
         Args:
             paths: files and folders; none for all that were ever given.
+            include: patterns as in ``.gitignore``; of these folders only files that match one are read,
+                whatever their format. This and the next two are remembered until they are given anew.
+            exclude: patterns of files and folders to leave out.
+            max_file_size: bytes, 10 million; larger files are left out, except files of rows.
             prune: also where more than half of the files below a folder are gone, or cannot be read while the
                 index is made anew.
             on_progress: called after each commit.
 
         Raises:
-            InputError: a path that is not there, none was ever given, or too many files are gone; then all
-                is as before.
+            InputError: a path that is not there, none was ever given, a pattern that is none, or too many
+                files are gone; then all is as before.
             SearchIndexError: another process updates it, or it cannot be written.
         """
         given = absolute(paths)
+        asked = (include, exclude, max_file_size)
+        FileRules().changed(*asked)  # an error comes before anything is made
         generations = self._generations
         self._roots(given)  # an error comes before anything is made
         with generations.writing(anew=generations.rebuild) as (store, old):
@@ -223,7 +237,10 @@ class Index:
             model = generations.model(store.settings)
             if old is not None:
                 copy_added(old, Writer(store, model))
-            changes = Update(store, model, old=old, on_progress=on_progress).run(roots, prune=prune)
+            rules = (old or store).rules()
+            rules |= {root: rules.get(root, FileRules()).changed(*asked) for root in roots}
+            update = Update(store, model, old=old, on_progress=on_progress)
+            changes = update.run(roots, rules=rules, prune=prune)
             store.compact()
         return changes
 

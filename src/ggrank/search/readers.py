@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from ggrank.rows.documents import check_columns, document_of
 from ggrank.rows.encodings import decode
 from ggrank.rows.reading import SUFFIXES, format_of, read_rows
 from ggrank.search.html import EXTRA, read_html
-from ggrank.search.office import read_zip
-from ggrank.search.sections import Block, FileDocument, assembled, markdown
+from ggrank.search.mail import read_mail
+from ggrank.search.office import read_zip, sheet_rows
+from ggrank.search.rtf import read_rtf
+from ggrank.search.sections import HEADINGS, Block, FileDocument, assembled, markdown, marked_text
 
 _TEXT = """
-txt text rst org tex adoc py pyi js mjs ts jsx tsx vue java kt scala go rs c h cc cpp hpp cs swift m rb php pl
+txt text py pyi js mjs ts jsx tsx vue java kt scala go rs c h cc cpp hpp cs swift m rb php pl
 lua r jl hs ml ex exs erl clj el dart sh bash zsh ps1 sql scss proto toml yaml yml ini cfg
 """
 
@@ -72,6 +74,10 @@ def _read_text(path: Path) -> Iterator[FileDocument]:
 
 def _read_markdown(path: Path) -> Iterator[FileDocument]:
     yield markdown(_text(path))
+
+
+def _read_marked(path: Path) -> Iterator[FileDocument]:
+    yield marked_text(_text(path), path.suffix[1:].lower())
 
 
 def _read_pdf(path: Path) -> Iterator[FileDocument]:
@@ -140,6 +146,17 @@ def _read_rows(path: Path) -> Iterator[FileDocument]:
         )
 
 
+def _read_sheets(path: Path) -> Iterator[FileDocument]:
+    """A document for each row of each sheet."""
+    for sheet, number, values in sheet_rows(path):
+        text = _with_names(values) if values.keys() != {"text"} else str(values.pop("text"))
+        yield FileDocument(text, title=sheet, metadata=values, place=f"{sheet}, row {number}")
+
+
+def _with_names(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in values.items() if value not in ("", None))
+
+
 def _origin(path: Path) -> dict[str, Any] | None:
     from ggrank.rows.parquet import find_vectors, schema_of
 
@@ -151,9 +168,13 @@ _ROWS = (*(suffix[1:] for suffix in SUFFIXES), *(f"{suffix[1:]}.gz" for suffix i
 _READERS: dict[str, Callable[[Path], Iterator[FileDocument]]] = {
     **dict.fromkeys(_TEXT.split(), _read_text),
     **dict.fromkeys(("md", "markdown"), _read_markdown),
+    **dict.fromkeys(HEADINGS, _read_marked),
     **dict.fromkeys(("html", "htm", "xhtml"), read_html),
     **dict.fromkeys(("docx", "pptx", "odt", "epub"), read_zip),
     **dict.fromkeys(_ROWS, _read_rows),
+    "xlsx": _read_sheets,
+    "eml": read_mail,
+    "rtf": read_rtf,
     "pdf": _read_pdf,
     "ipynb": _read_notebook,
 }

@@ -20,6 +20,27 @@ _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _NO_PARAGRAPH = re.compile(r" {4}|\t| {0,3}(?:[-*+>|<]|\d{1,9}[.)][ \t])")
 
 
+HEADINGS = {
+    "org": re.compile(r"^(?P<mark>\*+)[ \t]+(?:TODO |DONE )?(?P<text>.*)$", re.M),
+    "adoc": re.compile(r"^(?P<mark>={1,6})[ \t]+(?P<text>.+)$", re.M),
+    "tex": re.compile(
+        r"^[ \t]*\\(?P<mark>part|chapter|(?:sub){0,2}section)\*?(?:\[[^\]\n]*\])?"
+        r"\{(?P<text>(?:[^{}\n]|\{[^{}\n]*\})*)\}(?:[ \t]*\\label\{[^{}\n]*\})?",
+        re.M,
+    ),
+    "rst": re.compile(
+        r"^(?:(?P<over>[^\w\s])(?P=over)+\n[ \t]*)?(?P<text>\S.*)\n"
+        r"(?P<mark>(?P<under>[^\w\s])(?P=under)+)[ \t]*$",
+        re.M,
+    ),
+}
+"""What a heading looks like, by suffix; ``mark`` is what says its level."""
+
+_TITLE = re.compile(r"^(?:#\+title:[ \t]*(.+)|\\title\{([^{}\n]+)\})", re.I | re.M)
+_ORG_TAGS = re.compile(r" :\S+:$")
+_TEX_LEVELS = ("part", "chapter", "section", "subsection", "subsubsection")
+
+
 @dataclass(frozen=True)
 class Section:
     """A stretch of a document's text under one heading.
@@ -122,8 +143,43 @@ def markdown(text: str) -> FileDocument:
     metadata = _front_matter(match[1]) if match else {}
     start = match.end() if match else 0
     marks = list(_markdown_marks(text, start))
+    return _document(text, marks, title=metadata.get("title"), metadata=metadata, start=start)
+
+
+def marked_text(text: str, suffix: str) -> FileDocument:
+    """Org, AsciiDoc, LaTeX or reStructuredText with a section for each heading; LaTeX without its preamble.
+
+    Example:
+        >>> found = marked_text("Handbook\\n========\\n\\nTravel\\n------\\n\\nBy rail.\\n", "rst")
+        >>> found.title, found.sections[-1].headings
+        ('Handbook', ('Handbook', 'Travel'))
+    """
+    styles: list[tuple[str | None, str]] = []  # of reStructuredText, in the order of their levels
+    marks = []
+    start = max(0, text.find("\\begin{document}")) if suffix == "tex" else 0
+    for match in HEADINGS[suffix].finditer(text, start):
+        heading, level = " ".join(match["text"].split()), len(match["mark"])
+        if suffix == "org":
+            heading = _ORG_TAGS.sub("", heading)
+        elif suffix == "tex":
+            level = 1 + _TEX_LEVELS.index(match["mark"])
+        elif suffix == "rst":
+            if level < min(4, len(heading)) or match["over"] not in (None, match["under"]):
+                continue  # a text or a table
+            style = (match["over"], match["under"])
+            styles += [style] if style not in styles else []
+            level = 1 + styles.index(style)
+        marks.append(_Mark(match.start(), match.end(), level, heading))
+    title = _TITLE.search(text)
+    return _document(text, marks, title=title and (title[1] or title[2]).strip(), metadata={}, start=start)
+
+
+def _document(
+    text: str, marks: Sequence[_Mark], *, title: object, metadata: Mapping[str, Any], start: int
+) -> FileDocument:
+    """Without a title of its own it has that of its only outermost heading."""
     outermost = [mark.heading for mark in marks if mark.level == 1]
-    title = metadata.get("title") or (outermost[0] if len(outermost) == 1 else "")
+    title = title or (outermost[0] if len(outermost) == 1 else "")
     return FileDocument(text, _sections(marks, start=start, end=len(text)), str(title), metadata)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +163,24 @@ def check_origin(made: IndexSettings, origin: Mapping[str, Any]) -> None:
             )
 
 
+def indexes_folder() -> Path:
+    """Where indexes with a name are: in ``$GGRANK_DATA_DIR``, else the platform's place for a user's data."""
+    if chosen := os.environ.get("GGRANK_DATA_DIR"):
+        return Path(chosen) / "indexes"
+    home = Path("~").expanduser()
+    places = {
+        "darwin": home / "Library" / "Application Support",
+        "win32": Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"),
+    }
+    other = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    return places.get(sys.platform, other) / "ggrank" / "indexes"
+
+
 def command(folder: Path, arguments: str) -> str:
     """``ggrank index`` as a user types it for the index in a folder."""
-    where = "" if folder == Path(DEFAULT_FOLDER) else f"--index {shlex.quote(str(folder))} "
+    where = f"--index {shlex.quote(str(folder))} "
+    if folder == Path(DEFAULT_FOLDER):
+        where = ""
+    elif folder.parent == indexes_folder():
+        where = f"--name {shlex.quote(folder.name)} "
     return f"ggrank index {where}{arguments}"

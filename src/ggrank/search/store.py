@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from ggrank.errors import ClosedError, GgrankError, SearchIndexError
 from ggrank.search.chunking import embedded_text
+from ggrank.search.files import FileRules
 from ggrank.search.lexical import add_functions, create_words
 from ggrank.search.settings import IndexSettings, command
 from ggrank.search.vectors import Vectors
@@ -56,6 +57,7 @@ TABLES = (
         settings TEXT, unrelated REAL, words TEXT, vectors TEXT, n_rows INTEGER, state INTEGER,
         updated REAL)""",
     "CREATE TABLE root (path TEXT PRIMARY KEY, is_forgotten INTEGER NOT NULL)",
+    "CREATE TABLE rules (root TEXT PRIMARY KEY, rules TEXT NOT NULL)",
     """CREATE TABLE file (
         id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
         sha256 TEXT NOT NULL, is_complete INTEGER NOT NULL, version INTEGER NOT NULL)""",
@@ -319,6 +321,12 @@ class Store:
         statement = "SELECT path FROM root WHERE is_forgotten = ? ORDER BY rowid"
         with self.snapshot() as snapshot:
             return [path for (path,) in snapshot.rows(statement, forgotten)]
+
+    def rules(self) -> dict[str, FileRules]:
+        """Which files of a folder that was asked for are read; of the others the default counts."""
+        with self.snapshot() as snapshot:
+            rows = snapshot.rows("SELECT root, rules FROM rules")
+            return {root: FileRules(*json.loads(rules)) for root, rules in rows}
 
     # -- writing
 

@@ -6,8 +6,9 @@ is embedded twice.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from os import stat_result
@@ -19,7 +20,7 @@ import numpy as np
 from ggrank.errors import InputError
 from ggrank.hub.checksums import sha256_of
 from ggrank.scoring import l2_normalize
-from ggrank.search.files import FoundFiles, find_files, is_below
+from ggrank.search.files import FileRules, FoundFiles, find_files, is_below
 from ggrank.search.models import Embedder
 from ggrank.search.readers import read_documents
 from ggrank.search.sections import FileDocument
@@ -132,20 +133,25 @@ class Update:
         self._n_bytes = 0
         self._n_bytes_total = 0
 
-    def run(self, named: Sequence[str], *, prune: bool = False) -> Changes:
-        """Brings the index up to date with the files at and below these absolute paths."""
+    def run(
+        self, named: Sequence[str], *, rules: Mapping[str, FileRules] | None = None, prune: bool = False
+    ) -> Changes:
+        """Brings the index up to date with the files at and below these absolute paths.
+
+        ``rules`` are those of all folders that were ever named, and are remembered.
+        """
         stored = {file.path: file for file in self._store.files()}
         # What was named once stays, whatever its kind: also below a folder that is named now.
         before = [root for root in self._before.roots() if any(is_below(root, path) for path in named)]
         roots = list(dict.fromkeys([*named, *before]))
         forgotten = [path for path in self._before.roots(forgotten=True) if path not in named]
-        found = find_files(roots)
+        found = find_files(roots, rules)
         _leave_out(found, roots, forgotten)
         if not prune:
             self._check_lost(found, kept=found.files)
         # What is not UTF-8 is skipped, whatever it is.
         there = [root for root in roots if root not in found.gone and root == cleaned(root)]
-        self._remember(there, forgotten)
+        self._remember(there, forgotten, rules or {})
         files = [_File(path, facts, stored.get(path)) for path, facts in found.files.items()]
         changed = [file for file in files if not file.looks_unchanged]
         self._counts["unchanged"] = len(files) - len(changed)
@@ -243,13 +249,17 @@ class Update:
             n_tokens=writer.n_tokens,
         )
 
-    def _remember(self, roots: Sequence[str], forgotten: Sequence[str]) -> None:
+    def _remember(
+        self, roots: Sequence[str], forgotten: Sequence[str], rules: Mapping[str, FileRules]
+    ) -> None:
         known = [] if self._is_anew else self._store.roots()
         with self._store.transaction() as db:
             if self._is_anew:
                 db.execute("DELETE FROM root")
             rows = [*((path, 1) for path in forgotten), *((root, 0) for root in roots if root not in known)]
             db.executemany("INSERT OR REPLACE INTO root VALUES (?, ?)", rows)
+            kept = ((root, json.dumps(list(vars(one).values()))) for root, one in rules.items())
+            db.executemany("INSERT OR REPLACE INTO rules VALUES (?, ?)", kept)
 
     def _is_gone(self, path: str, found: FoundFiles, roots: Sequence[str]) -> bool:
         if self._is_anew and not any(is_below(path, root) for root in roots):
@@ -319,5 +329,6 @@ def remove(store: Store, names: Sequence[str | float], paths: Sequence[str]) -> 
         for file in files:
             remove_file(db, file)
         db.executemany("DELETE FROM root WHERE path = ?", [(root,) for root in gone])
+        db.executemany("DELETE FROM rules WHERE root = ?", [(root,) for root in gone])
         db.executemany("INSERT OR REPLACE INTO root VALUES (?, 1)", [(path,) for path in forgotten])
     return len(names) + len(files)
