@@ -99,7 +99,7 @@ def eval(
 
     \b
     ggrank eval cranfield/ --reranker bge-reranker-base
-    ggrank eval pairs.tsv --reranker my-reranker.gguf --save result.json --save result.png
+    ggrank eval pairs.tsv --reranker my-reranker.gguf --save result.png
     ggrank eval msmarco/ --run bm25.trec --reranker bge-reranker-base --explain
 
     A SET is a folder in BEIR's format (corpus.jsonl, queries.jsonl, qrels.tsv or qrels/test.tsv) or MS

@@ -95,7 +95,7 @@ def index(
     \b
     ggrank index notes/ papers/ handbook.pdf
     ggrank index                          update what was indexed before
-    ggrank index corpus.jsonl             one record a line: {"id": ..., "text": ...}
+    ggrank index corpus.jsonl             a line: {"id": ..., "text": ...}
     ggrank index notes/ --exclude drafts/ --name notes
     ggrank index --watch                  stay, and follow what changes
     ggrank index --forget papers/         remove it from the index

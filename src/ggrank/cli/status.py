@@ -21,7 +21,7 @@ def status(folder: Path | None, as_table: bool | None) -> None:
     """Say what indexes hold: files, passages, size, model, and when they were updated last.
 
     \b
-    ggrank status                              the index of this folder or one above, and all with a name
+    ggrank status             the nearest index, and all with a name
     ggrank status --index ~/notes/.ggrank --json
     """
     from ggrank.search.settings import indexes_folder

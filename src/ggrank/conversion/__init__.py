@@ -89,7 +89,9 @@ def convert_model(
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"expected the path of a file to write in a folder that exists, found {path}")
     if path.exists() and not force:
-        raise InputError(f"{path} exists already: give --force (force=True) to replace it, or another name")
+        raise InputError(
+            f"{path} exists already: give --force (force in Python) to replace it, or another name"
+        )
     network = read_network(original)
     with replacing(path) as temporary:
         own_keys = {**_origin(original), **_own_keys(original, network)}

@@ -258,7 +258,11 @@ class Update:
                 db.execute("DELETE FROM root")
             rows = [*((path, 1) for path in forgotten), *((root, 0) for root in roots if root not in known)]
             db.executemany("INSERT OR REPLACE INTO root VALUES (?, ?)", rows)
-            kept = ((root, json.dumps(list(vars(one).values()))) for root, one in rules.items())
+            kept = (
+                (root, json.dumps(list(vars(one).values())))
+                for root, one in rules.items()
+                if root == cleaned(root)
+            )
             db.executemany("INSERT OR REPLACE INTO rules VALUES (?, ?)", kept)
 
     def _is_gone(self, path: str, found: FoundFiles, roots: Sequence[str]) -> bool:
