@@ -41,23 +41,13 @@ def save(result: Json, folder: Path) -> None:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """The lower quartile, the median and the upper quartile.
-
-    Example:
-        >>> spread([4.0, 1.0, 2.0, 3.0, 5.0])
-        (2.0, 3.0, 4.0)
-    """
+    """The lower quartile, the median and the upper quartile."""
     low, median, high = np.percentile(values, (25, 50, 75)).tolist()
     return low, median, high
 
 
 def times_as_fast(own: Sequence[float], peer: Sequence[float]) -> tuple[float, float, float]:
-    """The spread of the rounds' ratios: a machine that slows down for some rounds changes no ratio.
-
-    Example:
-        >>> times_as_fast([1.0, 2.0, 1.0], [3.0, 6.0, 3.0])
-        (3.0, 3.0, 3.0)
-    """
+    """The spread of the rounds' ratios: a machine that slows down for some rounds changes no ratio."""
     return spread([theirs / ours for ours, theirs in zip(own, peer, strict=False)])
 
 
@@ -125,12 +115,7 @@ def figure_rows(model: Json) -> list[list[str]]:
 
 
 def with_percent(values: Sequence[float]) -> str:
-    """A median, and half the quartile range in per cent of it.
-
-    Example:
-        >>> with_percent([1200.0, 1234.0, 1250.0])
-        '1,234 ±1 %'
-    """
+    """A median, and half the quartile range in per cent of it, such as "1,234 ±1 %"."""
     if not values:
         return ""
     low, median, high = spread(values)

@@ -42,11 +42,7 @@ FULL = Size({32: 64, 128: 32, 384: 16}, 128, 100, 20)
 
 @dataclass(frozen=True)
 class Cell:
-    """Requests that are sent at once, each by a caller of its own.
-
-    Attributes:
-        n_tokens: of all sequences together, with special tokens, as the model counts them.
-    """
+    """Requests that are sent at once, each by a caller of its own; and the tokens of all their sequences."""
 
     name: str
     requests: list[Request]

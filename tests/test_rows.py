@@ -79,6 +79,8 @@ def test_the_same_rows_come_out_of_every_kind_of_file(suffix: str, tmp_path: Pat
         ("a.csv", b"\n \r\nid,text\n1,a\n", [{"id": "1", "text": "a"}]),
         ("a.txt", b"id;text\n1;by its column\n", [{"id": "1", "text": "by its column"}]),
         ("a.txt", b"id;body\n1;a\n", [{"text": "id;body"}, {"text": "1;a"}]),
+        ("a.txt", b"text, images and more\na, b\n", [{"text": "text, images and more"}, {"text": "a, b"}]),
+        ("a.txt", b"text,images\nall of it\n", [{"text": "text,images"}, {"text": "all of it"}]),
         ("a.csv", b"", []),
         ("a.txt", b"", []),
     ],

@@ -27,9 +27,7 @@ _PASSAGE = 200
 def read_documents(texts: Sequence[str], files: Sequence[str], *, file_format: Format) -> list[Document]:
     """All documents, in the order: texts, then files; stdin where ``-`` stands or nothing is given.
 
-    Raises:
-        click.UsageError: there is nothing to read: no text, no file, and stdin is a terminal.
-        InputError: a line or a file cannot be read; the message has its name and line number.
+    Raises InputError, with name and line number, where a line or a file cannot be read.
     """
     if not texts and not files:
         if sys.stdin is None or sys.stdin.isatty():

@@ -39,16 +39,8 @@ def evaluate(
 ) -> Iterator[SetResult]:
     """Every system on every set, one `SetResult` after the other.
 
-    Args:
-        tests: from `ggrank.evaluation.datasets.read_test_set`.
-        embedder: a loaded embedding model; its own prefixes are used.
-        rerankers: loaded rerankers by the name that tables give them.
-        depths: how many of the embedder's best documents a reranker reads, each 1 to 100.
-        given: rankings by other systems of the one set, from `ggrank.evaluation.datasets.read_run`; they are
-            measured, and reranked as the embedder's is.
-
-    Raises:
-        InputError: ir-measures is not installed.
+    A reranker, by the name that tables give it, reads each of ``depths`` of the embedder's best documents.
+    ``given`` are rankings of the one set by other systems: measured, and reranked as the embedder's is.
     """
     shown = progress or (lambda _n, label: nullcontext(lambda _done: None))
     for test in tests:

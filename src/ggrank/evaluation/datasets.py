@@ -77,8 +77,7 @@ class GivenRun:
 def read_test_set(path: Path) -> TestSet:
     """A test set from a folder of BEIR's or MS MARCO's files, or from a file of pairs.
 
-    Raises:
-        InputError: something is missing or unreadable, or not in the expected format; with file and line.
+    Raises InputError, with file and line, where something is missing or not in the expected format.
     """
     return _read_folder(path) if path.is_dir() else _read_pairs(path)
 
@@ -95,9 +94,6 @@ def read_run(path: Path, test: TestSet) -> GivenRun:
     """A TREC run file, which is ordered by its scores, or one of MS MARCO's, which is ordered by its ranks.
 
     A query that it lacks has an empty ranking. Documents that the set lacks are left out.
-
-    Raises:
-        InputError: a line has another format, or no query and document of the set are in the file.
     """
     ranked: dict[str, list[tuple[float, int]]] = {}
     for row, fields in _fields(path):

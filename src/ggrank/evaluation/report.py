@@ -226,11 +226,7 @@ def check_outputs(paths: Sequence[Path]) -> None:
 
 
 def save(report: Report, path: Path, *, explain: bool = False) -> None:
-    """Writes one file, whole or not at all: all figures (.json), tables (.md) or a plot.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Writes one file, whole or not at all: all figures (.json), tables (.md) or a plot."""
     suffix, picture = path.suffix.lower(), io.BytesIO()
     if suffix == ".json":
         content = (

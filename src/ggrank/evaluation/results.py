@@ -132,14 +132,9 @@ def summarize(test: TestSet, runs: Sequence[Run]) -> SetResult:
 def measure(
     rankings: Sequence[Sequence[int]], relevant: Sequence[Mapping[int, int]]
 ) -> dict[str, NDArray[np.float64]]:
-    """The value of every metric for every query: for each name of `METRICS` an array of shape (n_queries,).
+    """For each name of `METRICS` its value for every query, shape (n_queries,).
 
-    Args:
-        rankings: for each query the positions of documents, best first.
-        relevant: for each query the grades above 0 by position; none is empty.
-
-    Raises:
-        InputError: ir-measures is not installed.
+    Rankings are positions of documents, best first; ``relevant`` has the grades above 0 by position.
     """
     try:
         import ir_measures
@@ -190,8 +185,7 @@ def find_changes(
 ) -> tuple[list[Change], list[Change]]:
     """The queries that got better and worse from one system's rankings to another's; largest change first.
 
-    Args:
-        before, after: the nDCG@10 of each query, shape (n_queries,).
+    ``before`` and ``after`` are the nDCG@10 of each query.
     """
     difference = after - before
 

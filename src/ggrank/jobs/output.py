@@ -101,17 +101,9 @@ class Folder:
     def plan(
         self, sources: Sequence[str], facts: Json, file_format: FileFormat
     ) -> tuple[list[list[str]], list[str]]:
-        """The units of all files: those of earlier runs, and after them the new files'. The shards of units
-        whose files were changed are removed; the rows of files that are gone stay.
+        """The units of all files, those of earlier runs first; and the names of files that are gone.
 
-        Args:
-            facts: what makes two jobs the same one.
-
-        Returns:
-            The units; and the names of files that earlier runs had and that are not there any more.
-
-        Raises:
-            InputError: there is another job's output, or its single file cannot take in new rows.
+        The shards of units whose files were changed are removed; the rows of files that are gone stay.
         """
         units = self._recorded(facts)
         wanted, known = set(sources), [name for names in units for name in names]

@@ -84,14 +84,9 @@ def shards_of(
     all_columns: bool,
     tell: Callable[[str], object],
 ) -> Iterator[Shard]:
-    """The shards of a unit, in order.
+    """The shards of a unit, in order; ``all_columns``: of Parquet too, all become Python values.
 
-    Args:
-        all_columns: of Parquet too, all become Python values.
-        tell: is called with what the user should know of how a file is read.
-
-    Raises:
-        InputError: a file cannot be read, lacks a column from its first row on, or has a new one already.
+    Raises InputError where a file cannot be read, or its columns are not those that the step needs.
     """
     shard = Shard(0)
     columns = None if all_columns else step.read

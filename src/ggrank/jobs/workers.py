@@ -32,12 +32,7 @@ def compute_all(
 ) -> Iterator[tuple[T, list[Computed]]]:
     """Computes the blocks of items that belong to each thing, in order; few things are in memory at a time.
 
-    Args:
-        tick: is called with each block that is computed.
-
-    Raises:
-        EngineError: a worker was killed.
-        GgrankError: whatever the step raises.
+    ``tick`` is called with each block that is computed. Raises EngineError where a worker was killed.
     """
 
     def ticked(computed: Computed) -> Computed:

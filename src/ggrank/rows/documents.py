@@ -45,10 +45,7 @@ class Document:
 def document_of(row: Row, text_columns: Sequence[str] = ()) -> Document:
     """The document in a row: its text and title as in `text_of`, and all other fields as metadata.
 
-    The id is ``id``, or ``_id`` as in BEIR's files: any JSON scalar, or missing.
-
-    Raises:
-        InputError: the row could not be read, or has no text; the message is the reason alone.
+    The id is ``id``, or ``_id`` as in BEIR's files: any JSON scalar, or missing. Raises as `text_of`.
     """
     title, text = text_of(row, text_columns)
     values = row.values
@@ -61,16 +58,11 @@ def document_of(row: Row, text_columns: Sequence[str] = ()) -> Document:
 
 
 def text_of(row: Row, text_columns: Sequence[str] = ()) -> tuple[str, str]:
-    """A row's title and text.
+    """A row's title and text; raises InputError, with the reason alone, where it has no text.
 
     ``text`` must be a string; ``title`` is one, null or missing. A table (CSV, TSV, a JSON array) without a
-    column ``text`` has all of a row's fields as its text, a line ``name: value`` each.
-
-    Args:
-        text_columns: whose strings, joined by a space, are the text instead of ``text`` and ``title``.
-
-    Raises:
-        InputError: as in `document_of`.
+    column ``text`` has all of a row's fields as its text, a line ``name: value`` each. Where there are
+    ``text_columns``, their strings, joined by a space, are the text.
     """
     if row.problem:
         raise InputError(row.problem)
@@ -104,11 +96,9 @@ def string_in(values: Mapping[str, Any], column: str) -> str:
 
 
 def check_columns(row: Row, named: Sequence[str] = (), there: Sequence[str] = ()) -> None:
-    """Raises InputError where the first row of a file lacks a column, with those that there are.
+    """Raises InputError where the first row of a file lacks a column, with those that are ``there``.
 
-    Args:
-        named: the columns that were asked for; none for the usual text.
-        there: the columns of the file; those of the row where they are not given.
+    ``named`` are the columns that were asked for; none for the usual text.
     """
     there = there or list(row.values)
     missing = next((name for name in named or ("text",) if name not in there), None)

@@ -21,8 +21,7 @@ _MARKS = (
 def decode(data: bytes) -> str:
     """The text of a whole file, without a byte order mark; bytes that are not text become U+FFFD.
 
-    Raises:
-        InputError: the bytes are no text, or text in an encoding that cannot be told.
+    Raises InputError where the bytes are no text, or text in an encoding that cannot be told.
     """
     return data.decode(encoding_of(data[:SAMPLE_BYTES]), "replace")
 

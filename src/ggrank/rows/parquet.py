@@ -43,8 +43,7 @@ def check_pyarrow() -> None:
 def read_parquet(name: str, source: Any, *, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows of a file; only ``columns`` (None: all) become Python values.
 
-    Raises:
-        InputError: the file is damaged, is a pipe, or has two columns of one name.
+    Raises InputError where the file is damaged, is a pipe, or has two columns of one name.
     """
     if not isinstance(source, (str, Path)):
         raise InputError(f"{name}: Parquet cannot be read from a pipe, because its end is read first")

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ SUFFIXES: Mapping[str, FileFormat] = {
     ".parquet": "parquet",
 }
 _USUAL_COLUMNS = {"text", "query"}
+_NAME = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,9 @@ def read_rows(
 ) -> Iterator[Row]:
     """The rows of a file, decompressed where its name ends in .gz, or of a stream, which is not closed.
 
-    Args:
-        file_format: "auto" goes by the name. Without a known suffix, what begins with a brace is JSON lines,
-            what begins with names of columns, ``text`` or ``query`` among them, is CSV or TSV, and all else
-            is text: each line is a row with the column ``text``.
-        columns: of Parquet, those that are read; None for all.
+    "auto" goes by the name. Without a known suffix, what begins with a brace is JSON lines, what begins with
+    names of columns, ``text`` or ``query`` among them, is CSV or TSV, and all else is text: each line is a
+    row with the column ``text``. Of Parquet only ``columns`` are read, all where there are none.
 
     Raises:
         InputError: the file cannot be read; the message begins with its name.
@@ -106,10 +106,12 @@ def read_rows(
 def _guessed_format(begin: str) -> FileFormat:
     if begin.lstrip().startswith("{"):
         return "jsonl"
-    header = next((line for line in begin.splitlines() if line.strip()), "")
+    header, row = [*filter(str.strip, begin.splitlines()), "", ""][:2]
     delimiter = _delimiter(header)
     names = [name.strip().strip('"') for name in header.split(delimiter)]
-    if len(names) == 1 or not _USUAL_COLUMNS & set(names):
+    # A sentence may begin with "text, ": all must be names, and the next line have as many fields.
+    is_header = len(names) > 1 and _USUAL_COLUMNS & set(names) and all(map(_NAME.fullmatch, names))
+    if not is_header or (row.count(delimiter) < len(names) - 1 and '"' not in row):
         return "text"
     return "tsv" if delimiter == "\t" else "csv"
 

@@ -19,10 +19,9 @@ UNFINISHED = ".unfinished"
 
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; on success it is synced to the disk and takes the name ``path``.
+    """A path to write to; on success it is synced to the disk and takes the name ``path``.
 
-    Raises:
-        InputError: the file cannot be written; what was there before stays.
+    Raises InputError where the file cannot be written; what was there before stays.
     """
     # Two threads or processes may write the same file at once; the later one wins.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}")
@@ -59,10 +58,9 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path, *, taken: str) -> Iterator[None]:
-    """Holds a lock on ``path``, a file that is made for it; the lock ends with its process.
+    """Holds a lock on a file that is made for it; the lock ends with its process.
 
-    Raises:
-        InputError: with the message ``taken`` where another process holds it; or it cannot be written.
+    Raises InputError with the message ``taken`` where another process holds it.
     """
     from filelock import FileLock, Timeout
 
