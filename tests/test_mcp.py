@@ -147,7 +147,7 @@ def mixed(tmp_path: Path) -> Iterator[Any]:
     with Index.open(tmp_path / ".ggrank") as index:
         index.update([tmp_path])
         metadata = {"a": "x" * 100_000, "b": list(range(100_000)), "c" * 100_000: 1, "year": 2020}
-        index.add([Document("Zebras run.", id=9, title="t" * 100_000, metadata=metadata)])
+        index.add([Document("Zebras run.", id=9, title="Long " * 20_000, metadata=metadata)])
     shelf = Shelf({"mixed": tmp_path / ".ggrank"})
     yield build_server(shelf)
     shelf.close()

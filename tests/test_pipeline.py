@@ -108,7 +108,7 @@ def test_fused_scores_are_those_of_the_paper_s_formula(pipeline: Pipeline) -> No
 
 @pytest.mark.parametrize("by", ["score", 1, None])
 def test_a_kind_of_search_that_is_none_is_refused(pipeline: Pipeline, by: Any) -> None:
-    with pytest.raises(InputError, match="'both', 'meaning' or 'words'"):
+    with pytest.raises(InputError, match="by must be one of both, meaning, words"):
         pipeline.search(QUERY, by=by)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from ggrank.errors import InputError, InputTypeError
 from ggrank.rows.documents import Document
@@ -19,8 +19,6 @@ from ggrank.search.models import Embedder, Reranker, check_reranker
 from ggrank.search.ranking import (
     By,
     Query,
-    check_by,
-    check_fusion,
     find,
     rerank,
 )
@@ -33,7 +31,7 @@ from ggrank.search.update import Update, remove
 from ggrank.search.vectors import VectorType
 from ggrank.search.where import conditions
 from ggrank.search.writing import Writer, add_document, check_documents, check_id, copy_added
-from ggrank.text.inputs import check_count, check_text, check_threshold
+from ggrank.text.inputs import check_choice, check_count, check_text, check_threshold
 from ggrank.types import Hybrid
 
 MEMORY = ":memory:"
@@ -302,7 +300,9 @@ class Index:
             InputError: a number below 1, or ``where``, ``by`` or ``fusion`` that is none.
             SearchIndexError: there is no index, or it cannot be read.
         """
-        query, by, fusion = check_text(query, "the query"), check_by(by), check_fusion(fusion)
+        query = check_text(query, "the query")
+        check_choice(by, "by", get_args(By))
+        check_choice(fusion, "fusion", get_args(Hybrid))
         check_count(top_n, "top_n")
         check_count(retrieve_k, "retrieve_k")
         check_threshold(min_score)

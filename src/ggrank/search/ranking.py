@@ -6,12 +6,11 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import InputError
 from ggrank.llama import Llama
 from ggrank.scoring import (
     Fused,
@@ -298,20 +297,3 @@ def first_score(meaning: float | None, words: float | None) -> float:
     if meaning is None or words is None:
         return (meaning or 0.0) + (words or 0.0)
     return (2 * meaning + words) / 3
-
-
-# -- what callers may ask
-
-
-def check_by(by: object) -> By:
-    """Raises InputError unless it is one of the three."""
-    if by not in get_args(By):
-        raise InputError(f"by must be 'both', 'meaning' or 'words'; found {by!r}")
-    return cast(By, by)
-
-
-def check_fusion(fusion: object) -> Hybrid:
-    """Raises InputError unless it is one of the two."""
-    if fusion not in get_args(Hybrid):
-        raise InputError(f"fusion must be 'scores' or 'rrf'; found {fusion!r}")
-    return cast(Hybrid, fusion)

@@ -79,6 +79,12 @@ def check_count(value: object, name: str, *, least: int = 1) -> int:
     return value
 
 
+def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
+    """Raises InputError unless it is one of the choices."""
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}; found {value!r}")
+
+
 def check_threshold(value: object) -> None:
     """Raises InputError unless ``threshold`` is None or a number; NaN compares with nothing."""
     if value is None:
