@@ -237,6 +237,8 @@ def test_over_http_on_this_machine_with_the_host_checked(folder: Path) -> None:
                 except httpx.TransportError:
                     time.sleep(0.1)
             assert strange.status_code in (403, 421)
+            foreign = httpx.post(url, headers={"Origin": "http://evil.example"}, json={})
+            assert foreign.status_code == 403
             assert call(url, "status")["indexes"][0]["files"] == 2
         finally:
             server.terminate()
