@@ -156,6 +156,7 @@ def mixed(tmp_path: Path) -> Iterator[Any]:
 def test_answers_are_bounded(tmp_path: Path, mixed: Any) -> None:
     answer = call(mixed, "get", document=str(tmp_path / "long.txt"))
     assert (len(answer["text"]), answer["is_cut"]) == (20_000, True)
+    assert len(call(mixed, "get", document="no such document " * 10_000)) < 2_000
     for answer in (
         call(mixed, "get", document=9),
         call(mixed, "search", query="zebras", top_n=1)["passages"][0],
