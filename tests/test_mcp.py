@@ -147,7 +147,7 @@ def mixed(tmp_path: Path) -> Iterator[Any]:
     with Index.open(tmp_path / ".ggrank") as index:
         index.update([tmp_path])
         metadata = {"a": "x" * 100_000, "b": list(range(100_000)), "c" * 100_000: 1, "year": 2020}
-        index.add([Document("Zebras run.", id=9, title="t" * 100_000, metadata=metadata)])
+        index.add([Document("Zebras run.", id=9, title="Long " * 20_000, metadata=metadata)])
     shelf = Shelf({"mixed": tmp_path / ".ggrank"})
     yield build_server(shelf)
     shelf.close()
@@ -156,6 +156,7 @@ def mixed(tmp_path: Path) -> Iterator[Any]:
 def test_answers_are_bounded(tmp_path: Path, mixed: Any) -> None:
     answer = call(mixed, "get", document=str(tmp_path / "long.txt"))
     assert (len(answer["text"]), answer["is_cut"]) == (20_000, True)
+    assert len(call(mixed, "get", document="no such document " * 10_000)) < 2_000
     for answer in (
         call(mixed, "get", document=9),
         call(mixed, "search", query="zebras", top_n=1)["passages"][0],
@@ -237,6 +238,8 @@ def test_over_http_on_this_machine_with_the_host_checked(folder: Path) -> None:
                 except httpx.TransportError:
                     time.sleep(0.1)
             assert strange.status_code in (403, 421)
+            foreign = httpx.post(url, headers={"Origin": "http://evil.example"}, json={})
+            assert foreign.status_code == 403
             assert call(url, "status")["indexes"][0]["files"] == 2
         finally:
             server.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -82,7 +83,7 @@ def names_of(folders: tuple[Path, ...]) -> dict[str, Path]:
     """Indexes by a short name: that of the folder around ``.ggrank``; a number is added to a second one."""
     names: dict[str, Path] = {}
     for folder in folders:
-        path = folder.resolve()
+        path = Path(os.path.abspath(folder))  # noqa: PTH100  (a link's own name is what its owner knows)
         name = wanted = (path.parent if path.name == DEFAULT_FOLDER else path).name or "index"
         number = 1
         while name in names:

@@ -152,12 +152,6 @@ def cut(text: str, *, count_tokens: Callable[[str], int], most: int, overlap: in
     A text that fits is one span. A longer one is cut between paragraphs where that leaves a span at least
     half full, else between sentences, and in a sentence that does not fit at white space near the middle.
     A span begins with the last sentences of the one before: ``overlap`` tokens at most.
-
-    Example:
-        >>> def words(text): return len(text.split())
-        >>> text = "A b. C d. E f."
-        >>> [text[one.start : one.end] for one in cut(text, count_tokens=words, most=4, overlap=2)]
-        ['A b. C d.', 'C d. E f.']
     """
     start, end = _trimmed(text, 0, len(text))
     if start == end:

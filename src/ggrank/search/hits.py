@@ -17,7 +17,7 @@ class Place:
         path: of its file; "" where the document was added by itself.
         headings: the path of titles and headings above it, such as "Handbook > Travel".
         page: a page, slide or row, such as "page 3"; "" where lines and headings say enough.
-        line: of the file, from 1; of a document without a file, of its text.
+        line: of the document's text, from 1; of plain text, Markdown and tables that of the file.
         start, stop: its characters in the document's text.
         id, title, metadata: of the document; the id of a whole file is its path.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from ggrank.search.models import Embedder, token_counter
 from ggrank.search.sections import FileDocument
 from ggrank.search.settings import IndexSettings, passage_tokens
 from ggrank.search.store import Snapshot
+
+MOST_PASSAGES = 256
+"""Of a text that is not indexed: they take seconds on a slow machine."""
 
 
 def find_document(snapshot: Snapshot, id: str | float) -> int | None:
@@ -103,14 +107,13 @@ def vector_of(snapshot: Snapshot, document: int) -> NDArray[np.float32]:
 
 def vector_of_text(text: str, embedder: Embedder, settings: IndexSettings) -> NDArray[np.float32]:
     """What `vector_of` gives for a document with this text. Raises InputError where there is no text."""
-    document = FileDocument(text)
     found = passages(
-        document,
+        FileDocument(text),
         count_tokens=token_counter(embedder),
         most=passage_tokens(embedder, settings.chunk_tokens),
         overlap=settings.overlap,
     )
-    texts = [embedded_text(one.headings, text[one.start : one.end]) for one in found]
+    texts = [embedded_text("", text[one.start : one.end]) for one in islice(found, MOST_PASSAGES)]
     if not texts:
         raise InputError("the text is empty, so nothing is similar to it")
     return l2_normalize(embedder.embed_many(texts, prefix=embedder.document_prefix).sum(axis=0))

@@ -15,7 +15,7 @@ from ggrank.hub.checksums import Expected, check
 from ggrank.remote import RemoteEmbedder
 from ggrank.search.models import Embedder, token_counter
 from ggrank.search.vectors import VectorType
-from ggrank.text.inputs import check_count
+from ggrank.text.inputs import check_choice, check_count
 
 DEFAULT_CHUNK_TOKENS = 200
 """About 150 English words: room for a query beside it in a reranker's 256 tokens."""
@@ -63,8 +63,8 @@ class Wanted:
     overlap: int | None = None
 
     def __post_init__(self) -> None:
-        if self.vectors not in (None, *get_args(VectorType)):
-            raise InputError(f"vectors must be 'float32' or 'int8'; found {self.vectors!r}")
+        if self.vectors is not None:
+            check_choice(self.vectors, "vectors", get_args(VectorType))
         for name, least in (("chunk_tokens", 16), ("overlap", 0)):
             if (value := getattr(self, name)) is not None:
                 check_count(value, name, least=least)

@@ -36,15 +36,6 @@ def conditions(
 
     A field that is a list meets a condition where one of its items does, and ``!=`` where none is equal.
     Numbers and truth values compare also with those that CSV files hold as texts, and texts with texts.
-
-    Raises:
-        InputError: an operator or a value that is none.
-
-    Example:
-        >>> conditions({"year": {">=": 2020}})[1]
-        ('$."year"', 2020)
-        >>> conditions(None, paths=["notes/*.md"])[1]
-        ('*/notes/*.md', '*/notes/*.md/*')
     """
     if isinstance(paths, str) or isinstance(suffixes, str):
         raise InputTypeError("paths and suffixes must be lists, found one string: put it in a list")

@@ -61,15 +61,8 @@ def check_documents(
     if metadata is not None:
         found = [replace(one, metadata=facts) for one, facts in _aligned(found, metadata, "metadata")]
     checked = [
-        storable(
-            FileDocument(
-                one.text,
-                title="" if one.title is None else check_text(one.title, f"the title of document {i}"),
-                metadata={} if one.metadata is None else one.metadata,
-                id=one.id,
-            )
-        )
-        for i, one in enumerate(found)
+        storable(FileDocument(one.text, title=one.title or "", metadata=one.metadata or {}, id=one.id))
+        for one in found
     ]
     seen = set()
     for i, document in enumerate(checked):
@@ -82,7 +75,8 @@ def check_documents(
 def check_document(value: object, name: str) -> Document:
     """A document, or a text as one. Raises InputTypeError where it is neither."""
     if isinstance(value, Document):
-        return replace(value, text=check_text(value.text, f"the text of {name}"))
+        title = value.title and check_text(value.title, f"the title of {name}")
+        return replace(value, text=check_text(value.text, f"the text of {name}"), title=title)
     if isinstance(value, str):
         return Document(check_text(value, name))
     raise InputTypeError(f"{name} must be a string or a ggrank.Document, found {type(value).__name__}")

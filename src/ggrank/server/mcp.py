@@ -307,7 +307,7 @@ def _answered(compute: Callable[[], T]) -> T:
     try:
         return compute()
     except GgrankError as error:
-        raise ToolError(str(error)) from error
+        raise ToolError(_short(str(error), MOST_CHARACTERS)) from error
 
 
 def _passage(index: str, hit: Hit) -> Passage:
