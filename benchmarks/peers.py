@@ -7,7 +7,6 @@ Each function of `LOADERS` loads one kind as a careful user would, on the CPU, a
 from __future__ import annotations
 
 import atexit
-import http.client
 import importlib.util
 import json
 import multiprocessing
@@ -16,6 +15,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,14 +37,7 @@ SECONDS_TO_START = 120
 
 @dataclass(frozen=True)
 class Peer:
-    """One way to compute a model's scores.
-
-    Attributes:
-        kind: a name of `LOADERS`.
-        variant: of the weights: "q8_0", "fp32", "bf16", "int8".
-        path: the file that holds the weights.
-        server: the program llama-server.
-    """
+    """One way to compute a model's scores: a name of `LOADERS`, and which weights."""
 
     kind: str
     variant: str
@@ -71,17 +64,13 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Answer:
-    """One cell, computed once.
-
-    Attributes:
-        seconds: from the strings to the last score.
-        scores: an array for each request.
-        n_bytes: the most memory that the process had so far; None where the system does not say.
+    """One cell, computed once: seconds from the strings to the last score, an array for each request, and the
+    most memory that the process had so far (0 where the system does not say).
     """
 
     seconds: float
     scores: list[Any]
-    n_bytes: int | None
+    n_bytes: int
 
 
 class Resident(ProcessPoolExecutor):
@@ -122,14 +111,10 @@ def _answer(requests: list[Request]) -> Answer:
         futures = [callers.submit(loaded.run, *request) for request in requests]
         scores = [np.asarray(future.result(), np.float32) for future in futures]
         seconds = time.perf_counter() - started
-    return Answer(seconds, scores, _peak_bytes(loaded.pid or os.getpid()))
-
-
-def _peak_bytes(pid: int) -> int | None:
-    """The most memory that a process ever had resident, mapped files included; Linux only."""
-    status = Path(f"/proc/{pid}/status")
+    status = Path(f"/proc/{loaded.pid or os.getpid()}/status")  # Linux only
     lines = status.read_text("ascii", "replace").splitlines() if status.exists() else []
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+    n_bytes = next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+    return Answer(seconds, scores, n_bytes)
 
 
 def _ggrank(peer: Peer) -> Loaded:
@@ -154,15 +139,12 @@ def _llama_server(peer: Peer) -> Loaded:
     command = [peer.server, "--reranking" if peer.is_reranker else "--embedding"]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
-    def ask(route: str, question: dict[str, Any]) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        connection.request("POST", route, json.dumps(question), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read().decode("utf-8", "replace")
-        connection.close()
-        if answer.status != 200:
-            raise RuntimeError(f"status {answer.status}: {text[:300]}")
-        return json.loads(text)
+    def ask(route: str, question: dict[str, Any] | None = None) -> Any:
+        data = None if question is None else json.dumps(question).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{route}", data, headers)
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
 
     def rerank(query: str, texts: list[str]) -> Any:
         found = ask("/v1/rerank", {"query": query, "documents": texts})["results"]
@@ -171,25 +153,21 @@ def _llama_server(peer: Peer) -> Loaded:
     def embed(_query: str, texts: list[str]) -> Any:
         return [one["embedding"] for one in ask("/v1/embeddings", {"input": texts})["data"]]
 
+    def is_ready() -> bool:
+        try:
+            ask("/health")
+        except OSError:  # also a status of 503: it still loads
+            return False
+        return True
+
     started = time.monotonic()
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     atexit.register(server.kill)
-    while not _is_healthy(port):
+    while not is_ready():
         if server.poll() is not None or time.monotonic() > started + SECONDS_TO_START:
             raise RuntimeError(f"not ready; its exit code is {server.poll()}")
         time.sleep(0.005)
     return Loaded(rerank if peer.is_reranker else embed, server.pid, started)
-
-
-def _is_healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def _sentence_transformers(peer: Peer) -> Loaded:
@@ -226,7 +204,10 @@ def _onnxruntime(peer: Peer) -> Loaded:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = peer.n_threads, 1
     session = onnxruntime.InferenceSession(str(peer.path), options, providers=["CPUExecutionProvider"])
-    pools_by_mean = _pools_by_mean(folder)
+    pooling = folder / "1_Pooling" / "config.json"
+    pools_by_mean = pooling.is_file() and json.loads(pooling.read_text("utf-8")).get(
+        "pooling_mode_mean_tokens"
+    )
 
     def compute(inputs: list[Any]) -> Any:
         encoded = tokenizer.encode_batch(inputs)
@@ -250,53 +231,21 @@ def _onnxruntime(peer: Peer) -> Loaded:
     return Loaded(run)
 
 
-def _fastembed(peer: Peer) -> Loaded:
-    """The same ONNX file, in batches of 64 pairs or 256 texts as they come, as it does by default."""
-    from fastembed import TextEmbedding
-    from fastembed.common.model_description import ModelSource, PoolingType
-    from fastembed.rerank.cross_encoder import TextCrossEncoder
-
-    folder = peer.path.parent.parent
-    file = str(peer.path.relative_to(folder))
-    options = {"specific_model_path": str(folder), "threads": peer.n_threads}
-    if peer.is_reranker:
-        TextCrossEncoder.add_custom_model("measured", ModelSource(hf="measured"), file)
-        reranker = TextCrossEncoder("measured", **options)
-        return Loaded(lambda query, texts: list(reranker.rerank(query, texts)))
-    pooling = PoolingType.MEAN if _pools_by_mean(folder) else PoolingType.CLS
-    width = json.loads((folder / "config.json").read_text("utf-8"))["hidden_size"]
-    TextEmbedding.add_custom_model("measured", pooling, True, ModelSource(hf="measured"), width, file)
-    embedder = TextEmbedding("measured", **options)
-    return Loaded(lambda _query, texts: list(embedder.embed(texts)))
-
-
-def _pools_by_mean(folder: Path) -> bool:
-    path = folder / "1_Pooling" / "config.json"
-    return path.is_file() and bool(json.loads(path.read_text("utf-8")).get("pooling_mode_mean_tokens"))
-
-
 LOADERS: dict[str, Callable[[Peer], Loaded]] = {
     "ggrank llama.cpp": _ggrank,
     "ggrank openvino": _ggrank,
     "llama-server": _llama_server,
     "sentence-transformers": _sentence_transformers,
     "onnxruntime": _onnxruntime,
-    "fastembed": _fastembed,
 }
-
-PACKAGES = {
-    "ggrank openvino": "openvino",
-    "sentence-transformers": "sentence_transformers",
-    "onnxruntime": "onnxruntime",
-    "fastembed": "fastembed",
-}
-"""What a kind imports beside ggrank's own dependencies."""
 
 
 def obstacle(peer: Peer) -> str:
     """Why a peer cannot be measured here; "" where it can."""
-    package = PACKAGES.get(peer.kind)
-    if package and importlib.util.find_spec(package) is None:
+    package = {"ggrank llama.cpp": "llama_cpp", "ggrank openvino": "openvino"}.get(
+        peer.kind, peer.kind.replace("-", "_")
+    )
+    if peer.kind != "llama-server" and importlib.util.find_spec(package) is None:
         return f"{package} is not installed"
     if peer.kind == "llama-server" and not peer.server:
         return "it is not on PATH; name it with --llama-server"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from workload import FIRST_RANKING, TWENTY
+from workload import TWENTY
 
 Json = Mapping[str, Any]
 
@@ -21,13 +21,13 @@ COLORS = {
     "llama-server": "#0072B2",
     "sentence-transformers": "#009E73",
     "onnxruntime": "#CC79A7",
-    "fastembed": "#56B4E9",
 }
 
 RATIOS = "How many times as fast ggrank is: the median of the rounds' ratios, and its quartiles."
 FIGURES = (
-    "Tokens a second, the median of the rounds and half of their quartile range; milliseconds for "
-    "20 passages; the most memory in MB, at the first ranking and in all; agreement is with the scores of {}."
+    "Tokens a second, the median of the rounds and half of their quartile range; milliseconds for 20 "
+    "passages; seconds from starting a process to its first scores; the most memory in MB; agreement "
+    "(correlation of logits, cosine of vectors) is with the scores of {}."
 )
 QUICK = "This was a quick run: it shows that the benchmark works, and says nothing about speed."
 
@@ -38,9 +38,6 @@ def save(result: Json, folder: Path) -> None:
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     (folder / "result.md").write_text(markdown(result), "utf-8")
     draw(result, folder / "result.png")
-
-
-# -- figures
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
@@ -66,21 +63,16 @@ def times_as_fast(own: Sequence[float], peer: Sequence[float]) -> tuple[float, f
 
 def opponent(model: Json, name: str) -> str:
     """The ggrank that a peer is compared with: the fastest, on the same file for llama-server."""
-    peer = model["peers"][name]
-    own = [
-        one
-        for one, facts in model["peers"].items()
-        if facts["kind"].startswith("ggrank")
-        and facts["seconds"]
-        and (peer["kind"] != "llama-server" or facts["variant"] == peer["variant"])
-    ]
-    return min(own, key=lambda one: mean_seconds(model["peers"][one]), default="")
+    peers, own = model["peers"], [one for one in model["peers"] if one.startswith("ggrank")]
+    if peers[name]["kind"] == "llama-server":
+        own = [one for one in own if peers[one]["variant"] == peers[name]["variant"]]
 
+    def mean_seconds(one: str) -> float:
+        """The geometric mean over the cells, so that each counts the same."""
+        medians = [spread(values)[1] for values in peers[one]["seconds"].values()]
+        return math.exp(sum(map(math.log, medians)) / len(medians)) if medians else math.inf
 
-def mean_seconds(peer: Json) -> float:
-    """The geometric mean over the cells, so that each counts the same."""
-    medians = [spread(values)[1] for name, values in peer["seconds"].items() if name != FIRST_RANKING]
-    return math.exp(sum(map(math.log, medians)) / len(medians)) if medians else math.inf
+    return min(own, key=mean_seconds, default="")
 
 
 # -- Markdown
@@ -91,73 +83,48 @@ def markdown(result: Json) -> str:
     parts = [QUICK] if result["made_with"]["quick"] else []
     for model in result["models"]:
         parts.append(f"## {model['name']}")
-        if any(peer["seconds"] for peer in model["peers"].values()):
-            ratios = ratio_rows(model)
-            if len(ratios) > 1:
-                parts += [RATIOS, table(ratios)]
-            parts += [FIGURES.format(model["reference"]), table(figure_rows(model))]
+        ratios, figures = ratio_rows(model), figure_rows(model)
+        parts += [RATIOS, table(ratios)] if len(ratios) > 1 else []
+        parts += [FIGURES.format(model["reference"]), table(figures)] if len(figures) > 1 else []
         parts += ["\n".join(f"- left out: {name}: {why}" for name, why in model["left_out"].items())]
-    facts = "\n".join(f"- {key}: {fact_text(value)}" for key, value in result["made_with"].items())
+    facts = "\n".join(f"- {key}: {value}" for key, value in result["made_with"].items())
     return "\n\n".join(part for part in [*parts, "## made with", facts] if part) + "\n"
 
 
 def ratio_rows(model: Json) -> list[list[str]]:
-    cells = [*model["cells"], FIRST_RANKING]
-    rows = [["against", "with", *cells, "memory"]]
+    rows = [["against", "with", *model["cells"]]]
     for name, peer in model["peers"].items():
         own = opponent(model, name)
         if peer["kind"].startswith("ggrank") or not own or not peer["seconds"]:
             continue
-        ours = model["peers"][own]
-        ratios = [ratio_text(ours["seconds"].get(cell), peer["seconds"].get(cell)) for cell in cells]
-        memory = [one["bytes"].get(FIRST_RANKING) for one in (ours, peer)]
-        ratios.append(f"**{memory[1] / memory[0]:.2f}**" if all(memory) else "")
+        ours, ratios = model["peers"][own]["seconds"], []
+        for cell in model["cells"]:
+            low, median, high = times_as_fast(
+                ours.get(cell, [math.nan]), peer["seconds"].get(cell, [math.nan])
+            )
+            ratios.append("" if math.isnan(median) else f"**{median:.2f}** [{low:.2f}, {high:.2f}]")
         rows.append([name, own, *ratios])
     return rows
 
 
-def ratio_text(own: Sequence[float] | None, peer: Sequence[float] | None) -> str:
-    if not own or not peer:
-        return ""
-    low, median, high = times_as_fast(own, peer)
-    return f"**{median:.2f}** [{low:.2f}, {high:.2f}]"
-
-
 def figure_rows(model: Json) -> list[list[str]]:
     names = [f"{name}, ms" if name.startswith(TWENTY) else name for name in model["cells"]]
-    rows = [["", *names, f"{FIRST_RANKING}, s", "MB then", "MB in all", "agreement"]]
+    rows = [["", *names, "start, s", "MB", "agreement"]]
     for name, peer in model["peers"].items():
-        speeds = tokens_per_second(model, peer)
         if not peer["seconds"]:
             continue
-        cells = [
-            with_percent([1000 * one for one in peer["seconds"].get(cell, [])])
-            if cell.startswith(TWENTY)
-            else with_percent(speeds.get(cell, []))
-            for cell in model["cells"]
-        ]
-        rows.append(
-            [
-                name,
-                *cells,
-                with_percent(peer["seconds"].get(FIRST_RANKING, []), digits=2),
-                *(f"{peer['bytes'].get(key, 0) / 1e6:,.0f}" for key in (FIRST_RANKING, "all cells")),
-                agreement_text(peer.get("agreement")),
-            ]
-        )
+        cells = []
+        for cell, n_tokens in model["cells"].items():
+            taken = peer["seconds"].get(cell, [])
+            is_twenty = cell.startswith(TWENTY)
+            cells.append(with_percent([1000 * one if is_twenty else n_tokens / one for one in taken]))
+        start, agreement = peer.get("start"), peer.get("agreement")
+        rest = [f"{start:.2f}" if start else "", f"{peer.get('bytes', 0) / 1e6:,.0f}"]
+        rows.append([name, *cells, *rest, "" if agreement is None else f"{agreement:.5f}"])
     return rows
 
 
-def tokens_per_second(model: Json, peer: Json) -> dict[str, list[float]]:
-    cells = model["cells"].items()
-    return {
-        name: [facts["n_tokens"] / one for one in peer["seconds"][name]]
-        for name, facts in cells
-        if name in peer["seconds"]
-    }
-
-
-def with_percent(values: Sequence[float], *, digits: int = 0) -> str:
+def with_percent(values: Sequence[float]) -> str:
     """A median, and half the quartile range in per cent of it.
 
     Example:
@@ -167,11 +134,7 @@ def with_percent(values: Sequence[float], *, digits: int = 0) -> str:
     if not values:
         return ""
     low, median, high = spread(values)
-    return f"{median:,.{digits}f} ±{100 * (high - low) / 2 / median:.0f} %"
-
-
-def agreement_text(found: Json | None) -> str:
-    return f"{found['measure']} {found['value']:.5f}, ±{found['largest_difference']:.2g}" if found else ""
+    return f"{median:,.0f} ±{100 * (high - low) / 2 / median:.0f} %"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -180,15 +143,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def fact_text(value: Any) -> str:
-    return ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else str(value)
-
-
 # -- the plot
 
 
 def draw(result: Json, path: Path) -> None:
-    """For each model a row of bars: 20 passages, the first ranking, and memory; the quartiles as whiskers."""
+    """For each model bars of the milliseconds for 20 passages, with the quartiles as whiskers."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -197,31 +156,18 @@ def draw(result: Json, path: Path) -> None:
     if not models:
         return
     heights = [1.2 + 0.25 * len(one["peers"]) for one in models]
-    figure = Figure(figsize=(11, sum(heights)), layout="constrained")
-    axes = figure.subplots(len(models), 3, sharey="row", squeeze=False, height_ratios=heights)
-    for row, model in zip(axes, models, strict=True):
-        peers = {name: peer for name, peer in model["peers"].items() if peer["seconds"]}
-        twenty = next((name for name in model["cells"] if name.startswith(TWENTY)), "")
-        milliseconds = {n: [1000 * one for one in p["seconds"].get(twenty, [])] for n, p in peers.items()}
-        bars(row[0], peers, milliseconds, f"{model['name']}\n{twenty}, milliseconds")
-        first = {name: peer["seconds"].get(FIRST_RANKING, []) for name, peer in peers.items()}
-        bars(row[1], peers, first, "first ranking, seconds")
-        memory = {n: [p["bytes"][FIRST_RANKING] / 1e6] if p["bytes"] else [] for n, p in peers.items()}
-        bars(row[2], peers, memory, "memory then, MB")
-    figure.savefig(path, dpi=160)
-
-
-def bars(axes: Any, peers: Json, values: Mapping[str, Sequence[float]], title: str) -> None:
-    spreads = [spread(values[name]) if values[name] else (0.0, 0.0, 0.0) for name in peers]
-    medians = [median for _, median, _ in spreads]
-    whiskers = [[median - low for low, median, _ in spreads], [high - median for _, median, high in spreads]]
-    colors = [COLORS[peer["kind"]] for peer in peers.values()]
-    drawn = axes.barh(list(peers), medians, xerr=whiskers, color=colors, height=0.7)
-    axes.bar_label(
-        drawn, [f"{one:,.2f}" if one < 10 else f"{one:,.0f}" for one in medians], padding=4, fontsize=8
-    )
-    axes.set_title(title, fontsize=10)
-    axes.margins(x=0.2)
-    axes.tick_params(labelsize=8.5)
-    if not axes.yaxis_inverted():
+    figure = Figure(figsize=(8, sum(heights)), layout="constrained")
+    for axes, model in zip(
+        figure.subplots(len(models), squeeze=False, height_ratios=heights)[:, 0], models, strict=True
+    ):
+        cell = next((name for name in model["cells"] if name.startswith(TWENTY)), "")
+        taken = {name: peer for name, peer in model["peers"].items() if cell in peer["seconds"]}
+        spreads = np.array([spread(peer["seconds"][cell]) for peer in taken.values()]).reshape(-1, 3) * 1000
+        low, median, high = spreads.T
+        colors = [COLORS[peer["kind"]] for peer in taken.values()]
+        drawn = axes.barh(list(taken), median, xerr=[median - low, high - median], color=colors, height=0.7)
+        axes.bar_label(drawn, [f"{one:,.0f}" for one in median], padding=4, fontsize=8)
+        axes.set_title(f"{model['name']}: {cell}, milliseconds", fontsize=10)
+        axes.margins(x=0.2)
         axes.invert_yaxis()
+    figure.savefig(path, dpi=160)

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import distributions
@@ -26,11 +26,11 @@ import numpy as np
 import report
 from ggrank.errors import GgrankError
 from peers import Peer, Resident, obstacle
-from workload import FIRST_RANKING, FULL, QUICK, Cell, Size, make_cells
+from workload import FULL, QUICK, Cell, make_cells
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 PACKAGES = ("ggrank", "llama-cpp-python", "numpy", "openvino", "torch", "transformers",
-            "sentence-transformers", "onnxruntime", "fastembed", "tokenizers")  # fmt: skip
+            "sentence-transformers", "onnxruntime", "tokenizers")  # fmt: skip
 BUNDLED = ("all-minilm-l6-v2", "ggrank-reranker-mini")
 MOST_TOKENS = 512
 
@@ -63,12 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.llama_server = shutil.which(options.llama_server) or ""
     os.environ |= {**dict.fromkeys(THREAD_VARIABLES, str(options.threads)), "HF_HUB_OFFLINE": "1"}
-    models = [model for folder in options.folders for model in models_in(folder)] or list(bundled_models())
+    models = [model for folder in options.folders for model in models_in(folder)] or bundled_models()
     result: Json = {"made_with": made_with(options), "models": []}
     stopped = ""
     try:
         for model in models:
-            measure(model, options, result, lambda: report.save(result, options.output))
+            measure(model, options, result)
     except (KeyboardInterrupt, GgrankError) as reason:
         stopped = str(reason) or "interrupted"
         print(f"{stopped}; what was measured is reported", file=sys.stderr)
@@ -80,11 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # -- models
 
 
-def bundled_models() -> Iterator[Model]:
+def bundled_models() -> list[Model]:
     from ggrank.hub import find_model
 
-    for name in BUNDLED:
-        yield read_model(name, [find_model(name).path])
+    return [read_model(name, [find_model(name).path]) for name in BUNDLED]
 
 
 def models_in(folder: Path) -> list[Model]:
@@ -117,7 +116,6 @@ def peers_of(model: Model, options: argparse.Namespace) -> list[Peer]:
     }
     paths |= {("sentence-transformers", "fp32"): weights, ("sentence-transformers", "bf16"): weights}
     paths |= {("onnxruntime", "fp32"): onnx / "model.onnx", ("onnxruntime", "int8"): onnx / "model_int8.onnx"}
-    paths |= {("fastembed", "fp32"): onnx / "model.onnx"}
     return [peer_of(model, options, *key, path) for key, path in paths.items()]
 
 
@@ -128,102 +126,73 @@ def peer_of(model: Model, options: argparse.Namespace, kind: str, variant: str, 
 # -- measuring
 
 
-def measure(model: Model, options: argparse.Namespace, result: Json, save: Callable[[], None]) -> None:
-    """Adds one model to the result: the first rankings, then every cell, by each peer in turn."""
+def measure(model: Model, options: argparse.Namespace, result: Json) -> None:
+    """Adds one model to the result: every cell, by each peer in turn."""
     wanted = [
         one
         for one in peers_of(model, options)
         if not options.only or any(part in one.name for part in options.only)
     ]
-    found: Json = {
-        "name": model.name,
-        "cells": {},
-        "peers": {},
-        "left_out": {one.name: reason for one in wanted if (reason := obstacle(one))},
-    }
+    left_out = {one.name: reason for one in wanted if (reason := obstacle(one))}
+    peers = {one.name: one for one in wanted if one.name not in left_out}
+    found: Json = {"name": model.name, "cells": {}, "peers": {}, "left_out": left_out}
     result["models"].append(found)
-    peers = {one.name: one for one in wanted if one.name not in found["left_out"]}
     if not peers:
         return
     found["reference"] = "ggrank llama.cpp f32" if "f32" in model.ggufs else next(iter(peers))
-    first, *cells = cells_of(model, QUICK if options.quick else FULL)
-    found["cells"] = {
-        cell.name: {"n_passages": sum(len(texts) for _, texts in cell.requests), "n_tokens": cell.n_tokens}
-        for cell in cells
-    }
+    cells = cells_of(model, options)
+    found["cells"] = {cell.name: cell.n_tokens for cell in cells}
     found["peers"] = {
-        name: {"kind": one.kind, "variant": one.variant, "seconds": {}, "bytes": {}}
-        for name, one in peers.items()
+        name: {"kind": one.kind, "variant": one.variant, "seconds": {}} for name, one in peers.items()
     }
-    measure_first_rankings(peers, first, options.rounds, found)
-    save()
     reference = reference_scores(model, options, cells)
     with ExitStack() as stack:
-        residents = {name: stack.enter_context(Resident(one)) for name, one in peers.items()}
-        for name in list(residents):
-            attempt(residents, name, found, Resident.wait)
+        residents: dict[str, Resident] = {}
+        for name, peer in peers.items():  # one after the other, so that each starts alone
+            residents[name] = stack.enter_context(Resident(peer))
+            found["peers"][name]["start"] = attempt(residents, name, found, lambda one: start(one, cells[0]))
         scores: dict[str, Scores] = {name: [] for name in residents}
         for cell in cells:
             measure_cell(residents, cell, options.rounds, found, scores)
             compare(scores, reference, found)
-            save()
+            report.save(result, options.output)
             print(f"{model.name}: {cell.name} done", file=sys.stderr, flush=True)
 
 
-def cells_of(model: Model, size: Size) -> list[Cell]:
+def cells_of(model: Model, options: argparse.Namespace) -> list[Cell]:
     from ggrank import Llama, PoolingType
 
     smallest = min(model.ggufs.values(), key=lambda path: path.stat().st_size)
     pooling = PoolingType.RANK if model.is_reranker else None
     with Llama.load(str(smallest), pooling_type=pooling, n_ctx=model.n_ctx, n_gpu_layers=0) as llama:
-        return list(make_cells(llama, size))
+        return list(make_cells(llama, QUICK if options.quick else FULL))
 
 
-def measure_first_rankings(peers: dict[str, Peer], cell: Cell, rounds: int, found: Json) -> None:
-    """Starts a process, loads and ranks, again and again.
-
-    The first time is not counted: files come from the disk then, and ggrank tries a new file once in a child.
-    """
-    for number in range(rounds + 1):
-        for name in in_turn(peers, number):
-            outcome = attempt(peers, name, found, lambda peer: first_ranking(peer, cell))
-            if outcome and number:
-                record(found["peers"][name], FIRST_RANKING, *outcome)
-    print(f"{FIRST_RANKING} done", file=sys.stderr, flush=True)
-
-
-def first_ranking(peer: Peer, cell: Cell) -> tuple[float, int | None]:
-    with Resident(peer) as resident:
-        started = resident.wait()
-        answer = resident.run(cell.requests)
-        return time.monotonic() - started, answer.n_bytes
+def start(resident: Resident, cell: Cell) -> float:
+    """Seconds from starting a process to its first scores."""
+    started = resident.wait()
+    resident.run(cell.requests)
+    return time.monotonic() - started
 
 
 def measure_cell(
     residents: dict[str, Resident], cell: Cell, rounds: int, found: Json, scores: dict[str, Scores]
 ) -> None:
-    """A round to warm up, whose scores are compared, then those that count."""
+    """A round to warm up, whose scores are compared, then those that count.
+
+    Every other round goes in the opposite order, so that no peer always follows the same one.
+    """
     for number in range(rounds + 1):
-        for name in in_turn(residents, number):
+        for name in list(residents) if number % 2 else list(residents)[::-1]:
             answer = attempt(residents, name, found, lambda resident: resident.run(cell.requests))
             if answer is None:
                 continue
+            peer = found["peers"][name]
+            peer["bytes"] = max(answer.n_bytes or 0, peer.get("bytes", 0))
             if number:
-                record(found["peers"][name], cell.name, answer.seconds, answer.n_bytes)
+                peer["seconds"].setdefault(cell.name, []).append(answer.seconds)
             else:
                 scores[name] += answer.scores
-
-
-def record(peer: Json, cell: str, seconds: float, n_bytes: int | None) -> None:
-    peer["seconds"].setdefault(cell, []).append(seconds)
-    if n_bytes:
-        key = cell if cell == FIRST_RANKING else "all cells"
-        peer["bytes"][key] = max(n_bytes, peer["bytes"].get(key, 0))
-
-
-def in_turn(left: dict[str, Any], number: int) -> list[str]:
-    """In order, and in the opposite order in the next round, so that no peer always follows the same one."""
-    return list(left) if number % 2 else list(left)[::-1]
 
 
 def attempt(left: dict[str, Any], name: str, found: Json, act: Callable[[Any], Any]) -> Any:
@@ -240,8 +209,7 @@ def reference_scores(model: Model, options: argparse.Namespace, cells: Sequence[
     """Those of ggrank's llama.cpp on the float32 file; None without that file."""
     if "f32" not in model.ggufs:
         return None
-    peer = peer_of(model, options, "ggrank llama.cpp", "f32", model.ggufs["f32"])
-    with Resident(peer) as resident:
+    with Resident(peer_of(model, options, "ggrank llama.cpp", "f32", model.ggufs["f32"])) as resident:
         resident.wait()
         return [scores for cell in cells for scores in resident.run(cell.requests).scores]
 
@@ -254,15 +222,13 @@ def compare(scores: dict[str, Scores], reference: Scores | None, found: Json) ->
             found["peers"][name]["agreement"] = agreement(own, expected[: len(own)])
 
 
-def agreement(scores: Scores, expected: Scores) -> Json:
-    """Pearson's correlation of logits, or the mean cosine of vectors; and the largest difference."""
+def agreement(scores: Scores, expected: Scores) -> float:
+    """Pearson's correlation of logits, or the mean cosine of vectors."""
     own, other = np.concatenate(scores).astype(np.float64), np.concatenate(expected).astype(np.float64)
-    if own.ndim == 2:
-        lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)
-        measure, value = "cosine", float(((own * other).sum(axis=1) / lengths).mean())
-    else:
-        measure, value = "correlation", float(np.corrcoef(own, other)[0, 1])
-    return {"measure": measure, "value": value, "largest_difference": float(np.abs(own - other).max())}
+    if own.ndim == 1:
+        return float(np.corrcoef(own, other)[0, 1])
+    lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)
+    return float(((own * other).sum(axis=1) / lengths).mean())
 
 
 # -- what it was made with
@@ -280,7 +246,7 @@ def made_with(options: argparse.Namespace) -> Json:
         "threads": options.threads,
         "processor": f"{processor.name}, {processor.n_cores} cores, {' '.join(processor.features)}",
         "system": f"{platform.platform()}, Python {platform.python_version()}",
-        "versions": {name: found[name] for name in PACKAGES if name in found},
+        "versions": ", ".join(f"{name} {found[name]}" for name in PACKAGES if name in found),
         "llama-server": server_version(options.llama_server),
     }
 

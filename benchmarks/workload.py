@@ -17,7 +17,6 @@ SEED = 7
 Request = tuple[str, list[str]]
 """A query and its documents: pairs for a reranker; an embedder gets the documents alone."""
 
-FIRST_RANKING = "first ranking"
 TWENTY = "20 passages"
 """The name of the cell that is shown in milliseconds begins so."""
 
@@ -78,7 +77,7 @@ class Passages:
 
 
 def make_cells(llama: Llama, size: Size) -> Iterator[Cell]:
-    """The first ranking, then the cells of the table, in the tokens of a loaded model."""
+    """The cells of the table, in the tokens of a loaded model."""
     is_reranker = llama.mode.value == "rerank"
     n_special = llama.rank("", [""]).n_tokens if is_reranker else llama.count_tokens("")
     around = n_special + (QUERY_TOKENS if is_reranker else 0)
@@ -102,7 +101,6 @@ def make_cells(llama: Llama, size: Size) -> Iterator[Cell]:
         ]
         return Cell(name, list(requests), sum(lengths))
 
-    yield cell(FIRST_RANKING, request([24 + around] * 20))
     for n_tokens, n in size.n_sequences.items():
         yield cell(f"{n} of {n_tokens} tokens", request([n_tokens] * n))
     yield cell(f"{TWENTY} of {size.twenty_tokens} tokens", request([size.twenty_tokens] * 20))

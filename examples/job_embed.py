@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from ggrank import LlamaParams
-from ggrank.jobs import EmbedStep, Job, ScoreStep, VectorForm, find_sources, run
+from ggrank.jobs import EmbedStep, Job, ScoreStep, find_sources, run
 
 PASSAGES = [
     "Bees dance to tell each other where flowers are.",
@@ -33,7 +33,7 @@ def main() -> None:
         folder = Path(scratch)
         source = write(folder / "passages.jsonl", [{"id": i, "text": t} for i, t in enumerate(PASSAGES)])
 
-        step = EmbedStep(LlamaParams("all-minilm-l6-v2"), form=VectorForm(dtype="int8"))
+        step = EmbedStep(LlamaParams("all-minilm-l6-v2"), dtype="int8")
         job = Job(step, find_sources([str(source)]), folder / "vectors", format="jsonl", shard_rows=2)
         summary = run(job)
         print(f"embedded {summary.rows} rows into {summary.shards} shards")

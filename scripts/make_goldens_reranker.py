@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import gguf
@@ -27,22 +28,8 @@ GOLDENS = TESTS / "goldens" / "ggrank-reranker-mini.npy"
 N_PAIRS = 1000
 CAPITAL = "What is the capital of France?"
 N_TOKENS = 512
-NAMES = {
-    "token_embd": "bert.embeddings.word_embeddings",
-    "position_embd": "bert.embeddings.position_embeddings",
-    "token_types": "bert.embeddings.token_type_embeddings",
-    "token_embd_norm": "bert.embeddings.LayerNorm",
-    "attn_q": "attention.self.query",
-    "attn_k": "attention.self.key",
-    "attn_v": "attention.self.value",
-    "attn_output": "attention.output.dense",
-    "attn_output_norm": "attention.output.LayerNorm",
-    "ffn_up": "intermediate.dense",
-    "ffn_down": "output.dense",
-    "layer_output_norm": "output.LayerNorm",
-    "cls": "bert.pooler.dense",
-    "cls.output": "classifier",
-}
+HEAD = {"bert.pooler.dense": "cls", "classifier": "cls.output"}
+"""llama.cpp's names for the head; the package ``gguf`` knows those of all other tensors."""
 
 
 def main() -> int:
@@ -75,7 +62,7 @@ def compute(*, gelu: Literal["tanh", "table"] = "tanh") -> NDArray[np.float32]:
     model = BertForSequenceClassification(
         BertConfig(**{**config, "hidden_act": "gelu_pytorch_tanh", "num_labels": 1})
     ).eval()
-    values = {name: torch.from_numpy(value) for name, value in weights().items()}
+    values = {name: torch.from_numpy(value) for name, value in weights(model.state_dict()).items()}
     values["classifier.weight"] = values["classifier.weight"].view(1, -1)  # ggml drops a dimension of 1
     model.load_state_dict(values)
     if gelu == "table":
@@ -107,17 +94,16 @@ def _gelu_table() -> Any:
     return module
 
 
-def weights() -> dict[str, NDArray[Any]]:
-    """The file's tensors in float32, by their names in transformers."""
+def weights(names: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """The file's tensors in float32, by these names in transformers."""
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(MODEL).tensors}
+    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, len(tensors)).get_name
     found = {}
-    for tensor in gguf.GGUFReader(MODEL).tensors:
-        place, kind = tensor.name.rsplit(".", 1)
-        prefix = ""
-        if place.startswith("blk."):
-            _, layer, place = place.split(".")
-            prefix = f"bert.encoder.layer.{layer}."
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        found[f"{prefix}{NAMES[place]}.{kind}"] = values.astype(np.float32)
+    for name in names:
+        layer, _, kind = name.rpartition(".")
+        target = HEAD.get(layer) or known(layer.removeprefix("bert."))
+        tensor = tensors[f"{target}.{kind}"]
+        found[name] = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
     return found
 
 

@@ -38,9 +38,11 @@ def main(sources: Sequence[str]) -> int:
 
 
 def measure_original(source: Path, quantization: str, folder: Path) -> None:
-    made = convert_model(source, folder / "model.gguf", quantize=quantization, check=True, force=True)
-    if made.comparison is not None:
-        show(source.name, quantization, made.path, made.comparison.deviation, made.comparison.correlation)
+    path, comparison = convert_model(
+        source, folder / "model.gguf", quantize=quantization, check=True, force=True
+    )
+    if comparison is not None:
+        show(source.name, quantization, path, comparison.deviation, comparison.correlation)
 
 
 def measure_reranker(folder: Path) -> None:

@@ -23,7 +23,7 @@ from command_line import ENVIRONMENT
 from ggrank import LlamaParams
 from ggrank.loading.model import load_model
 from ggrank.server import ServerSettings, create_app, health
-from ggrank.server.service import Service
+from ggrank.server.service import ServedModel, Service
 from ggrank.server.worker import SharedLlama
 from ggrank.types import Engine, TokenIds
 
@@ -69,7 +69,8 @@ def flaky_service(
     loaded = load_model(params or LlamaParams(RERANKER, engine="llama.cpp", n_threads=1))
     engine = FlakyEngine(loaded.engine)
     service = Service(settings)
-    service.add(RERANKER, SharedLlama(replace(loaded, engine=engine)))
+    llama = SharedLlama(replace(loaded, engine=engine))
+    service._served[RERANKER] = ServedModel(RERANKER, llama, lambda: llama)
     service.load([])
     engine.batches.clear()
     engine.entered.clear()

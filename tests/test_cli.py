@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+import ggrank as package
 from command_line import (
     ENVIRONMENT,
     QUERY,
@@ -17,6 +23,7 @@ from command_line import (
     ggrank,
     process,
 )
+from ggrank.cli import main
 
 
 def test_help_loads_no_large_library() -> None:
@@ -152,3 +159,45 @@ def test_a_stdout_that_takes_nothing_is_one_line_and_exit_code_1(
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "Error: cannot write to stdout: " in done.stderr
+
+
+def commands(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command."""
+    yield path
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from commands(found, *path, name)
+
+
+@pytest.mark.parametrize("path", list(commands(main)), ids=" ".join)
+def test_no_line_of_a_command_s_help_is_wider_than_80_columns(path: tuple[str, ...]) -> None:
+    lines = CliRunner().invoke(main, [*path, "--help"], terminal_width=80).output.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+
+
+ROOT = Path(package.__file__).parent
+ONLY_FROM_PYTHON = {"compat", "integrations", "remote", "server"}
+
+
+def raised_texts(module: Path) -> Iterator[str]:
+    """The literal parts of every text that a module raises or warns with."""
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        call = node.exc if isinstance(node, ast.Raise) else node
+        is_warning = isinstance(call, ast.Call) and ast.unparse(call.func) in ("warnings.warn", "warn_once")
+        if isinstance(node, ast.Raise) or is_warning:
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
+
+
+@pytest.mark.parametrize(
+    "room", sorted(path.name for path in ROOT.iterdir() if path.name not in ONLY_FROM_PYTHON)
+)
+def test_errors_that_a_command_can_print_do_not_speak_python(room: str) -> None:
+    modules = (ROOT / room).rglob("*.py") if (ROOT / room).is_dir() else [ROOT / room]
+    texts = [text for module in modules if module.suffix == ".py" for text in raised_texts(module)]
+    python = re.compile(r"(?<![-\w])[a-z_]+=|[a-z]\(\)|PoolingType\.")
+    assert [text for text in texts if python.search(text) and "--where" not in text] == []

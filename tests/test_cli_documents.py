@@ -46,20 +46,29 @@ def test_format_text_takes_records_as_they_are() -> None:
     assert json_lines(ggrank("rank", QUERY, "--format", "text", stdin=record))[0]["text"] == record
 
 
-def test_a_folder_s_text_files_are_documents(tmp_path: Path) -> None:
+def test_a_folder_is_read_as_ggrank_index_reads_it_and_what_is_left_out_is_named(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "rust.md").write_text(f"# Rust\n\n{RUST}\n", "utf-8")
     (tmp_path / "fruit.TXT").write_text(BANANAS, "utf-8")
+    (tmp_path / "page.html").write_text(f"<h1>France</h1><p>{PARIS}</p>", "utf-8")
+    (tmp_path / "rows.csv").write_text("id,text\n7,a row\n", "utf-8")
+    (tmp_path / "bad.pdf").write_bytes(b"%PDF-")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
-    lines = json_lines(ggrank("rank", QUERY, "--file", tmp_path))
-    assert [line["id"] for line in lines] == ["deep/rust.md", "fruit.TXT"]
-    assert lines[0]["text"] == f"# Rust\n\n{RUST}"
+    result = ggrank("rank", QUERY, "--file", tmp_path)
+    lines = json_lines(result)
+    ids = {"deep/rust.md, line 3", "fruit.TXT, line 1", "page.html, line 3", "7"}
+    assert {line["id"] for line in lines} == ids
+    assert lines[0]["text"] == f"Rust\n\n{RUST}"
+    warning, note = result.stderr.splitlines()
+    assert warning.startswith("Warning: left out: ")
+    assert "bad.pdf" in warning
+    assert note == "Note: left out: 1 .png"
 
 
 def test_a_folder_without_texts_is_an_error(tmp_path: Path) -> None:
     result = ggrank("rank", QUERY, "--file", tmp_path)
     assert result.exit_code == 1
-    assert "no .txt or .md" in result.stderr
+    assert "no file that can be read" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -84,6 +93,15 @@ def test_csv_and_other_encodings_are_read(tmp_path: Path) -> None:
     file.write_bytes(f"id;title;text\n7;Café;{RUST}\n".encode("utf-16"))
     line = json_lines(ggrank("rank", QUERY, "--file", file))[0]
     assert (line["id"], line["text"]) == ("7", f"Café {RUST}")
+
+
+def test_a_table_without_a_text_is_ranked_by_all_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"id,what\n1,{BANANAS}\n2,{RUST}\n", "utf-8")
+    line = json_lines(ggrank("rank", QUERY, "--file", tmp_path / "a.csv"))[0]
+    assert (line["id"], line["text"]) == ("2", f"id: 2\nwhat: {RUST}")
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "what": "x"}\n', "utf-8")
+    error = ggrank("rank", QUERY, "--file", tmp_path / "a.jsonl").stderr
+    assert "a.jsonl:1: no column 'text'; the columns are: id, what" in error
 
 
 def test_a_byte_order_mark_is_not_text() -> None:

@@ -49,9 +49,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--where", "year>=2020", "--where", "year<2024"], {"travel.md"}),
         (["--where", "draft=true"], {"leave.md"}),
         (["--where", "year=2021", "--path", "logs"], set()),
+        (["--path", "notes/**/*.md"], {"travel.md", "leave.md"}),
+        (["--path", "**/*.LOG.txt"], {"app.LOG.txt"}),
+        (["--path", "home*/**/t*.md"], {"travel.md"}),
+        (["--path", "./notes/*.md"], {"travel.md", "leave.md"}),
+        (["--path", "./*.md"], {"travel.md", "leave.md"}),
+        (["--path", "./travel.md"], set()),
+        (["--path", "logs/../notes/./t*"], set()),
+        (["--since", "0001-01-01"], {"travel.md", "leave.md", "garden.txt", "app.LOG.txt"}),
+        (["--since", "9999-12-31"], set()),
+        (["--where", f"year<{10**400}", "--where", f"year>-{10**30}"], {"travel.md", "leave.md"}),
+        (["--where", "draft!=true", "--ext", "md"], {"travel.md"}),
+        (["--where", "tags=NaN"], set()),
+        (["--where", "tags=\udcff"], set()),
+        (["--path", "\udcff", "--ext", "\udcff"], set()),
     ],
 )
-def test_filters_leave_only_what_matches(folder: Path, options: list[str], found: set[str]) -> None:
+def test_filters_leave_only_what_matches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], found: set[str]
+) -> None:
+    monkeypatch.chdir(folder)
     hits = json_lines(
         ggrank("search", "trains and days", "--index", folder / ".ggrank", "-n", "9", "--json", *options)
     )
@@ -102,6 +119,52 @@ def test_get_prints_a_document_or_some_lines(
     assert ggrank("get", place).output == text
 
 
+def test_lines_end_where_an_editor_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("one\x0c\x0bof\u2028the\x85first\nsecond")
+    monkeypatch.chdir(tmp_path)
+    ggrank("index", "a.txt")
+    assert ggrank("get", "a.txt:2").output == "second\n"
+    assert "has 2 lines, and no line 3" in ggrank("get", "a.txt:3").output
+
+
+@pytest.mark.parametrize("indexed_by_link", [True, False])
+def test_a_file_is_found_by_its_name_and_through_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indexed_by_link: bool
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "bees.txt").write_text("Bees dance.\n")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "alias.txt").symlink_to(tmp_path / "real" / "bees.txt")
+    monkeypatch.chdir(tmp_path)
+    ggrank("index", "link" if indexed_by_link else "real")
+    for name in ("link/bees.txt", "real/bees.txt", "alias.txt", tmp_path / "link" / "bees.txt"):
+        assert ggrank("get", name).output == "Bees dance.\n"
+        assert ggrank("similar", name, "--json").output == ""
+    with Index.open(".ggrank") as index:
+        assert index.get("real/bees.txt").text == "Bees dance.\n"
+
+
+def test_similar_reads_a_file_that_is_not_indexed(folder: Path, tmp_path: Path) -> None:
+    for name, text in (("zzz.txt", NOTES["notes/garden.txt"]), ("rows.csv", "text\na\nb\n")):
+        (tmp_path / name).write_text(text)
+    (best, *_) = json_lines(ggrank("similar", tmp_path / "zzz.txt", "--index", folder / ".ggrank", "--json"))
+    assert Path(best["path"]).name == "garden.txt"
+    assert best["cosine"] == pytest.approx(1, abs=1e-3)
+    assert "is a table" in ggrank("similar", tmp_path / "rows.csv", "--index", folder / ".ggrank").output
+
+
+def test_the_age_of_an_index_does_not_change_while_it_is_read(folder: Path) -> None:
+    with Index.open(folder / ".ggrank") as index:
+        before = index.updated
+        index.search("trains", by="words")
+    for path in (folder / ".ggrank").rglob("*"):
+        os.utime(path)
+    with Index.open(folder / ".ggrank") as index:
+        assert index.updated == before
+        index.update()
+        assert index.updated > before
+
+
 def test_get_reads_nothing_that_is_not_indexed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "secret.txt").write_text("The key is under the mat.")
     monkeypatch.chdir(folder)
@@ -113,10 +176,23 @@ def test_get_reads_nothing_that_is_not_indexed(folder: Path, monkeypatch: pytest
 def test_rows_of_a_csv_file_are_filtered_by_numbers_and_read_by_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "faq.csv").write_text("id,text,year\na,Cycle paths are new,2024\nb,Bikes are fast,2019\n")
+    (tmp_path / "faq.csv").write_text(
+        "id,text,year,version,new,zip\n"
+        "a,Cycle paths are new,2024,1.2.10,True,01234\nb,Bikes are fast,2019,1.20,false,1234\n"
+    )
     monkeypatch.chdir(tmp_path)
     assert ggrank("index", "faq.csv").exit_code == 0
-    for condition, found in (("year>=2020", ["a"]), ("year=2019", ["b"]), ("year!=2019", ["a"])):
+    for condition, found in (
+        ("year>=2020", ["a"]),
+        ("year=2019", ["b"]),
+        ("year!=2019", ["a"]),
+        ("version=1.2", ["b"]),
+        ("version=1.2.10", ["a"]),
+        ("new=true", ["a"]),
+        ("new!=true", ["b"]),
+        ("new=True", ["a"]),
+        ("zip=01234", ["a"]),
+    ):
         hits = json_lines(ggrank("search", "bikes", "--where", condition, "--json"))
         assert [hit["id"] for hit in hits] == found
     assert ggrank("get", "b").output == ggrank("get", "faq.csv:3").output == "Bikes are fast\n"

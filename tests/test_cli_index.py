@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 import tiny_models
 from command_line import ggrank, json_lines, on_terminal, plain, process
+from ggrank import Index
 
 NOTES = """\
 # Travel
@@ -86,9 +88,116 @@ def test_search_gives_a_json_line_for_each_passage(indexed: Path) -> None:
 
 def test_search_shows_people_score_place_and_the_part_that_matches(indexed: Path) -> None:
     lines = ggrank("search", "when does the train leave?", "--table", "-n", "2").stdout.splitlines()
-    assert "notes.md:3, Travel" in lines[0]
+    assert lines[0].split()[2:] == ["notes.md:3", "Travel"]
     assert "The night train to Vienna leaves" in lines[1]
     assert "4 passages of 2 files" in " · ".join(lines)
+
+
+def test_search_requires_and_leaves_out_phrases_and_says_so(indexed: Path) -> None:
+    (line,) = json_lines(ggrank("search", 'how to rest "an hour" -bees'))
+    assert line["headings"] == "Baking"
+    shown = told("search", 'bread "an hour" -bees')
+    assert 'with "an hour" · without "bees"' in shown
+    refused = ggrank("search", "--", "-bees")
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)
+    assert "only what to leave out: bees" in refused.stderr
+
+
+def test_each_place_is_shown_as_its_file_has_places(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (folder / "page.html").write_text("<title>Bees</title><h1>Hive</h1><p>Bees dance in a html hive.</p>")
+    (folder / "rows.csv").write_text("id,text\nb7,Bees dance in a row.\n")
+    pytest.importorskip("bs4")
+    json_lines(ggrank("index", "notes.md", "page.html", "rows.csv", "records.jsonl"))
+    lines = ggrank("search", "train dough bees pump", "--by", "words", "--table", "-n", "9").stdout
+    heads = [line.split(maxsplit=2)[2] for line in lines.splitlines() if re.match(r" \d  ", line)]
+    assert sorted(heads) == [
+        *("notes.md:3  Travel", "notes.md:7  Baking", "page.html  Bees > Hive"),
+        *("records.jsonl:1, p1  Pump", "records.jsonl:2", "rows.csv:2, b7"),
+    ]
+
+
+def test_a_document_of_no_file_is_shown_by_its_id(folder: Path) -> None:
+    with Index.open(".ggrank") as index:
+        index.add(["Bees dance.", "Bees hum."], ids=["b7", None])
+    for output in ("--table", "--markdown"):
+        shown = ggrank("search", "bees", "--by", "words", output).stdout
+        assert all(name in shown for name in ("b7:1", "a text:1", "Bees dance."))
+    assert "b7:1" in on_terminal("search", "bees", columns=80)
+
+
+def test_context_shows_the_whole_passage_and_numbered_lines(indexed: Path) -> None:
+    shown = ggrank("search", "night train", "--by", "words", "-C", "2", "--table").stdout.splitlines()
+    assert shown[1:6] == [
+        "    1  # Travel",
+        "    2",
+        "    3  The night train to Vienna leaves at 22:10 from platform 4.",
+        "    4",
+        "    5  # Baking",
+    ]
+    (line,) = json_lines(ggrank("search", "night train", "--by", "words", "-C", "1"))
+    assert (line["before"], line["after"]) == ("\n", "\n")
+
+
+def test_one_hit_of_each_file(indexed: Path) -> None:
+    lines = json_lines(ggrank("search", "train dough bees pump", "--files"))
+    assert sorted(Path(line["path"]).name for line in lines) == ["notes.md", "records.jsonl"]
+
+
+def test_a_terminal_highlights_words_and_links_files_and_nothing_in_a_name_steers_it(folder: Path) -> None:
+    name = "no\x1b]0;evil\x07tes\x9b31m.md"
+    (folder / name).write_text("# Pump\x1b[2J\n\nThe night\x07 train, \u202etrains, and the night\ttrain.\n")
+    json_lines(ggrank("index", name))
+    for arguments in (("--explain",), ("-C", "2")):
+        shown = on_terminal("search", "night train", *arguments, columns=60)
+        assert f"\x1b]8;id={re.search('id=([0-9]+)', shown)[1]};{(folder / name).as_uri()}\x1b\\" in shown  # type: ignore[index]
+        assert re.findall(r"\x1b\[1;31m(\w+)", shown)[:3] == ["night", "train", "trains"]
+        without_links = re.sub(r"\x1b\]8;[^\x1b]*\x1b\\", "", shown)
+        assert not set("\x07\x9b\u202e") & set(without_links)
+        assert "\x1b]" not in without_links
+        assert "\x1b[2J" not in without_links
+        assert all(len(line) <= 60 for line in plain(without_links))
+    for output in ("--json", "--markdown", "--table"):
+        assert not set("\x1b\x07\x9b\u202e") & set(process("search", "night train", output).stdout)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_hits_fit_the_terminal_and_keep_the_inner_heading(folder: Path, columns: int) -> None:
+    deep = folder / ("a long name of a folder " * 3).strip()
+    deep.mkdir()
+    headings = "# Staff handbook of 2026\n\n## Travel in other countries\n\n### Night trains\n\n"
+    (deep / "notes.md").write_text(headings + "Take the train.\n" + 40 * "\u6771\u4eac" + 90 * "x", "utf-8")
+    json_lines(ggrank("index", deep))
+    for options in ([], ["-C", "1"], ["--explain"]):
+        lines = plain(
+            re.sub(r"\x1b\]8;[^\x1b]*\x1b\\", "", on_terminal("search", "train", *options, columns=columns))
+        )
+        assert max(cell_len(line) for line in lines if ".gguf" not in line) <= columns
+        assert any(line.endswith("> Night trains") for line in lines)
+    assert "Staff handbook of 2026 > Travel in other countries > Night trains" in told("search", "train")
+
+
+def test_markdown_is_a_list_that_no_text_can_break(folder: Path) -> None:
+    commonmark = pytest.importorskip("markdown_it")
+    text = "- a *train* [x](y) <b>&amp; `c` | d\n\n# no heading\n> ~~no~~ $x$ [[wiki]] \\* ![i](j) ==m== #tag"
+    (folder / "a [b](c) *d*.txt").write_text(text)
+    json_lines(ggrank("index", "a [b](c) *d*.txt", "notes.md"))
+    printed = ggrank("search", "train", "--by", "words", "--markdown", "-C", "1").stdout
+    tokens = commonmark.MarkdownIt("commonmark").parse(printed)
+    items = [token for token in tokens if token.type == "inline"]
+    assert [token.type for token in tokens].count("list_item_open") == len(items) == 2
+    texts = []
+    for item in items:
+        kinds = [child.type for child in item.children if child.type != "text_special"]
+        assert set(kinds) == {"link_open", "text", "link_close"}
+        assert kinds.count("link_open") == 1
+        texts.append("".join(child.content for child in item.children))
+    assert f"a [b](c) *d*.txt:1: {' '.join(text.split())}" in texts
+    assert {item.children[0].attrs["href"] for item in items} == {
+        "a%20%5Bb%5D%28c%29%20%2Ad%2A.txt",
+        "notes.md",
+    }
 
 
 def test_search_by_words_finds_numbers_and_loads_no_model(

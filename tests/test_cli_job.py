@@ -106,7 +106,7 @@ def test_files_that_are_gone_are_named(tmp_path: Path, tiny: Path) -> None:
     assert ggrank(*command).exit_code == 0
     (tmp_path / "corpus" / "b.jsonl").unlink()
     result = ggrank(*command)
-    assert "b.jsonl: gone since an earlier run; their rows stay" in result.stderr
+    assert "b.jsonl: gone since an earlier run; rows that were done stay" in result.stderr
     assert json.loads(result.stdout)["rows"] == 2
 
 
@@ -148,20 +148,27 @@ def test_a_job_takes_stdin_for_what_its_first_line_is(stdin: str, tmp_path: Path
     for output in (tmp_path / "out.jsonl", tmp_path / "out"):
         options = ("--model", tiny, "--output", output, "--output-format", "jsonl")
         code, stdout, stderr = piped(stdin, "job", "embed", *options)
-        assert (code, stderr) == (0, "")
+        assert (code, "stdin is read as lines, a text each" in stderr) == (0, stdin.startswith("bees"))
         assert json.loads(stdout)["bad_rows"] == 0
     for written in (tmp_path / "out.jsonl", tmp_path / "out" / "part-00000-00000.jsonl"):
         assert [row["text"] for row in read_jsonl(written)] == ["bees hum", "wasps"]
 
 
-def test_score_asks_what_stdin_is_where_it_is_no_json(tmp_path: Path) -> None:
-    pairs = "query,document\nwho hums?,Bees hum.\n"
+def test_score_asks_what_stdin_is_where_it_cannot_know(tmp_path: Path) -> None:
+    pairs = "question,answer\nwho hums?,Bees hum.\n"
     code, stdout, stderr = piped(pairs, "job", "score", "--output", tmp_path / "out.jsonl")
     assert (code, stdout, len(stderr.splitlines())) == (1, "", 1)
     assert "the columns are: text" in stderr
     assert "--format says what the file is" in stderr
     assert not list(tmp_path.iterdir())
-    assert piped(pairs, "job", "score", "--format", "csv")[0] == 0
+    columns = ("--query-column", "question", "--document-column", "answer")
+    assert piped(pairs, "job", "score", "--format", "csv", *columns)[0] == 0
+
+
+@pytest.mark.parametrize("output", [(), ("--output", "-")])
+def test_csv_on_stdin_is_known_by_the_name_of_a_column(output: tuple[str, ...]) -> None:
+    code, stdout, _ = piped("\nquery,document\nwho hums?,Bees hum.\n", "job", "score", *output)
+    assert (code, list(json.loads(stdout))) == (0, ["query", "document", "score", "score_truncated"])
 
 
 def test_a_slash_makes_a_folder_and_a_folder_in_a_file_s_place_is_refused(tmp_path: Path, tiny: Path) -> None:

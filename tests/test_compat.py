@@ -98,18 +98,8 @@ def test_a_loaded_llama_must_have_the_max_length_that_is_asked_for(llama: Llama)
 def test_max_length_is_the_longest_pair_in_tokens() -> None:
     model = CrossEncoder("ggrank-reranker-mini", max_length=32)
     short, long = model.predict([(QUERY, "Paris is " * 20), (QUERY, "Paris is " * 200)])
-    assert model.llama.n_ctx == 32
+    assert model.max_length == model.llama.n_ctx == 32
     assert short == long
-
-
-def test_max_length_can_be_read_and_is_not_set_in_vain(llama: Llama) -> None:
-    model = CrossEncoder(llama)
-    assert model.max_length == model.max_seq_length == llama.n_ctx
-    model.max_length = llama.n_ctx
-    for name in ("max_length", "max_seq_length"):
-        with pytest.raises(InputError, match=r"max_length is 512, .* CrossEncoder\(\.\.\., max_length=10\)"):
-            setattr(model, name, 10)
-    assert model.max_length == llama.n_ctx
 
 
 def test_a_device_is_a_gpu_unless_it_is_the_cpu() -> None:
@@ -137,10 +127,8 @@ def test_predict_gives_sigmoids_of_the_logits_as_float32(llama: Llama, logits: n
     np.testing.assert_allclose(scores, sigmoid(logits), atol=1e-6)
 
 
-def test_predict_gives_one_number_for_one_pair_and_has_two_names_for_pairs(llama: Llama) -> None:
-    model = CrossEncoder(llama)
-    assert isinstance(model.predict(PAIRS[1]), np.float32)
-    np.testing.assert_array_equal(model.predict(sentences=PAIRS), model.predict(inputs=PAIRS))
+def test_predict_gives_one_number_for_one_pair(llama: Llama) -> None:
+    assert isinstance(CrossEncoder(llama).predict(PAIRS[1]), np.float32)
 
 
 def test_an_activation_takes_a_column_of_logits_and_the_call_s_goes_first(
@@ -209,9 +197,11 @@ def test_an_option_that_would_change_scores_or_that_no_one_knows_is_refused_by_n
     assert f"{face.__name__}{shown} is unknown, or would change scores" in str(error.value)
 
 
-@pytest.mark.parametrize("options", [{"batchsize": 3}, {"prompt": "query: "}])
+@pytest.mark.parametrize("options", [{"batchsize": 3}, {"prompt": "query: "}, {"query_max_length": 20}])
 def test_a_call_s_options_are_refused_too(llama: Llama, options: dict[str, Any]) -> None:
     model = CrossEncoder(llama)
+    with pytest.raises(InputTypeError, match=next(iter(options))):
+        FlagReranker(llama).compute_score(PAIRS, **options)
     with pytest.raises(InputTypeError, match=next(iter(options))):
         model.predict(PAIRS, **options)
     with pytest.raises(InputTypeError, match=next(iter(options))):
@@ -264,8 +254,6 @@ def test_what_is_not_a_pair_of_texts_is_named(llama: Llama, inputs: Any, message
 def test_options_that_a_reranker_cannot_have_are_refused(llama: Llama) -> None:
     with pytest.raises(InputError, match="num_labels must be 1"):
         CrossEncoder(llama, num_labels=3)
-    with pytest.raises(InputTypeError, match="predict takes pairs"):
-        CrossEncoder(llama).predict()
 
 
 def test_a_softmax_head_s_probability_is_squashed_once(tmp_path: Path) -> None:
@@ -300,20 +288,11 @@ def test_compute_score_gives_a_list_for_one_pair_too(llama: Llama) -> None:
 
 
 def test_the_call_s_max_length_is_for_the_call() -> None:
-    reranker = FlagReranker("ggrank-reranker-mini", query_max_length=256, passage_max_length=512)
+    reranker = FlagReranker("ggrank-reranker-mini", passage_max_length=512)
     long = [(QUERY, "Berlin is the capital of Germany. " * 10 + "Paris is the capital of France.")]
     whole = reranker.compute_score(long)
     assert reranker.compute_score(long, max_length=32) != whole
     assert reranker.compute_score(long) == whole
-
-
-def test_the_query_is_cut_at_query_max_length(llama: Llama) -> None:
-    reranker = FlagReranker(llama)
-    long = ("what is the capital of france please tell me", DOCUMENTS[1])
-    cut = reranker.compute_score(long, query_max_length=5)
-    assert cut == reranker.compute_score(("what is the capital of", DOCUMENTS[1]))
-    assert cut != reranker.compute_score(long)
-    assert reranker.compute_score(long, query_max_length=100) == reranker.compute_score(long)
 
 
 # Reranker

@@ -98,10 +98,6 @@ def test_truncate_false_refuses_as_tei_does(client: httpx.Client) -> None:
         ("/embed", {"inputs": ["a", "deep " * 600], "truncate": False}, "inputs"),
         ("/embed", {"inputs": "a", "prompt_name": "s2p"}, "prompt_name"),
         ("/embed", {"inputs": "a", "normalize": "yes"}, "normalize"),
-        ("/decode", {"ids": [-1]}, "ids"),
-        ("/decode", {"ids": [[5], [-1]]}, "ids.1"),
-        ("/decode", {"ids": [30522]}, "ids"),
-        ("/tokenize", {"inputs": [1]}, "inputs.0"),
     ],
 )
 def test_a_bad_request_names_its_field_in_tei_s_words(

@@ -21,7 +21,7 @@ QUERY = "where do llamas live?"
 DOCUMENTS = ["Llamas live in the Andes.", "Paris is a city in France.", "Bread needs yeast."]
 RERANK = ("/rerank", "/reranking", "/v1/reranking", "/v1/rerank", "/v2/rerank")
 PATHS = (*RERANK, "/embed", "/", "/embedding", "/v1/embeddings", "/embeddings", "/v1/embed", "/v2/embed")
-PATHS += ("/tokenize", "/detokenize", "/decode")
+PATHS += ("/tokenize", "/detokenize")
 FIELDS = (
     "query", "documents", "texts", "input", "inputs", "content", "tokens", "ids", "model", "top_n",
     "threshold", "normalize", "raw_scores", "truncate", "return_documents", "return_text", "rank_fields",

@@ -91,14 +91,13 @@ def test_a_reranker_says_what_it_is(tmp_path: Path) -> None:
     file = open_gguf(tiny_models.write("qwen3-reranker", tmp_path))
     assert (file.architecture, file.pooling_type, file.has_head) == ("qwen3", PoolingType.RANK, True)
     assert (file.labels, file.tokenizer_model, file.tokenizer_pre) == (("yes", "no"), "gpt2", "qwen2")
-    assert file.rerank_template is not None
     assert "{query}" in file.rerank_template
 
 
 def test_what_a_file_does_not_say_is_empty(path: Path) -> None:
     file = open_gguf(written(path, small().without_key("bert.pooling_type").without_key(LABELS)))
     assert file.pooling_type is PoolingType.UNSPECIFIED
-    assert (file.rerank_template, file.tokenizer_pre, file.labels) == (None, "", ())
+    assert (file.rerank_template, file.tokenizer_pre, file.labels) == ("", "", ())
 
 
 @pytest.mark.parametrize(("code", "name"), [(7, "q8_0"), (15, "q4_k_m"), (1, "f16")])

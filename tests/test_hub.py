@@ -92,7 +92,7 @@ def test_several_gguf_files_need_a_filename_and_the_error_lists_them(hub: Hub) -
     hub.add("org/many", {name: name.encode() for name in names})
     with pytest.raises(ModelNotFoundError, match=r"has 2 \.gguf files") as caught:
         find_model("org/many", endpoint=hub.endpoint)
-    assert "filename=: m-q4_k_m.gguf, m-q8_0.gguf" in str(caught.value)
+    assert "(filename in Python): m-q4_k_m.gguf, m-q8_0.gguf" in str(caught.value)
     source = find_model("org/many", filename="m-q8_0.gguf", endpoint=hub.endpoint)
     assert source.path.read_bytes() == b"m-q8_0.gguf"
 

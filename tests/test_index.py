@@ -11,8 +11,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,30 @@ class Counting(Llama):
         texts = list(texts)
         self.n_texts += len(texts)
         return super().embed_many(texts, **options)  # type: ignore[arg-type]
+
+
+class Meanwhile(Llama):
+    """The bundled model, which does something the first time that an index asks for its prefix."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    @property
+    def query_prefix(self) -> str:  # type: ignore[override]
+        if self.meanwhile is not None:
+            act, self.meanwhile = self.meanwhile, None
+            act()
+        return self._prefix
+
+    @query_prefix.setter
+    def query_prefix(self, value: str) -> None:
+        self._prefix = value
+
+
+@pytest.fixture
+def slow() -> Iterator[Meanwhile]:
+    with Meanwhile.load("all-minilm-l6-v2") as llama:
+        assert isinstance(llama, Meanwhile)
+        yield llama
 
 
 @pytest.fixture(scope="module")
@@ -308,13 +333,21 @@ def test_a_folder_that_is_gone_is_forgotten_when_told_and_the_rest_goes_on(
     assert counts(index.update()) == (0, 0, 0, 1)
 
 
-def test_what_is_forgotten_below_a_folder_that_stays_comes_back_with_it(index: Index, folder: Path) -> None:
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_what_is_forgotten_below_a_folder_stays_out_until_it_is_named_again(
+    index: Index, folder: Path, tmp_path: Path, embedder: Llama, rebuild: bool
+) -> None:
     assert index.remove(paths=[folder / "bread.txt", folder / "pump.txt", folder / "pump.txt"]) == 2
     assert len(index) == 3
-    assert counts(index.update()) == (2, 0, 0, 3)
-    assert index.remove(paths=[folder.parent]) == 5
+    with Index.open(tmp_path / "index", embedder=embedder, rebuild=rebuild) as again:
+        assert set(again.update().unsupported) == {"forgotten"}
+        assert counts(again.update([folder])) == (0, 0, 0, 3)
+    assert counts(index.update([folder / "bread.txt"])) == (1, 0, 0, 0)
+    assert counts(index.update()) == (0, 0, 0, 4)
+    assert index.remove(paths=[folder.parent]) == 4
     with pytest.raises(InputError, match="nothing to index"):
         index.update()
+    assert counts(index.update([folder])) == (5, 0, 0, 0)
 
 
 def test_a_file_that_was_named_itself_and_is_gone_goes(tmp_path: Path, embedder: Llama) -> None:
@@ -350,6 +383,115 @@ def test_a_record_may_hold_any_text(tmp_path: Path, embedder: Llama, text: str) 
         assert index.search("llama")[0].id in (str(2**70), f"\ufffd{2**70}")
 
 
+def test_whatever_a_file_says_its_text_is_found(tmp_path: Path, embedder: Llama) -> None:
+    """Lone surrogates and zeros in headings, titles, ids and metadata; rows whose metadata is too deep."""
+    cells = [{"cell_type": "markdown", "source": ["# A \ud800 heading\n", "\n", "Bees \ud800 dance."]}]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    bad = {
+        "id": "\ud800",
+        "title": "\ud800\0",
+        "text": "Cars \ud800\0 rust.",
+        "\ud800": "\ud800\0",
+        "n": 2**99,
+    }
+    deep = f'{{"text": "Deep.", "x": {"[" * 900}{"]" * 900}}}'
+    (tmp_path / "b.jsonl").write_text(f"{json.dumps({**bad, 'n': 2**99})}\n{deep}\n")
+    with Index.open(tmp_path / "index", embedder=embedder) as index:
+        (skipped,) = index.update([tmp_path]).skipped
+        assert "line 2: metadata must not be nested" in skipped.reason
+        (bees,) = index.search("bees", by="words")
+        (cars,) = index.search("cars", by="words", where={"n": {">": 2**90}})
+        assert (bees.headings, bees.text) == ("A \ufffd heading", "Bees \ufffd dance.")
+        assert (cars.id, cars.title, cars.text) == ("\ufffd", "\ufffd ", "Cars \ufffd  rust.")
+        assert cars.metadata["\ufffd"] == "\ufffd\0"
+        assert index.get("\ud800").text == cars.text
+        assert index.search("cars", where={"\ud800": {"==": "\ud800x"}}) == []
+        for path in ("\ud800", "\0"):
+            assert index.search("cars", paths=[path], suffixes=[path]) == []
+
+
+def test_a_path_that_is_no_unicode_is_skipped(tmp_path: Path, embedder: Llama) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.txt")
+    path.write_text("Bees dance.")
+    with Index.open(tmp_path / "index", embedder=embedder) as index:
+        (skipped,) = index.update([path]).skipped
+        assert skipped.reason == "its name is not UTF-8"
+        with pytest.raises(InputError, match="is not in the index"):
+            index.remove(paths=[path])
+
+
+@pytest.mark.parametrize(
+    "id", [2**64, -(2**64), 10.0**300, float("nan"), float("inf"), "\ud800", "", "\0", 1.5]
+)
+def test_any_number_or_text_is_an_id(embedder: Llama, id: str | float) -> None:
+    with Index.open(":memory:", embedder=embedder) as index:
+        with pytest.raises(InputError, match="has the id"):
+            index.get(id)
+        with pytest.raises(InputError, match="has the id"):
+            index.remove(ids=[id])
+        assert id not in index
+        index.add(["Bees dance."], ids=[id])
+        index.add(["Cars rust."], ids=[id])
+        assert index.get(id).text == "Cars rust."
+        assert index.similar(id) == []
+        with pytest.raises(InputError, match="stands twice"):
+            index.add(["a", "b"], ids=[id, id])
+        assert index.remove(ids=[id]) == 1
+
+
+@pytest.mark.parametrize("id", [["a"], {"a": 1}, None, True, b"a", ("a",)])
+def test_what_is_no_id_is_told_so(embedder: Llama, id: Any) -> None:
+    with Index.open(":memory:", embedder=embedder) as index:
+        for use in (index.get, index.similar, lambda one: index.remove(ids=[one])):
+            with pytest.raises(InputTypeError, match="an id must be a string or a number"):
+                use(id)
+        if id is not None:
+            with pytest.raises(InputTypeError, match="an id must be a string or a number"):
+                index.add(["a"], ids=[id])
+
+
+def test_a_number_may_be_asked_for_as_a_text(embedder: Llama) -> None:
+    with Index.open(":memory:", embedder=embedder) as index:
+        index.add(["Bees dance.", "Cars rust.", "Eggs boil."], ids=[7, "8", 8])
+        texts = [index.get(id).text for id in ("7", 7, 7.0, "8", 8, "8.0")]
+    assert texts == ["Bees dance."] * 3 + ["Cars rust.", "Eggs boil.", "Eggs boil."]
+
+
+@pytest.mark.parametrize(
+    ("since", "n_found"),
+    [
+        (datetime.min, 1),
+        (datetime.max, 0),
+        (datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), 1),
+        (datetime.max.replace(tzinfo=timezone(-timedelta(hours=12))), 0),
+        (datetime(2020, 1, 1, tzinfo=timezone.utc), 1),
+    ],
+)
+def test_any_date_is_a_filter(tmp_path: Path, embedder: Llama, since: datetime, n_found: int) -> None:
+    (tmp_path / "a.txt").write_text("Bees dance.")
+    with Index.open(":memory:", embedder=embedder) as index:
+        index.update([tmp_path / "a.txt"])
+        assert len(index.search("bees", since=since)) == n_found
+        with pytest.raises(InputTypeError, match="since must be a datetime"):
+            index.search("bees", since="2020-01-01")  # type: ignore[arg-type]
+
+
+def test_what_has_no_text_has_nothing_similar(embedder: Llama, folder: Path) -> None:
+    (folder / "empty.txt").write_text(" \n")
+    with Index.open(":memory:", embedder=embedder) as index:
+        index.update([folder])
+        for name in (str(folder / "empty.txt"), "", " \n"):
+            with pytest.raises(InputError, match="nothing is similar"):
+                index.similar(name)
+
+
+def test_thousands_of_equal_texts_do_not_hide_the_others(embedder: Llama) -> None:
+    with Index.open(":memory:", embedder=embedder) as index:
+        index.add([Document("Bread bread.", title=f"{i}") for i in range(1200)])
+        index.add(["Bread, and much more about other things that are not bread."])
+        assert [hit.text[:6] for hit in index.search("bread", by="words")] == ["Bread ", "Bread,"]
+
+
 def test_missing_indexes_and_paths_are_errors(tmp_path: Path, embedder: Llama) -> None:
     with Index.open(tmp_path / "index", embedder=embedder) as index:
         with pytest.raises(SearchIndexError, match="there is no index"):
@@ -373,8 +515,9 @@ def test_another_model_prefix_or_setting_is_refused_with_the_way_out(
         pytest.raises(SearchIndexError, match="document_prefix '', now it is 'passage: '"),
     ):
         Index.open(tmp_path / "index", embedder=other)
-    for settings in ({"chunk_tokens": 100}, {"overlap": 0}, {"vectors": "int8"}):
-        with pytest.raises(SearchIndexError, match=f"{next(iter(settings))} .*--rebuild"):
+    for settings in ({"chunk_tokens": 64}, {"overlap": 0}, {"vectors": "int8"}):
+        ((name, value),) = settings.items()
+        with pytest.raises(SearchIndexError, match=f"with {name} .*, now it is {value!r}: .*--rebuild"):
             Index.open(tmp_path / "index", embedder=embedder, **settings)  # type: ignore[arg-type]
     with Index.open(tmp_path / "index", embedder=embedder, vectors="int8", rebuild=True) as rebuilt:
         assert counts(rebuilt.update()) == (5, 0, 0, 0)
@@ -522,6 +665,23 @@ def test_a_damaged_index_says_so_and_rebuild_mends_it(index: Index, tmp_path: Pa
         assert counts(rebuilt.update([tmp_path / "documents"])) == (4, 0, 0, 0)
 
 
+def test_an_index_that_cannot_be_read_just_now_is_not_made_anew_without_its_documents(
+    index: Index, tmp_path: Path, embedder: Llama
+) -> None:
+    index.add([Document("Bees dance.", id="bees")])
+    index.close()
+    path = tmp_path / "index" / "1" / "index.sqlite"
+    path.rename(tmp_path / "kept")
+    path.mkdir()
+    with Index.open(tmp_path / "index", embedder=embedder, rebuild=True) as rebuilt:
+        with pytest.raises(SearchIndexError, match="unable to open"):
+            rebuilt.update()
+        path.rmdir()
+        (tmp_path / "kept").rename(path)
+        rebuilt.update()
+        assert rebuilt.get("bees").text == "Bees dance."
+
+
 def test_an_index_of_a_later_version_is_refused(index: Index, tmp_path: Path) -> None:
     index.close()
     with closing(sqlite3.connect(tmp_path / "index" / "1" / "index.sqlite")) as db:
@@ -623,6 +783,48 @@ def test_a_second_writer_is_refused_and_readers_are_not(index: Index, folder: Pa
     assert counts(index.update()) == (0, 0, 0, 6)
 
 
+def test_two_that_make_an_index_at_the_same_moment_both_add_to_it(
+    tmp_path: Path, embedder: Llama, slow: Meanwhile
+) -> None:
+    with (
+        Index.open(tmp_path / "index", embedder=embedder) as other,
+        Index.open(tmp_path / "index", embedder=slow) as index,
+    ):
+        slow.meanwhile = lambda: other.add(["Bees dance."])
+        index.add(["Cars rust."])
+        assert {hit.text for hit in other.search("insects")} == {"Bees dance.", "Cars rust."}
+
+
+def test_a_folder_that_is_added_just_before_a_rebuild_is_in_it(
+    index: Index, folder: Path, tmp_path: Path, slow: Meanwhile
+) -> None:
+    (tmp_path / "new.txt").write_text("Bees dance.")
+    with Index.open(tmp_path / "index", embedder=slow, rebuild=True) as rebuilt:
+        slow.meanwhile = lambda: index.update([tmp_path / "new.txt"])
+        assert counts(rebuilt.update()) == (6, 0, 0, 0)
+
+
+def test_what_is_forgotten_just_after_a_rebuild_is_gone_from_it(
+    index: Index, folder: Path, tmp_path: Path, embedder: Llama
+) -> None:
+    with Index.open(tmp_path / "index", embedder=embedder, rebuild=True) as rebuilt:
+        rebuilt.update()
+    index.remove(paths=[folder])
+    assert len(rebuilt) == len(index) == 0
+
+
+def test_a_reader_that_opens_while_a_rebuild_ends_gets_the_new_one(
+    index: Index, tmp_path: Path, embedder: Llama, slow: Meanwhile
+) -> None:
+    def rebuild() -> None:
+        with Index.open(tmp_path / "index", embedder=embedder, rebuild=True) as rebuilt:
+            rebuilt.update()
+
+    slow.meanwhile = rebuild
+    with Index.open(tmp_path / "index", embedder=slow) as reader:
+        assert names(reader.search(QUERY))[0] == "bread"
+
+
 def test_a_hit_s_cosine_is_that_of_its_own_text_while_another_thread_updates(
     index: Index, folder: Path, embedder: Llama
 ) -> None:
@@ -712,6 +914,32 @@ def test_more_than_half_of_a_folder_is_not_forgotten_without_a_word(index: Index
     assert len(index) == 0
 
 
+@pytest.mark.parametrize("loss", ["empty", "unreadable", "damaged"])
+def test_a_rebuild_does_not_forget_more_than_half_of_a_folder_without_a_word(
+    index: Index, folder: Path, tmp_path: Path, embedder: Llama, loss: str
+) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+        if loss == "unreadable":
+            path.symlink_to(tmp_path / "nowhere")
+        elif loss == "damaged":
+            path.write_bytes(b"\0")
+    with Index.open(tmp_path / "index", embedder=embedder, rebuild=True) as rebuilt:
+        for paths in ([], [folder]):
+            with pytest.raises(InputError, match=r"5 of the index's 5 files are gone.*--prune"):
+                rebuilt.update(paths)
+            assert names(index.search(QUERY))[0] == "bread"
+        rebuilt.update(prune=True)
+    assert len(index) == 0
+
+
+def test_files_that_a_new_pattern_leaves_out_are_not_taken_for_gone(index: Index, folder: Path) -> None:
+    (folder / ".gitignore").write_text("*.txt\n!bread.txt\n")
+    changes = index.update()
+    assert counts(changes) == (0, 0, 4, 1)
+    assert len(changes.unsupported["ignored"]) == 4
+
+
 def test_a_folder_whose_files_moved_inside_it_is_not_lost(index: Index, folder: Path) -> None:
     (folder / "deeper").mkdir()
     for path in folder.glob("*.txt"):
@@ -783,6 +1011,8 @@ def test_similar_finds_other_documents(index: Index, folder: Path) -> None:
         ({"tags": {"!=": "staff"}}, {"b", "d"}),
         ({"year": "2001"}, {"d"}),
         ({"nothing": 1}, set()),
+        ({"year": {"<": 2**70, ">": -(10**400)}}, {"a", "b", "c", "d"}),
+        ({"year": 2001.0, "tags": {"!=": "a"}}, {"b", "d"}),
     ],
 )
 def test_filters_keep_documents_by_their_metadata(
@@ -805,7 +1035,9 @@ def test_filters_keep_documents_by_their_metadata(
             assert {place.id for place in places if place.id in facts} == expected
 
 
-@pytest.mark.parametrize("where", [{"a": {"~": 1}}, {"a": [1]}, {'"': 1}, "a"])
+@pytest.mark.parametrize(
+    "where", [{"a": {"~": 1}}, {"a": [1]}, {'"': 1}, "a", {"a": {"<": True}}, {"a": float("nan")}]
+)
 def test_filters_that_are_none_are_refused(index: Index, where: Any) -> None:
     with pytest.raises(InputError, match="where"):
         index.search(QUERY, where=where)
@@ -865,3 +1097,107 @@ def test_numbers_that_json_lacks_are_null_in_metadata(embedder: Llama) -> None:
         index.add([Document("Bread", id="a", metadata={"x": float("nan"), "year": 2020})])
         assert index.get("a").metadata == {"x": None, "year": 2020}
         assert [hit.id for hit in index.search("bread", where={"year": 2020})] == ["a"]
+
+
+PHRASES = {
+    "leave": "The Annual Leave is 25 days.",
+    "leaves": "Annual leaves fall; leave them there, it is annual.",
+    "draft": "A draft of the annual\nleave policy.",
+    "cafe": "Cafe\u0301s in M\u00fcnchen take no annual, leave-like break.",
+    "tokyo": "\u660e\u65e5\u306f\u6771\u4eac\u90fd\u306b\u884c\u304f\u3002",
+    "kyoto": "\u4eac\u90fd\u306f\u96e8\u3067\u3059\u3002",
+    "thai": "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22\u0e2a\u0e27\u0e22",
+    "korean": "\uace0\uc591\uc774\ub294 \uc794\ub2e4.",
+}
+
+
+@pytest.fixture(scope="module")
+def phrases(embedder: Llama) -> Iterator[Index]:
+    with Index.open(":memory:", embedder=embedder) as index:
+        index.add(PHRASES.values(), ids=PHRASES)
+        index.add([Document("Days off.", id="titled", title="Annual Leave")])
+        yield index
+
+
+ALL = {*PHRASES, "titled"}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ('"annual leave"', {"leave", "draft", "cafe", "titled"}),
+        ('"ANNUAL LEAVE" -draft', {"leave", "cafe", "titled"}),
+        ('annual -"annual leave"', ALL - {"leave", "draft", "cafe", "titled"}),
+        ("annual -leave", ALL - {"leave", "leaves", "draft", "cafe", "titled"}),
+        ("annual -leav", ALL),
+        ('"leaves"', {"leaves"}),
+        ('"cafes in munchen"', {"cafe"}),
+        ('"annual leave" "policy"', {"draft"}),
+        ('"annual leave" "zebra"', set()),
+        ('"\u6771\u4eac"', {"tokyo"}),
+        ('"\u4eac\u90fd"', {"tokyo", "kyoto"}),
+        ("\u4eac\u90fd -\u6771", ALL - {"tokyo"}),
+        ('"\u4eac\u6771"', set()),
+        ('"\u0e44\u0e17\u0e22"', {"thai"}),
+        ('"\uace0\uc591\uc774"', {"korean"}),
+        ('"of the annual leave"', {"draft"}),
+    ],
+    ids=ascii,
+)
+def test_phrases_are_required_and_excluded_exactly(phrases: Index, query: str, found: set[str]) -> None:
+    assert {hit.id for hit in phrases.search(query, by="meaning", top_n=20)} == found
+    assert {hit.id for hit in phrases.search(query, top_n=20)} == found
+    by_words = {hit.id for hit in phrases.search(query, by="words", top_n=20)}
+    assert by_words <= found
+    assert by_words == found or "-" in query
+
+
+def test_a_phrase_filters_before_the_ranking_and_beside_other_filters(
+    tmp_path: Path, embedder: Llama
+) -> None:
+    with Index.open(":memory:", embedder=embedder) as index:
+        notes = [Document(f"Bread number {i} is baked.", id=i, metadata={"odd": i % 2}) for i in range(300)]
+        index.add([*notes, Document("Old bread, the blue kind.", id="blue", metadata={"odd": 1})])
+        for by in ("both", "meaning", "words"):
+            assert [hit.id for hit in index.search('bread "blue kind"', by=by, top_n=3)] == ["blue"]
+            assert index.search('bread "blue kind"', by=by, where={"odd": 0}) == []
+            without = index.search("bread -blue", by=by, top_n=400, where={"odd": 1})
+            assert {hit.id for hit in without} == set(range(1, 300, 2))
+
+
+def test_a_phrase_in_quotes_ranks_with_its_words_and_an_exclusion_does_not(phrases: Index) -> None:
+    asked = phrases.search('"annual leave" days -draft', top_n=20)
+    plain = {hit.id: hit for hit in phrases.search("annual leave days", top_n=20)}
+    assert [(hit.id, hit.cosine, hit.words, hit.score) for hit in asked] == [
+        (hit.id, plain[hit.id].cosine, plain[hit.id].words, plain[hit.id].score) for hit in asked
+    ]
+    for query in ("-draft", '-"last year" -draft'):
+        with pytest.raises(InputError, match=r"only what to leave out: .*draft\."):
+            phrases.search(query)
+
+
+def test_a_plain_query_and_a_pipeline_s_have_no_operators(phrases: Index) -> None:
+    for query in ('"annual leave" zebra', "annual leave -zebra"):
+        plain = phrases.search(query, top_n=20, by="meaning", plain=True)
+        assert {hit.id for hit in plain} == ALL
+        assert Pipeline(phrases).search(query, top_n=20) == plain
+
+
+def test_one_hit_of_each_file_and_the_lines_around_it(tmp_path: Path, embedder: Llama) -> None:
+    for name in ("a", "b"):
+        notes = "".join(f"# Part {i}\n\nBread {name} {i} is\nbaked in an oven.\n\n" for i in range(30))
+        (tmp_path / f"{name}.md").write_text(notes)
+    with Index.open(tmp_path / "index", embedder=embedder, chunk_tokens=20) as index:
+        index.update([tmp_path / "a.md", tmp_path / "b.md"])
+        index.add(["Bread.", "More bread."])
+        assert sorted(names(index.search("bread a oven", top_n=9, one_per_file=True)[:2])) == ["a", "b"]
+        assert len(index.search("bread a oven", top_n=9, one_per_file=True)) == 4
+        (hit,) = index.search("bread a 7 baked", top_n=1, by="words", context=2)
+        assert hit.text == "Bread a 7 is\nbaked in an oven."
+        assert (hit.before, hit.after) == ("# Part 7\n\n", "\n\n# Part 8")
+        assert index.search("bread a 7 baked", top_n=1, by="words")[0].before == ""
+        for context in (1, 10_000):
+            for hit in index.search("bread", top_n=9, context=context, paths=["a.md"]):
+                assert hit.before + hit.text + hit.after in Path(hit.path).read_text()
+        with pytest.raises(InputError, match="context"):
+            index.search("bread", context=-1)

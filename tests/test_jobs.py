@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from hypothesis import strategies as st
 import tiny_models
 from ggrank import InputError, Llama, LlamaParams, ModelModeError
 from ggrank.hub.presets import bundled_path, presets
-from ggrank.jobs import EmbedStep, Job, Progress, ScoreStep, Summary, VectorForm, find_sources, run
+from ggrank.jobs import EmbedStep, Job, Progress, ScoreStep, Summary, find_sources, run
+from ggrank.jobs.steps import keep_vectors
+from ggrank.jobs.workers import compute_all
 from job_rows import contents, read_jsonl, text, write_jsonl
 
 pa = pytest.importorskip("pyarrow")
@@ -35,16 +39,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> LlamaParams:
 
 def embed(source: Path | str, output: Path, params: LlamaParams | str = EMBEDDER, **options: Any) -> Summary:
     """A job that embeds; options are those of the step or of the job."""
-    names = {"text_columns", "prefix", "form", "column"}
+    names = {"text_columns", "prefix", "dtype", "dimensions", "column"}
     step_options = {name: options.pop(name) for name in names & options.keys()}
     params = LlamaParams(params) if isinstance(params, str) else params
     sources = find_sources([str(source)], output=output)
     return run(Job(EmbedStep(params, **step_options), sources, output, **options))
 
 
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return read_jsonl(path) if path.suffix == ".jsonl" else pq.read_table(path).to_pylist()
+
+
 def vectors(path: Path) -> Any:
-    rows = read_jsonl(path) if path.suffix == ".jsonl" else pq.read_table(path).to_pylist()
-    return np.array([row["embedding"] for row in rows], np.float32)
+    return np.array([row["embedding"] for row in rows_of(path)], np.float32)
 
 
 ROWS: list[dict[str, Any]] = [{"id": i, "text": text(i), "year": 1900 + i} for i in range(50)]
@@ -172,7 +179,7 @@ def test_rows_that_do_not_fit_their_columns_in_parquet_are_bad_rows(
     assert table["new"].to_pylist() == [None, None, 7, None]
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_a_missing_or_taken_column_is_an_error_that_lists_those_there_are(
     suffix: str, tmp_path: Path, tiny: LlamaParams
 ) -> None:
@@ -180,7 +187,7 @@ def test_a_missing_or_taken_column_is_an_error_that_lists_those_there_are(
     if suffix == ".parquet":
         pq.write_table(pa.table({"id": [1], "body": ["a"]}), source)
     else:
-        source.write_text('{"id": 1, "body": "a"}\n' if suffix == ".jsonl" else "id,body\n1,a\n")
+        source.write_text('{"id": 1, "body": "a"}\n')
     with pytest.raises(InputError, match=r"no column 'text'; the columns are: id, body"):
         embed(source, tmp_path / "out.jsonl", tiny)
     with pytest.raises(InputError, match="another name with --column"):
@@ -217,7 +224,7 @@ def test_without_one_good_row_only_bad_rows_are_written_and_another_job_can_begi
 )
 def test_a_narrower_dtype_keeps_the_direction(dtype: Any, least_cosine: float, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
-    embed(source, tmp_path / "out.parquet", form=VectorForm(dtype))
+    embed(source, tmp_path / "out.parquet", dtype=dtype)
     assert (
         str(pq.read_schema(tmp_path / "out.parquet").field("embedding").type.value_type)
         == {
@@ -236,7 +243,7 @@ def test_a_narrower_dtype_keeps_the_direction(dtype: Any, least_cosine: float, t
 def test_a_model_that_was_not_trained_for_fewer_dimensions_refuses_them(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
     with pytest.raises(InputError, match=r"not trained .*Matryoshka.* nomic-embed-text-v1\.5"):
-        embed(source, tmp_path / "out.jsonl", form=VectorForm(dimensions=64))
+        embed(source, tmp_path / "out.jsonl", dimensions=64)
 
 
 def test_fewer_dimensions_are_the_first_after_a_layer_norm(tmp_path: Path) -> None:
@@ -249,18 +256,17 @@ def test_fewer_dimensions_are_the_first_after_a_layer_norm(tmp_path: Path) -> No
         trained = llama.matryoshka
     assert trained is not None
     with pytest.raises(InputError, match="must be 64 to 768; found 16"):
-        embed(source, tmp_path / "out.jsonl", LlamaParams(renamed), form=VectorForm(dimensions=16))
-    form = VectorForm(dimensions=8)
+        embed(source, tmp_path / "out.jsonl", LlamaParams(renamed), dimensions=16)
     normal = (whole - whole.mean(1, keepdims=True)) / np.sqrt(whole.var(1, keepdims=True) + 1e-5)
     expected = normal[:, :8] / np.linalg.norm(normal[:, :8], axis=1, keepdims=True)
-    np.testing.assert_allclose(form.apply(np.float32(whole), trained), expected, atol=1e-5)
+    np.testing.assert_allclose(keep_vectors(np.float32(whole), "float32", 8, trained), expected, atol=1e-5)
 
 
 def test_a_model_without_a_layer_norm_is_cut_plainly(tmp_path: Path) -> None:
     """The bundled model's weights under the name of one that was trained with 256 too."""
     path = shutil.copy(bundled_path(presets()[EMBEDDER]), tmp_path / "snowflake-arctic-embed-m-v1.5-x.gguf")
     source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
-    embed(source, tmp_path / "out.jsonl", LlamaParams(path), form=VectorForm(dimensions=256))
+    embed(source, tmp_path / "out.jsonl", LlamaParams(path), dimensions=256)
     with Llama.load(path) as llama:
         cut = llama.embed_many((row["text"] for row in ROWS), normalize=False)[:, :256].astype(np.float64)
     expected = cut / np.linalg.norm(cut, axis=1, keepdims=True)
@@ -270,7 +276,7 @@ def test_a_model_without_a_layer_norm_is_cut_plainly(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "rows.jsonl", ROWS)
     with pytest.raises(InputError, match="dtype must be one of float32, float16, int8; found 'int4'"):
-        VectorForm("int4")  # type: ignore[arg-type]
+        EmbedStep(LlamaParams(EMBEDDER), dtype="int4")  # type: ignore[arg-type]
     with pytest.raises(ModelModeError):
         embed(source, tmp_path / "out.jsonl", RERANKER)
     with pytest.raises(InputError, match="shard_rows must be at least 1"):
@@ -405,6 +411,94 @@ def test_a_shard_that_was_removed_is_made_again(corpus: Path, tmp_path: Path, ti
     assert contents(output) == before
 
 
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_of_small_files_one_is_deleted_and_one_changed_and_no_row_is_lost(
+    format: Any, tmp_path: Path, tiny: LlamaParams
+) -> None:
+    """They share a shard: what stays of it is copied, what changed is computed."""
+    corpus, output = tmp_path / "corpus", tmp_path / "out"
+    corpus.mkdir()
+    for name in "abc":
+        lines = [{"id": f"{name}{i}", "text": f"{name} {text(i)}"} for i in range(3)]
+        write_jsonl(corpus / f"{name}.jsonl", [*lines, b"bad"])
+
+    def again() -> Summary:
+        return embed(corpus, output, tiny, format=format, shard_rows=5)
+
+    def found() -> dict[str, Any]:
+        rows = [row for path in sorted(output.glob("part-*")) for row in rows_of(path)]
+        assert len({row["id"] for row in rows}) == len(rows)
+        return {row["id"]: row["embedding"] for row in rows}
+
+    again()
+    before = found()
+    (corpus / "b.jsonl").unlink()
+    write_jsonl(corpus / "c.jsonl", [{"id": "new", "text": "changed"}])
+    summary = again()
+    assert (summary.rows, summary.bad_rows, summary.new_rows) == (7, 2, 4)
+    assert summary.removed == (str(corpus / "b.jsonl"),)
+    after = found()
+    assert set(after) == {*("a0", "a1", "a2"), *("b0", "b1", "b2"), "new"}
+    assert [after[f"b{i}"] for i in range(3)] == [before[f"b{i}"] for i in range(3)]
+    assert again().new_rows == 0
+    write_jsonl(corpus / "b.jsonl", [{"id": "b is back", "text": "another"}])
+    assert (again().rows, "b is back" in found(), "b0" in found()) == (5, True, False)
+
+
+def test_files_that_disagree_about_a_column_become_one_of_text(tmp_path: Path, tiny: LlamaParams) -> None:
+    columns = {
+        "n": ([1, 2], ["x", None]),
+        "wide": ([2**60 + 1, 1], [0.5, 1.5]),
+        "tags": ([["a"], []], ["b", None]),
+        "none": ([None, None], [1, 2]),
+        "price": ([Decimal("1.50"), None], [1, 2]),
+    }
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for i in range(2):
+        table = {"text": ["one", "two"], **{name: values[i] for name, values in columns.items()}}
+        pq.write_table(pa.table(table), corpus / f"{i}.parquet")
+    write_jsonl(corpus / "more.jsonl", [{"text": "three", "n": 3}])
+    assert embed(corpus, tmp_path / "out.parquet", tiny).rows == 5
+    found = pq.read_table(tmp_path / "out.parquet").to_pydict()
+    assert found["n"] == ["1", "2", "x", None, "3"]
+    assert found["wide"] == ["1152921504606846977", "1", "0.5", "1.5", None]
+    assert found["tags"] == ['["a"]', "[]", "b", None, None]
+    assert found["none"] == [None, None, 1, 2, None]
+    assert found["price"] == ["1.50", None, "1", "2", None]
+
+
+def test_a_table_without_a_text_is_embedded_whole_and_the_job_says_so(
+    tmp_path: Path, tiny: LlamaParams
+) -> None:
+    (tmp_path / "rows.csv").write_text("\ncity,country\nCusco,Peru\n")
+    told: list[str] = []
+    step = EmbedStep(tiny)
+    run(Job(step, (str(tmp_path / "rows.csv"),), tmp_path / "out.jsonl", tell=told.append))
+    with Llama.load(tiny) as llama:
+        expected = llama.embed("city: Cusco\ncountry: Peru")
+    np.testing.assert_allclose(vectors(tmp_path / "out.jsonl")[0], expected, atol=1e-5)
+    assert len(told) == 1
+    assert "rows.csv has no column 'text'" in told[0]
+    step = EmbedStep(tiny, text_columns=("text",))
+    with pytest.raises(InputError, match="no column 'text'; the columns are: city, country"):
+        run(Job(step, (str(tmp_path / "rows.csv"),), tmp_path / "named.jsonl"))
+
+
+@pytest.mark.parametrize("first", [[], [["a text"]]])
+def test_few_finished_shards_are_in_memory_at_a_time(tiny: LlamaParams, first: list[list[str]]) -> None:
+    """A resumed job reads many shards that need no worker, after one that does or alone."""
+    n_read = 0
+
+    def work() -> Iterator[tuple[int, list[list[str]]]]:
+        nonlocal n_read
+        for n_read in range(200):
+            yield n_read, [] if n_read else first
+
+    for n, _ in compute_all(work(), EmbedStep(tiny), lambda computed: None, workers=2):
+        assert n_read - n <= 5
+
+
 def test_one_file_does_not_grow(corpus: Path, tmp_path: Path, tiny: LlamaParams) -> None:
     output = tmp_path / "out.jsonl"
     embed(corpus, output, tiny)
@@ -414,7 +508,7 @@ def test_one_file_does_not_grow(corpus: Path, tmp_path: Path, tiny: LlamaParams)
         embed(corpus, output, tiny)
     (corpus / "aa.jsonl").unlink()
     write_jsonl(corpus / "b.jsonl", [{"text": "changed"}])
-    with pytest.raises(InputError, match=r"b\.jsonl was changed since .*out\.jsonl was begun"):
+    with pytest.raises(InputError, match=r"out\.jsonl was begun with other files, or one was changed"):
         embed(corpus, output, tiny)
     assert output.read_bytes() == before
 
@@ -431,7 +525,7 @@ def test_files_that_no_job_made_are_left_alone(tmp_path: Path, tiny: LlamaParams
     (tmp_path / "out" / "precious.txt").write_text("precious")
     with pytest.raises(InputError, match="has other files in it"):
         embed(source, tmp_path / "out", tiny)
-    with pytest.raises(InputError, match="is a file, and a folder of shards should go there"):
+    with pytest.raises(InputError, match="is a file, and a folder should go there"):
         embed(source, tmp_path / "out.jsonl", tiny, is_folder=True)
     assert (tmp_path / "out.jsonl").read_text() == "precious"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious.txt"]

@@ -119,7 +119,7 @@ def test_killed_at_any_sync_it_gives_the_same_bytes(tmp_path: Path, tiny: Path, 
     for ending in ("", ".bad.jsonl"):
         found = output.with_name(output.name + ending).read_bytes()
         assert found == expected.with_name(expected.name + ending).read_bytes()
-    assert not (tmp_path / "out.jsonl.shards").exists()
+    assert not list((tmp_path / "out.jsonl.job").glob("*part-*"))
 
 
 def test_killed_at_any_sync_it_goes_on_though_an_older_job_s_mark_is_there(
@@ -128,7 +128,7 @@ def test_killed_at_any_sync_it_goes_on_though_an_older_job_s_mark_is_there(
     rows = write_jsonl(tmp_path / "rows.jsonl", [{"text": text(i)} for i in range(20)])
     output = tmp_path / "out.jsonl"
     assert ggrank(*arguments(tiny, rows, output, "--prefix", "older")).exit_code == 0
-    mark = (tmp_path / "out.jsonl.job.json").read_bytes()
+    older = shutil.copytree(tmp_path / "out.jsonl.job", tmp_path / "older")
     output.unlink()
     at, killed = 0, True
     while killed:
@@ -136,11 +136,12 @@ def test_killed_at_any_sync_it_goes_on_though_an_older_job_s_mark_is_there(
         killed = killed_at_sync(at, "after", *arguments(tiny, rows, output))
         result = ggrank(*arguments(tiny, rows, output))
         assert result.exit_code == 0, result.stderr
-        assert json.loads((tmp_path / "out.jsonl.job.json").read_text())["job"]["prefix"] == ""
+        assert json.loads((tmp_path / "out.jsonl.job" / "_job.json").read_text())["job"]["prefix"] == ""
         assert len(output.read_bytes().splitlines()) == 20
         output.unlink()
-        (tmp_path / "out.jsonl.job.json").write_bytes(mark)
-    assert at > 8, "two for each of job, unit, shard, mark and output, at least"
+        shutil.rmtree(tmp_path / "out.jsonl.job")
+        shutil.copytree(older, tmp_path / "out.jsonl.job")
+    assert at > 8, "two for each of job, unit, shard, record and output, at least"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -10,7 +10,7 @@ import pytest
 
 import tiny_models
 from ggrank import Index, Llama, LlamaParams
-from ggrank.jobs import EmbedStep, Job, VectorForm, find_sources, run
+from ggrank.jobs import EmbedStep, Job, find_sources, run
 from job_rows import write_jsonl
 
 pa = pytest.importorskip("pyarrow")
@@ -38,7 +38,7 @@ def embedded(folder: Path, model: str | Path = "all-minilm-l6-v2", **options: An
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_vectors_that_came_along_are_not_computed_again(dtype: Any, tmp_path: Path, embedder: Llama) -> None:
-    path = embedded(tmp_path, form=VectorForm(dtype))
+    path = embedded(tmp_path, dtype=dtype)
     with Index.open(tmp_path / "index", embedder=embedder) as index:
         progress = index.update([path]).progress
         found = index.search("what rusts?")[0]
@@ -76,7 +76,7 @@ def test_anybody_s_parquet_is_embedded(tmp_path: Path, embedder: Llama) -> None:
         assert index.search("what rusts?")[0].id == 3
     assert changes.progress.n_embedded == 2
     reasons = {Path(skipped.path).name: skipped.reason for skipped in changes.skipped}
-    assert reasons["other.parquet"] == "row 1: no column 'text'; found: body"
+    assert reasons["other.parquet"] == "no column 'text'; the columns are: body"
     assert "row 2" in reasons["rows.parquet"]
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import threading
 import unicodedata
 from collections import Counter
 
 import pytest
 
-from ggrank import InputError
-from ggrank.errors import InputTypeError
 from ggrank.search import lexical
-from ggrank.search.lexical import Bm25, LexicalHit, best_window, find_words
+from ggrank.search.lexical import Bm25, LexicalHit, best_window, find_phrases, find_words
+from ggrank.search.words import parse
 
 FOXES = [
     "the quick brown fox",
@@ -130,6 +128,48 @@ def test_a_long_query_keeps_the_words_that_it_repeats(monkeypatch: pytest.Monkey
     assert [hit.position for hit in Bm25(FOXES).search("bear fox fox", k=9)] == [0]
 
 
+@pytest.mark.parametrize(
+    ("query", "text", "required", "excluded"),
+    [
+        ("who pays for travel?", "who pays for travel?", [], []),
+        ('"annual leave" policy', "annual leave policy", ["annual leave"], []),
+        ('policy -draft -"last year"', "policy", [], ["draft", "last year"]),
+        ("\u201cannual leave\u201d \u201ethat\u201c", "annual leave that", ["annual leave", "that"], []),
+        ('("annual leave"), "x"', "(annual leave), x", ["annual leave", "x"], []),
+        ("\u72ac -\u732b", "\u72ac", [], ["\u732b"]),
+        ("leave -e-mail -draft,", "leave", [], ["e-mail", "draft,"]),
+        ("re-ranking covid-19 - dash --flag", "re-ranking covid-19 - dash --flag", [], []),
+        ("-40 degrees -.5 -> -_x a-", "-40 degrees -.5 -> -_x a-", [], []),
+        ('a 15" and a 17" monitor', 'a 15" and a 17" monitor', [], []),
+        ('say "yes', 'say "yes', [], []),
+        ('foo-"bar" x"y" "a"b', 'foo-"bar" x"y" "a"b', [], []),
+        (r"\"hello\" \-x C:\-y", '"hello" -x C:\\-y', [], []),
+        ('"?!" wow', "?! wow", [], []),
+        ('""  two  spaces', '""  two  spaces', [], []),
+        ("", "", [], []),
+        ("-draft", "", [], ["draft"]),
+        ('"a\nb"', "a b", ["a\nb"], []),
+    ],
+    ids=ascii,
+)
+def test_what_a_query_means(query: str, text: str, required: list[str], excluded: list[str]) -> None:
+    asked = parse(query)
+    assert (asked.text, list(asked.required), list(asked.excluded)) == (text, required, excluded)
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "shown"),
+    [
+        ('"leave of absence"', "Leave, of Absence; leaves of absence.", ["Leave, of Absence"]),
+        ('"\u6771\u4eac" "\u4eac\u90fd"', "\u6771\u4eac\u90fd", ["\u6771\u4eac", "\u4eac\u90fd"]),
+        ("leave of absence -of", "leave of absence", []),
+    ],
+    ids=ascii,
+)
+def test_phrases_are_found_in_the_original_text(query: str, text: str, shown: list[str]) -> None:
+    assert [text[start:end] for start, end in find_phrases(query, text)] == shown
+
+
 def test_ties_keep_the_input_order() -> None:
     texts = ["nothing", "same words", "nothing", "same words", "nothing", "nothing", "same words"]
     assert [hit.position for hit in Bm25(texts).search("words", k=2)] == [1, 3]
@@ -190,33 +230,6 @@ def test_texts_may_hold_anything() -> None:
 
 def test_nothing_is_found_in_nothing() -> None:
     assert Bm25([]).search("fox", k=3) == []
-
-
-@pytest.mark.parametrize("k", [0, -1, 1.5, None, True])
-def test_k_is_a_whole_number_of_at_least_one(k: object) -> None:
-    with pytest.raises(InputError, match="k must be"):
-        Bm25(FOXES).search("fox", k=k)  # type: ignore[arg-type]
-
-
-def test_a_text_that_is_no_string_is_named() -> None:
-    with pytest.raises(InputTypeError, match="text 1"):
-        Bm25(["a", 2])  # type: ignore[list-item]
-
-
-def test_threads_get_what_one_thread_gets() -> None:
-    bm25 = Bm25(f"passage {i} word{i % 7}" for i in range(500))
-    alone = [bm25.search(f"word{i % 7}", k=9) for i in range(40)]
-    found: list[list[LexicalHit] | None] = [None] * 40
-
-    def search(i: int) -> None:
-        found[i] = bm25.search(f"word{i % 7}", k=9)
-
-    threads = [threading.Thread(target=search, args=(i,)) for i in range(40)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == alone
 
 
 @pytest.mark.parametrize("text", ["The price in Thailand is ฿ 500", "။ ၊", "日本語・", "។"])

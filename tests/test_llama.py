@@ -151,7 +151,7 @@ def test_pooling_none_gives_a_vector_for_every_token() -> None:
     with Llama.load("all-minilm-l6-v2") as pooled:
         mean = vectors.mean(axis=0)
         assert mean @ pooled.embed("hello world") / np.linalg.norm(mean) > 0.999
-        with pytest.raises(ModelModeError, match=r"NONE"):
+        with pytest.raises(ModelModeError, match="pooling_type none"):
             pooled.embed_tokens("hello world")
 
 
@@ -389,7 +389,7 @@ def test_a_head_makes_a_file_without_pooling_type_a_reranker(models: Path) -> No
 
 def test_an_embedder_without_pooling_type_asks_for_one(models: Path) -> None:
     path = tiny_models.write("bert-without-pooling-type", models)
-    with pytest.raises(ModelModeError, match=r"pooling_type=PoolingType.MEAN"):
+    with pytest.raises(ModelModeError, match="set pooling_type to mean"):
         Llama.load(path)
     with Llama.load(path, pooling_type=PoolingType.MEAN) as llama:
         assert llama.embed("a").shape == (llama.n_embd,)
@@ -490,7 +490,7 @@ def test_every_load_option_is_a_param_and_the_other_way_round() -> None:
     import inspect
 
     options = inspect.signature(Llama.load).parameters
-    assert tuple(options) == LlamaParams.names()
+    assert tuple(options) == tuple(LlamaParams.__dataclass_fields__)
     for name, default in (
         (f.name, f.default) for f in LlamaParams.__dataclass_fields__.values() if f.name != "model"
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 
 from command_line import ENVIRONMENT, ggrank
-from ggrank import Index
+from ggrank import Document, Index
 from ggrank.server.mcp import Shelf, build_server
 
 T = TypeVar("T")
@@ -136,13 +137,57 @@ def test_without_a_reranker_rerank_is_refused(folder: Path) -> None:
     shelf.close()
 
 
-def test_answers_are_bounded(tmp_path: Path) -> None:
+@pytest.fixture
+def mixed(tmp_path: Path) -> Iterator[Any]:
+    """A server over documents that are hard to answer with."""
     (tmp_path / "long.txt").write_text("word " * 30_000)
+    (tmp_path / "lines.txt").write_text("".join(f"{i:03} {'bread ' * 170}\n" for i in range(100)))
+    (tmp_path / "breaks.txt").write_text("first\x0c\x0bpage\u2028of\x85one\nsecond\n")
+    (tmp_path / "rows.csv").write_text("id,text\n7,Bees dance.\n8,Cars rust.\n")
     with Index.open(tmp_path / ".ggrank") as index:
-        index.update([tmp_path / "long.txt"])
-    shelf = Shelf({"long": tmp_path / ".ggrank"})
-    assert len(call(build_server(shelf), "get", document=str(tmp_path / "long.txt"))["text"]) == 20_000
+        index.update([tmp_path])
+        metadata = {"a": "x" * 100_000, "b": list(range(100_000)), "c" * 100_000: 1, "year": 2020}
+        index.add([Document("Zebras run.", id=9, title="t" * 100_000, metadata=metadata)])
+    shelf = Shelf({"mixed": tmp_path / ".ggrank"})
+    yield build_server(shelf)
     shelf.close()
+
+
+def test_answers_are_bounded(tmp_path: Path, mixed: Any) -> None:
+    answer = call(mixed, "get", document=str(tmp_path / "long.txt"))
+    assert (len(answer["text"]), answer["is_cut"]) == (20_000, True)
+    for answer in (
+        call(mixed, "get", document=9),
+        call(mixed, "search", query="zebras", top_n=1)["passages"][0],
+        call(mixed, "similar", document="Zebras run.", top_n=1)["passages"][0],
+    ):
+        assert answer["text"] == "Zebras run."
+        assert answer["metadata"]["year"] == 2020
+        assert len(json.dumps(answer)) < 5_000
+
+
+def test_lines_are_those_of_the_file_and_no_line_is_cut(tmp_path: Path, mixed: Any) -> None:
+    breaks = call(mixed, "get", document=str(tmp_path / "breaks.txt"), first_line=2)
+    assert (breaks["text"], breaks["last_line"], breaks["n_lines"]) == ("second\n", 2, 2)
+    path, read, line = tmp_path / "lines.txt", "", 1
+    while line <= 100:
+        answer = call(mixed, "get", document=str(path), first_line=line)
+        read += answer["text"]
+        assert answer["last_line"] >= line
+        line = answer["last_line"] + 1
+    assert read == path.read_text()
+
+
+@pytest.mark.parametrize("id", [9, "9"])
+def test_a_numeric_id_is_found_as_a_number_and_as_a_text(mixed: Any, id: object) -> None:
+    assert call(mixed, "get", document=id)["text"] == "Zebras run."
+    assert call(mixed, "similar", document=id, top_n=1)["passages"][0]["id"] != 9
+
+
+def test_a_table_says_that_its_rows_are_the_documents(tmp_path: Path, mixed: Any) -> None:
+    for tool in ("get", "similar"):
+        assert "each of its 2 rows is a document" in call(mixed, tool, document=str(tmp_path / "rows.csv"))
+    assert call(mixed, "get", document=f"{tmp_path / 'rows.csv'}:3")["text"] == "Cars rust."
 
 
 def test_an_index_that_is_updated_meanwhile_is_seen_at_the_next_call(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_what_was_cut_is_marked() -> None:
 
 
 def test_error_names_both_lengths_and_the_way_out() -> None:
-    with pytest.raises(InputTooLongError, match=r"document 0 has 99 tokens .* n_ctx=16 .* truncate='end'"):
+    with pytest.raises(InputTooLongError, match=r"document 0 has 99 tokens .* n_ctx 16 .* truncate to end"):
         pair(builder(bert_pair(BERT), 16), "q", "d" * 99, "error")
     with pytest.raises(InputTooLongError, match=r"the query has 99 tokens"):
         pair(builder(bert_pair(BERT), 16), "q" * 99, "d", "error")

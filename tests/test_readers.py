@@ -407,12 +407,13 @@ def test_jsonl_has_a_document_for_each_record(tmp_path: Path) -> None:
     [
         ("a.csv", "name,price\nTea,3\nMilk,\n"),
         ("a.csv", "name;price\nTea;3\nMilk;\n"),
+        ("a.csv.gz", gzip.compress(b"name,price\nTea,3\nMilk,\n")),
         ("a.tsv", "name\tprice\nTea\t3\nMilk\t\n"),
         ("a.json", '[{"name": "Tea", "price": 3}, {"name": "Milk", "price": null}]'),
     ],
 )
 def test_a_table_has_a_document_for_each_row_with_the_names_of_its_columns(
-    tmp_path: Path, name: str, content: str
+    tmp_path: Path, name: str, content: str | bytes
 ) -> None:
     found = read(tmp_path / name, content)
     assert [one.text for one in found] == ["name: Tea\nprice: 3", "name: Milk"]

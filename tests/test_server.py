@@ -252,8 +252,6 @@ LISTS = {
     "/reranking": "texts",
     "/v1/embeddings": "input",
     "/embed": "inputs",
-    "/tokenize": "inputs",
-    "/decode": "ids",
 }
 
 
@@ -286,7 +284,7 @@ def test_more_rank_fields_than_anybody_has_are_one_error(roomy: httpx.Client) ->
 
 @pytest.mark.parametrize(
     ("path", "field"),
-    [("/tokenize", "content"), ("/tokenize", "inputs"), ("/detokenize", "tokens"), ("/decode", "ids")],
+    [("/tokenize", "content"), ("/detokenize", "tokens")],
 )
 def test_more_tokens_than_a_request_may_have_are_not_made_or_read_either(
     client: httpx.Client, path: str, field: str
@@ -595,7 +593,7 @@ def test_before_the_models_are_loaded_everything_that_needs_one_is_503() -> None
 @pytest.mark.parametrize("path", ["/v1/models", f"/v1/models/{EMBEDDER}", "/info"])
 def test_half_a_list_of_models_is_no_answer(path: str) -> None:
     service, whole = Service(), service_of(EMBEDDER)
-    service.add(EMBEDDER, whole.llamas()[EMBEDDER])  # the first of several that are being loaded
+    service._served.update(whole._served)  # the first of several that are being loaded
     with running(service) as client:
         answer = client.get(path)
         assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)

@@ -1,4 +1,4 @@
-"""How bodies come in: packed ones, many large ones, uploads that stop; and models that are unloaded."""
+"""How bodies come in: many large ones, uploads that stop; and models that are unloaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,37 +36,10 @@ def client() -> Iterator[httpx.Client]:
         yield client
 
 
-def packed(client: httpx.Client, body: bytes, encoding: str = "gzip") -> httpx.Response:
-    return client.post("/rerank", content=body, headers={**JSON, "Content-Encoding": encoding})
-
-
-def test_a_body_may_be_gzip(client: httpx.Client) -> None:
-    plain = client.post("/rerank", json=BODY).json()["results"]
-    assert packed(client, gzip.compress(json.dumps(BODY).encode())).json()["results"] == plain
-
-
-def test_what_unpacks_to_more_than_the_limit_is_413_with_the_limit(client: httpx.Client) -> None:
-    bomb = gzip.compress(b" " * 50_000_000)
-    answer = packed(client, bomb)
-    assert len(bomb) < 200_000
-    assert (answer.status_code, "200,000" in answer.text) == (413, True)
-
-
-@pytest.mark.parametrize(
-    ("body", "encoding", "status", "reason"),
-    [
-        (zlib.compress(b"{}"), "deflate", 415, "must be gzip or absent"),
-        (b"{}", "br", 415, "must be gzip or absent"),
-        (b"{}", "gzip", 400, "not gzip"),
-        (gzip.compress(b"{}")[:-9], "gzip", 400, "cut off"),
-        (gzip.compress(b"{}") + b"x", "gzip", 400, "more follows"),
-    ],
-)
-def test_another_packing_is_refused_with_the_reason(
-    client: httpx.Client, body: bytes, encoding: str, status: int, reason: str
-) -> None:
-    answer = packed(client, body, encoding)
-    assert (answer.status_code, reason in answer.text) == (status, True), answer.text
+def test_a_packed_body_is_refused_with_the_reason(client: httpx.Client) -> None:
+    body = gzip.compress(json.dumps(BODY).encode())
+    answer = client.post("/rerank", content=body, headers={**JSON, "Content-Encoding": "gzip"})
+    assert (answer.status_code, "without Content-Encoding" in answer.text) == (415, True)
 
 
 # -- many bodies, and large ones
@@ -118,7 +90,7 @@ def test_an_upload_that_loses_its_room_is_told_why(monkeypatch: pytest.MonkeyPat
             assert client.post("/rerank", json=large).status_code == 200
             answer = stalled.recv(1000)
         assert answer.startswith(b"HTTP/1.1 408")
-        assert b"stalled while others needed room" in answer
+        assert b"nothing of it came for 0.2 s" in answer
 
 
 CHILD = """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import schemathesis
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 
+from ggrank import Index
 from ggrank.server import ServerSettings, create_app
 from ggrank.server.service import Service
 from serving import EMBEDDER, RERANKER, running, service_of
@@ -18,14 +21,17 @@ from serving import EMBEDDER, RERANKER, running, service_of
 SETTINGS = ServerSettings(max_tokens=20_000)
 OPERATIONS = [
     (path, method)
-    for path, methods in create_app(Service(), SETTINGS).openapi()["paths"].items()
+    for path, methods in create_app(Service(), replace(SETTINGS, index=Path())).openapi()["paths"].items()
     for method in methods
 ]
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[schemathesis.BaseSchema]:
-    with running(service_of(EMBEDDER, RERANKER, settings=SETTINGS)) as client:
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis.BaseSchema]:
+    settings = replace(SETTINGS, index=tmp_path_factory.mktemp("index"))
+    with Index.open(settings.index) as index:
+        index.add(["Llamas live in the Andes."], metadata=[{"year": 2020}])
+    with running(service_of(EMBEDDER, RERANKER, settings=settings)) as client:
         yield schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")
 
 

@@ -212,7 +212,7 @@ def test_what_is_remembered_can_be_shown_and_forgotten(path: Path, tmp_path: Pat
     shown = {line["model"]: line for line in json_lines(ggrank("tune", "--show"))}
     assert set(shown) == {str(path), str(other)}
     assert (shown[str(path)]["tuned"]["n_ubatch"], shown[str(path)]["gain"]) == (1024, 1.25)
-    table = ggrank("tune", "--show", "--model", path, "--table").stdout
+    table = ggrank("tune", "--show", "--table").stdout
     assert f"{path}\n    n_ubatch 1024, 1.25 times as fast as built-in, measured 20" in table
     assert json_lines(ggrank("tune", "--forget", "--model", path)) == [{"forgotten": 1}]
     assert recall_tuned(open_gguf(path), PoolingType.RANK) == Tuned()

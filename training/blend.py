@@ -1,8 +1,8 @@
 """What a reranker's order gains, alone and blended with the first stage: mean nDCG@10 of the first 20.
 
-    python training/blend.py SET_FOLDER... [--reranker ggrank-reranker-mini] [--limit 150]
+    python training/blend.py SET_FOLDER... [--reranker ggrank-reranker-mini] [--limit 300]
 
-The first stages are the embedder, BM25 and their fusion; the order is z(logit) + w z(first stage), and w=0
+The first stages are the embedder, BM25 and their fusion; the order is logit + w z(first stage), and w=0
 the logits alone. A model's weight is in presets.toml (``blend``).
 """
 
@@ -20,7 +20,7 @@ from ggrank.scoring import blend, score_fusion
 from ggrank.search import lexical
 
 DEPTH, FUSED = 20, 50
-WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
+WEIGHTS = (0.0, 0.5, 0.7, 0.9, 1.2, 1.5)
 
 Scores = NDArray[np.float32]
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure a reranker's order, blended and not.")
     parser.add_argument("sets", type=Path, nargs="+")
     parser.add_argument("--reranker", default="ggrank-reranker-mini")
-    parser.add_argument("--limit", type=int, default=150, help="queries of a set")
+    parser.add_argument("--limit", type=int, default=300, help="queries of a set")
     arguments = parser.parse_args()
     found: list[dict[str, float]] = []
     with Llama.load("all-minilm-l6-v2") as embedder, Llama.load(arguments.reranker) as reranker:

@@ -30,6 +30,9 @@ Example:
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class GgrankError(Exception):
     """The root of every error that ggrank raises on purpose."""
@@ -109,3 +112,11 @@ class ClosedError(EngineError):
 
 class GgrankWarning(UserWarning):
     """Scores are computed, but may not be what was expected of this model or machine."""
+
+
+def warn(message: str) -> None:
+    """A `GgrankWarning` that shows the line which called ggrank."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ggrank":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, GgrankWarning, stacklevel=level)

@@ -2,8 +2,7 @@
 
     text -> token ids -> (pair) sequences -> micro-batches -> engine -> vectors | logits -> ranking
 
-The way is in `Llama._vectors`, `Llama._logits` and the methods after them; each step is a file of ``text/``,
-``engine/`` and ``scoring.py``.
+The way is in `Llama._vectors`, `Llama._logits` and the methods after them.
 """
 
 from __future__ import annotations
@@ -13,30 +12,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import InputTypeError, ModelModeError
-from ggrank.hub.matryoshka import Matryoshka
 from ggrank.loading.heads import logit_column, own_scale, pair_format, text_frame
-from ggrank.loading.model import LoadedModel, identity, load_model
+from ggrank.loading.model import LoadedModel, load_model, open_cache
 from ggrank.loading.params import DEFAULT_CACHE_LIMIT, LlamaParams
 from ggrank.scoring import choose_scale, cosine, l2_normalize, ranking_of
-from ggrank.text.inputs import (
-    Distinct,
-    check_pairs,
-    check_text,
-    check_texts,
-    check_threshold,
-    check_top_n,
-    check_truncate,
-    windows,
-)
-from ggrank.text.languages import Readability
+from ggrank.text import inputs
 from ggrank.text.packing import plan_micro_batches
 from ggrank.text.pairing import PairBuilder, single_sequence
 from ggrank.text.tokenizer import Tokenizer
@@ -54,10 +40,22 @@ WINDOW = 1024
 class Llama:
     """A GGUF model, loaded to embed (bi-encoder) or to rerank (cross-encoder).
 
-    Safe to call from several threads; results equal those of one thread. A context manager.
+    Safe to call from several threads. A context manager.
 
     Attributes:
+        mode: what it is loaded for: "embedding" or "rerank".
+        model_path: the file.
+        pooling_type: how token vectors become one result.
+        n_ctx: longest sequence in tokens, special tokens included; more is cut.
+        n_embd: width of a vector.
+        engine: the library that computes: "llama.cpp" or "openvino".
+        quantization: how the file's weights are stored, such as "q4_k_m".
+        score_scale: the scale of ``rank(score="auto")``: "cosine" for an embedder; "logit" for a reranker, or
+            "probability" if the model's own head ends in a softmax.
         query_prefix, document_prefix: what `rank` sets before texts in embedding mode.
+        languages: that it was trained for: codes ("en") or how many ("100+"); empty if not known.
+        matryoshka: the widths to which its vectors may be cut; None if it was not trained for that.
+        blend: of a reranker: the weight of the first stage where two stages order (`ggrank.scoring.blend`).
 
     Example:
         >>> from ggrank import Llama
@@ -68,28 +66,26 @@ class Llama:
     """
 
     def __init__(self, model: LoadedModel, *, cache: ResultCache | None = None) -> None:
-        """Not for users, who call `Llama.load`."""
-        self._model = model
-        self._engine = model.engine
-        self._cache = cache
-        readability = Readability(
-            model.file.path.name,
-            languages=model.languages,
-            unknown_id=model.file.unknown_id,
-            reranker=self.mode is Mode.RERANK,
-        )
-        self._tokenizer = Tokenizer(model.engine, model.file, readability)
-        self._frame = text_frame(model.file, model.engine.special)
-        self.query_prefix = model.query_prefix
-        self.document_prefix = model.document_prefix
+        file, engine, settings = model.file, model.engine, model.settings
+        self._model, self._engine, self._cache = model, engine, cache
+        is_reranker = settings.pooling_type is PoolingType.RANK
+        self.mode = Mode.RERANK if is_reranker else Mode.EMBEDDING
+        self.model_path, self.quantization = file.path, file.quantization
+        self.pooling_type, self.n_ctx = settings.pooling_type, settings.n_ctx
+        self.n_embd, self.engine = engine.n_embd, engine.name
+        self.score_scale: Scale = own_scale(file) if is_reranker else "cosine"
+        self.query_prefix, self.document_prefix = model.query_prefix, model.document_prefix
+        self.languages, self.matryoshka, self.blend = model.languages, model.matryoshka, model.blend
+        self._tokenizer = Tokenizer(engine, file, languages=model.languages, reranker=is_reranker)
+        self._frame = text_frame(file, engine.special)
         self._last_query: tuple[tuple[str, str, Truncate], _Results] | None = None
-        if self.mode is Mode.RERANK:
-            self._column = logit_column(model.file, model.engine.n_outputs)
+        if is_reranker:
+            self._column = logit_column(file, engine.n_outputs)
             self._builder = PairBuilder(
-                format=pair_format(model.file, model.engine),
+                format=pair_format(file, engine),
                 n_ctx=self.n_ctx,
                 tokenize=self._tokenizer.tokenize,
-                detokenize=model.engine.detokenize,
+                detokenize=engine.detokenize,
             )
 
     @classmethod
@@ -138,65 +134,9 @@ class Llama:
             ...     llama.mode.value, llama.n_ctx, llama.n_embd
             ('embedding', 128, 384)
         """
-        options = {name: value for name, value in locals().items() if name in LlamaParams.names()}
-        params = LlamaParams.from_options(options)
+        params = LlamaParams.from_options({name: value for name, value in locals().items() if name != "cls"})
         loaded = load_model(params)
-        if params.cache is None:
-            return cls(loaded)
-        from ggrank.loading.cache import ResultCache  # it imports sqlite3: 12 ms that most loads can save
-
-        results = ResultCache(Path(params.cache), limit=params.cache_limit, context=identity(loaded))
-        return cls(loaded, cache=results)
-
-    @property
-    def mode(self) -> Mode:
-        """What it is loaded for: "embedding" or "rerank"."""
-        return Mode.RERANK if self.pooling_type is PoolingType.RANK else Mode.EMBEDDING
-
-    @property
-    def model_path(self) -> Path:
-        """The file."""
-        return self._model.file.path
-
-    @property
-    def pooling_type(self) -> PoolingType:
-        """How token vectors become one result."""
-        return self._model.settings.pooling_type
-
-    @property
-    def n_ctx(self) -> int:
-        """Longest sequence in tokens, special tokens included; more is cut."""
-        return self._model.settings.n_ctx
-
-    @property
-    def n_embd(self) -> int:
-        """Width of a vector."""
-        return self._engine.n_embd
-
-    @property
-    def blend(self) -> float:
-        """Of a reranker: the weight of the first stage where two stages order (`ggrank.scoring.blend`)."""
-        return self._model.blend
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages that it was trained for: codes ("en") or how many ("100+"); empty if not known."""
-        return self._model.languages
-
-    @property
-    def matryoshka(self) -> Matryoshka | None:
-        """The widths to which its vectors may be cut; None if it was not trained for that."""
-        return self._model.matryoshka
-
-    @property
-    def quantization(self) -> str:
-        """How the file's weights are stored, such as "q4_k_m"."""
-        return self._model.file.quantization
-
-    @property
-    def engine(self) -> str:
-        """The library that computes: "llama.cpp" or "openvino"."""
-        return self._engine.name
+        return cls(loaded, cache=open_cache(params, loaded))
 
     @property
     def device(self) -> str:
@@ -208,26 +148,16 @@ class Llama:
         """How many results were requested from the ``cache``, and how many found; None without one."""
         return None if self._cache is None else self._cache.counts
 
-    @property
-    def score_scale(self) -> Scale:
-        """The scale of ``rank(score="auto")``: "cosine" for an embedder; "logit" for a reranker, or
-        "probability" if the model's own head ends in a softmax.
-        """
-        return "cosine" if self.mode is Mode.EMBEDDING else own_scale(self._model.file)
-
     def embed(
         self, text: str, *, prefix: str = "", normalize: bool = True, truncate: Truncate = "end"
     ) -> NDArray[np.float32]:
-        """The vector of one text.
+        """The vector of one text: shape (n_embd,), float32.
 
         Args:
             text: any string; one of more than ``n_ctx`` tokens is cut at its end.
             prefix: set before the text, such as ``llama.query_prefix``.
             normalize: give the vector length 1.
             truncate: "end", or "error" to refuse a text that is too long.
-
-        Returns:
-            Shape (n_embd,), float32.
 
         Raises:
             ModelModeError: the model is loaded to rerank, or without pooling.
@@ -239,17 +169,14 @@ class Llama:
             ...     llama.embed("a text").shape
             (384,)
         """
-        vector: NDArray[np.float32] = self.embed_many(
-            [check_text(text, "the text")], prefix=prefix, normalize=normalize, truncate=truncate
-        )[0]
-        return vector
+        texts = [inputs.check_text(text, "the text")]
+        vectors = self.embed_many(texts, prefix=prefix, normalize=normalize, truncate=truncate)
+        return vectors.reshape(-1)
 
     def embed_many(
         self, texts: Iterable[str], *, prefix: str = "", normalize: bool = True, truncate: Truncate = "end"
     ) -> NDArray[np.float32]:
-        """The vectors of many texts, in input order: shape (n, n_embd), float32.
-
-        The texts may come from a generator. Arguments and errors are those of `embed`.
+        """The vectors of texts, also from a generator: shape (n, n_embd), float32; otherwise as `embed`.
 
         Example:
             >>> from ggrank import Llama
@@ -257,14 +184,11 @@ class Llama:
             ...     llama.embed_many(["one", "two", "three"]).shape
             (3, 384)
         """
-        vectors = self._vectors(check_texts(texts, "text"), prefix=prefix, truncate=truncate).values
+        vectors = self._vectors(inputs.check_texts(texts, "text"), prefix=prefix, truncate=truncate).values
         return l2_normalize(vectors) if normalize else vectors
 
     def embed_tokens(self, text: str, *, prefix: str = "", truncate: Truncate = "end") -> NDArray[np.float32]:
-        """The vector of every token, from a model loaded with ``pooling_type=PoolingType.NONE``.
-
-        Returns:
-            Shape (n_tokens, n_embd), float32, special tokens included, not normalised.
+        """The vector of every token, special tokens included, not normalised: (n_tokens, n_embd), float32.
 
         Raises:
             ModelModeError: the model pools; load it with ``PoolingType.NONE``.
@@ -278,11 +202,11 @@ class Llama:
         """
         if self.pooling_type is not PoolingType.NONE:
             raise ModelModeError(
-                f"embed_tokens needs a model loaded with pooling_type=PoolingType.NONE; this one has "
+                f"embed_tokens needs a model loaded with pooling_type none; this one has "
                 f"{self.pooling_type.name}"
             )
-        check_truncate(truncate, allow_chunk=False)
-        sequence = self._sequence(check_text(text, "the text"), "the text", truncate, prefix)
+        inputs.check_truncate(truncate, allow_chunk=False)
+        sequence = self._sequence(inputs.check_text(text, "the text"), "the text", truncate, prefix)
         return self._engine.run_tokens(sequence.tokens)
 
     def rerank(
@@ -293,8 +217,8 @@ class Llama:
         Args:
             query: cut only past three quarters of ``n_ctx``.
             documents: any number, also from a generator.
-            truncate: "end" cuts a document at its end; "chunk" scores overlapping windows of it and
-                keeps the best; "error" refuses a pair that is too long.
+            truncate: "end" cuts a document at its end; "chunk" scores overlapping windows of it and keeps the
+                best; "error" refuses a pair that is too long.
 
         Returns:
             Shape (n,), float32, in input order: raw logits, any real number, higher is better;
@@ -304,15 +228,15 @@ class Llama:
             ModelModeError: the model is loaded to embed.
             InputError: not strings, or too long with ``truncate="error"``.
         """
-        text = check_text(query, "the query")
-        pairs = ((text, document) for document in check_texts(documents, "document"))
+        query = inputs.check_text(query, "the query")
+        pairs = ((query, document) for document in inputs.check_texts(documents, "document"))
         return self._logits(pairs, truncate=truncate).values
 
     def score_pairs(
         self, pairs: Iterable[tuple[str, str]], *, truncate: Truncate = "end"
     ) -> NDArray[np.float32]:
         """Scores (query, document) pairs of any kind: shape (n,), float32, as `rerank` does."""
-        return self._logits(check_pairs(pairs), truncate=truncate).values
+        return self._logits(inputs.check_pairs(pairs), truncate=truncate).values
 
     def rank(
         self,
@@ -327,14 +251,11 @@ class Llama:
         """Documents in order, best first: by logit from a reranker, by cosine from an embedder.
 
         Args:
-            query: the question; gets ``query_prefix``, documents get ``document_prefix``, in
-                embedding mode.
-            documents: any number of strings.
+            query, documents: an embedder sets ``query_prefix`` and ``document_prefix`` before them.
             top_n: keep this many at most.
             threshold: keep scores of at least this, on the scale of ``score``.
-            score: "logit" or "sigmoid" for a reranker, "cosine" for an embedder, "auto" for the
-                model's own. The order is always that of the raw values. A softmax head's
-                probability is never squashed again.
+            score: "logit" or "sigmoid" for a reranker, "cosine" for an embedder, "auto" for the model's own.
+                The order is that of the raw values. A softmax head's probability is never squashed again.
             truncate: as for `rerank` and `embed`.
 
         Raises:
@@ -348,11 +269,11 @@ class Llama:
             >>> best.index, best.document, best.truncated
             (1, 'an apple', False)
         """
-        check_top_n(top_n)
-        check_threshold(threshold)
+        inputs.check_top_n(top_n)
+        inputs.check_threshold(threshold)
         scale = choose_scale(score, own=self.score_scale, model=self.model_path.name)
-        query = check_text(query, "the query")
-        texts = list(check_texts(documents, "document"))
+        query = inputs.check_text(query, "the query")
+        texts = list(inputs.check_texts(documents, "document"))
         if self.mode is Mode.RERANK:
             results = self._logits(((query, text) for text in texts), truncate=truncate)
         else:
@@ -379,7 +300,7 @@ class Llama:
             ...     llama.tokenize("hello world").tolist()
             [7592, 2088]
         """
-        return self._tokenizer.tokenize(check_text(text, "the text"))
+        return self._tokenizer.tokenize(inputs.check_text(text, "the text"))
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text as a sequence of its own, special tokens included, before any cutting.
@@ -401,100 +322,77 @@ class Llama:
     def __enter__(self) -> Llama:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def __reduce__(self) -> NoReturn:
         raise InputTypeError(
-            f"{self!r} cannot be pickled or copied: its memory and threads belong to this process. Send the "
-            "model's name or its LlamaParams, and load it where it is used."
+            f"{self!r} cannot be pickled or copied: send its LlamaParams, and load it where it is used."
         )
 
     def __repr__(self) -> str:
-        return (
-            f"Llama({self.model_path.name!r}, mode={self.mode.value!r}, "
-            f"pooling_type={self.pooling_type.name}, n_ctx={self.n_ctx}, engine={self.engine!r}, "
-            f"device={self.device!r})"
-        )
+        return f"Llama({self.model_path.name!r}, mode={self.mode.value!r}, engine={self.engine!r})"
 
     def _require(self, mode: Mode) -> None:
         if self.mode is mode:
             return
-        name, pooling = self.model_path.name, self.pooling_type.name
+        other, lacks = "an embedding model, such as 'all-minilm-l6-v2'", "vectors"
         if mode is Mode.RERANK:
-            raise ModelModeError(
-                f"{name} is loaded to embed (pooling {pooling}), so it has no logits; call embed() or "
-                "rank(), or load a reranker with pooling_type=PoolingType.RANK, such as 'bge-reranker-base'"
-            )
+            other, lacks = "a reranker with pooling_type rank, such as 'bge-reranker-base'", "logits"
         raise ModelModeError(
-            f"{name} is loaded to rerank (pooling {pooling}), so it has no vectors; call rerank() or rank(), "
-            "or load an embedding model, such as 'all-minilm-l6-v2'"
+            f"{self.model_path.name} is loaded with pooling {self.pooling_type.name}, so it has no {lacks}; "
+            f"rank with it, or load {other}"
         )
 
     def _cosines(self, query: str, texts: list[str], truncate: Truncate) -> _Results:
-        first = self._query_vector(query, truncate)
-        rest = self._vectors(texts, prefix=self.document_prefix, truncate=truncate)
-        return _Results(
-            values=cosine(l2_normalize(first.values[0]), l2_normalize(rest.values)),
-            truncated=[cut or first.truncated[0] for cut in rest.truncated],
-            n_tokens=first.n_tokens + rest.n_tokens,
-        )
-
-    def _query_vector(self, query: str, truncate: Truncate) -> _Results:
-        """Keeps the last query's vector, because callers rank a long list in steps; a hit counts 0 tokens."""
         asked = (query, self.query_prefix, truncate)
-        last = self._last_query
-        if last is not None and last[0] == asked:
-            return replace(last[1], n_tokens=0)
-        found = self._vectors([query], prefix=self.query_prefix, truncate=truncate)
-        self._last_query = (asked, found)
-        return found
+        last, n_tokens = self._last_query, 0
+        if last is None or last[0] != asked:  # Callers rank a long list in steps, with one query.
+            last = (asked, self._vectors([query], prefix=self.query_prefix, truncate=truncate))
+            self._last_query, n_tokens = last, last[1].n_tokens
+        first, rest = last[1], self._vectors(texts, prefix=self.document_prefix, truncate=truncate)
+        cosines = cosine(l2_normalize(first.values[0]), l2_normalize(rest.values))
+        truncated = [cut or first.truncated[0] for cut in rest.truncated]
+        return _Results(cosines, truncated, n_tokens + rest.n_tokens)
 
     def _vectors(self, texts: Iterable[str], *, prefix: str, truncate: Truncate) -> _Results:
         """The vectors of texts, (n, n_embd), not normalised."""
         self._require(Mode.EMBEDDING)
-        check_truncate(truncate, allow_chunk=False)
+        inputs.check_truncate(truncate, allow_chunk=False)
         if self.pooling_type is PoolingType.NONE:
             raise ModelModeError(
                 f"{self.model_path.name} is loaded without pooling, so a text has a vector for each token: "
-                "call embed_tokens(), or load it with another pooling_type"
+                "embed_tokens gives them, or load it with another pooling_type"
             )
-
-        def sequences(text: str, i: int) -> list[TokenSequence]:
-            return [self._sequence(text, f"text {i}", truncate, prefix)]
-
-        return self._compute_distinct(texts, sequences)
+        return self._distinct(texts, lambda text, i: [self._sequence(text, f"text {i}", truncate, prefix)])
 
     def _logits(self, pairs: Iterable[tuple[str, str]], *, truncate: Truncate) -> _Results:
         """The logits of pairs, (n,). A query is tokenised once for all its documents in a row."""
         self._require(Mode.RERANK)
-        check_truncate(truncate, allow_chunk=True)
+        inputs.check_truncate(truncate, allow_chunk=True)
         query_part = lru_cache(maxsize=1)(partial(self._builder.query_part, truncate=truncate))
 
         def sequences(pair: tuple[str, str], i: int) -> list[TokenSequence]:
             query, document = pair
             return self._builder.pairs(query_part(query), document, name=f"document {i}", truncate=truncate)
 
-        results = self._compute_distinct(pairs, sequences)
+        results = self._distinct(pairs, sequences)
         return replace(results, values=np.ascontiguousarray(results.values[:, self._column]))
 
     def _sequence(self, text: str, name: str, truncate: Truncate, prefix: str = "") -> TokenSequence:
         tokens = self._tokenizer.tokenize(text, prefix=prefix)
         return single_sequence(tokens, self._frame, n_ctx=self.n_ctx, name=name, truncate=truncate)
 
-    def _compute_distinct(
+    def _distinct(
         self, items: Iterable[Item], sequences_of: Callable[[Item, int], list[TokenSequence]]
     ) -> _Results:
-        """Texts or pairs to rows of outputs, (n, n_outputs); of several sequences of one item the best.
-
-        What is equal is computed once.
+        """The outputs of texts or pairs, (n, n_outputs): equal items are computed once, and of an item's
+        sequences the best counts.
         """
-        distinct, n_tokens = Distinct(), 0
+        distinct, n_tokens = inputs.Distinct(), 0
         rows = [np.empty((0, self._engine.n_outputs), np.float32)]
         truncated: list[bool] = []
-        for window in windows(items, WINDOW):
+        for window in inputs.windows(items, WINDOW):
             start = len(distinct.positions)
             new = distinct.add(window)
             groups: list[list[TokenSequence]] = [sequences_of(window[i], start + i) for i in new]
@@ -505,14 +403,12 @@ class Llama:
             truncated += [group[0].truncated for group in groups]
             n_tokens += sum(len(sequence.tokens) for sequence in sequences)
         values, positions = np.concatenate(rows), distinct.positions
-        return _Results(
-            values=values if len(values) == len(positions) else values[positions],
-            truncated=[truncated[position] for position in positions],
-            n_tokens=n_tokens,
-        )
+        if len(values) != len(positions):
+            values, truncated = values[positions], [truncated[position] for position in positions]
+        return _Results(values, truncated, n_tokens)
 
     def _run(self, sequences: Sequence[TokenSequence]) -> NDArray[np.float32]:
-        """The outputs of sequences, (n, n_outputs), in input order; from the cache if they are there."""
+        """The outputs of sequences, (n, n_outputs); from the cache if they are there."""
         tokens = [sequence.tokens for sequence in sequences]
         if self._cache is None:
             return self._compute(tokens)
@@ -525,7 +421,7 @@ class Llama:
         return out
 
     def _compute(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
-        """Sequences to micro-batches, and these to (n, n_outputs), in input order."""
+        """The outputs of sequences, (n, n_outputs), by micro-batches."""
         settings, engine = self._model.settings, self._engine
         out = np.empty((len(sequences), engine.n_outputs), dtype=np.float32)
         batches = plan_micro_batches(
@@ -536,7 +432,7 @@ class Llama:
             n_embd=engine.n_embd,
         )
         for batch in batches:
-            out[list(batch.indices)] = engine.run([sequences[i] for i in batch.indices])
+            out[batch] = engine.run([sequences[i] for i in batch])
         return out
 
 

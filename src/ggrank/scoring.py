@@ -27,26 +27,13 @@ class Fused:
 
 
 def l2_normalize(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors of length 1, shape and dtype (float32) unchanged; a zero vector stays zero.
-
-    Example:
-        >>> l2_normalize(np.array([3.0, 4.0], dtype=np.float32)).tolist()
-        [0.6000000238418579, 0.800000011920929]
-    """
+    """Vectors of length 1, shape and dtype (float32) unchanged; a zero vector stays zero."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: NDArray[np.float32] = (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
-    return scaled
+    return np.asarray(vectors / np.where(norms > 0, norms, 1.0), np.float32)
 
 
 def cosine(query: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine of one query with each document, -1 to 1.
-
-    Args:
-        query: shape (n_embd,), L2-normalised.
-        documents: shape (n, n_embd), L2-normalised.
-
-    Returns:
-        Shape (n,), float32.
+    """Cosine of one query, (n_embd,), with each document, (n, n_embd); all L2-normalised: (n,), float32.
 
     Example:
         >>> cosine(np.float32([1, 0]), np.float32([[0, 1], [1, 0]])).tolist()
@@ -60,38 +47,25 @@ def cosine(query: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArra
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``1 / (1 + exp(-x))``: the scale 0..1 of sentence-transformers and ``normalize=True`` elsewhere.
+    """``1 / (1 + exp(-x))``, float32: the scale of sentence-transformers and of ``normalize=True``.
 
-    Written with tanh, which cannot overflow. Shape unchanged, float32.
+    Written with tanh, which cannot overflow.
 
     Example:
         >>> sigmoid(np.float32([-1000.0, 0.0, 1000.0])).tolist()
         [0.0, 0.5, 1.0]
     """
-    result: NDArray[np.float32] = (0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float64)))).astype(
-        np.float32
-    )
-    return result
+    exact = 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float64)))
+    return np.asarray(exact, np.float32)
 
 
 def best_first(scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Positions in order of falling score, ties in input order, shape (n,).
-
-    Example:
-        >>> best_first(np.float32([1, 3, 3, 2])).tolist()
-        [1, 2, 3, 0]
-    """
-    order: NDArray[np.int64] = np.argsort(-scores, kind="stable")
-    return order
+    """Positions in order of falling score, ties in input order: shape (n,)."""
+    return np.argsort(-scores, kind="stable")
 
 
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The first ``k`` positions of `best_first`, without sorting all: shape (at most k,).
-
-    Example:
-        >>> top_k(np.float32([1, 3, 3, 2]), 2).tolist()
-        [1, 2]
-    """
+    """The first ``k`` positions of `best_first`, without sorting all: shape (at most k,)."""
     if k >= len(scores):
         return best_first(scores)
     least = np.partition(scores, len(scores) - k)[len(scores) - k]
@@ -104,23 +78,14 @@ def choose_scale(score: ScoreScale, *, own: Scale, model: str) -> Scale:
 
     Args:
         score: the scale that was asked for.
-        own: the model's own scale: "cosine", "logit", or "probability", which is 0..1 already, so that
-            "sigmoid" leaves it unchanged.
-
-    Raises:
-        InputError: no such scale.
-        ModelModeError: a scale that this model does not have.
-
-    Example:
-        >>> choose_scale("sigmoid", own="logit", model="a.gguf")
-        'sigmoid'
+        own: the model's own: "cosine", "logit", or "probability", which "sigmoid" leaves unchanged.
     """
     if score not in ("auto", "logit", "sigmoid", "cosine"):
         raise InputError(f"score must be 'auto', 'logit', 'sigmoid' or 'cosine'; found {score!r}")
     allowed = ("auto", "cosine") if own == "cosine" else ("auto", "logit", "sigmoid")
     if score not in allowed:
         raise ModelModeError(
-            f"score={score!r} is not what {model} gives: it is loaded to "
+            f"score {score!r} is not what {model} gives: it is loaded to "
             f"{'embed' if own == 'cosine' else 'rerank'}; use one of {', '.join(map(repr, allowed))}"
         )
     return own if own == "probability" or score == "auto" else score
@@ -137,20 +102,13 @@ def ranking_of(
     threshold: float | None = None,
     n_tokens: int = 0,
 ) -> Ranking:
-    """Documents in order, best first; equal scores keep the input order.
+    """Documents in order of their values, best first; equal values keep the input order.
 
     Args:
-        values: raw values, shape (n,): logits (``has_logits``) or cosines. The order is theirs.
+        values: logits (``has_logits``) or cosines, shape (n,).
         truncated: whether each document was cut.
         scale: of the ranking's scores; "sigmoid" squashes the values.
-        top_n: keep this many at most.
         threshold: keep scores of at least this.
-
-    Example:
-        >>> ranking = ranking_of(["a", "b"], np.float32([-1, 2]), truncated=[False, False], scale="logit",
-        ...                      has_logits=True, top_n=1)
-        >>> ranking[0].index, ranking[0].logit
-        (1, 2.0)
     """
     scores = sigmoid(values) if scale == "sigmoid" else values
     ranked = (
@@ -172,16 +130,9 @@ def score_fusion(
 ) -> NDArray[np.float32]:
     """Scores of the same candidates by meaning and by words as one: ``z(cosine) + weight * z(BM25)``.
 
-    ``z`` sets the candidates' mean to 0 and their deviation to 1, so that both have a common scale; if all
-    are equal, it is 0. The fused scores order one query's candidates, and mean nothing across queries.
-
-    Args:
-        cosines: shape (n,).
-        lexical: BM25 of the same documents, shape (n,); 0 if no word is shared.
-        weight: of BM25; 0.5 was best on the eight sets that it was chosen on (docs/evaluation.md).
-
-    Returns:
-        Shape (n,), float32.
+    ``z`` sets the candidates' mean to 0 and their deviation to 1; if all are equal, it is 0. The fused scores
+    order one query's candidates, and mean nothing across queries. The weight 0.5 was best on the eight sets
+    that it was chosen on (docs/evaluation.md).
 
     Source: Bruch, Gai and Ingber, An Analysis of Fusion Functions for Hybrid Retrieval, ACM TOIS 2023,
     https://arxiv.org/abs/2210.11934: a convex combination of normalised scores ranks better than their
@@ -191,58 +142,42 @@ def score_fusion(
         >>> score_fusion(np.float32([0.9, 0.1]), np.float32([0, 8])).tolist()
         [0.5, -0.5]
     """
-    fused: NDArray[np.float32] = _standardized(cosines) + weight * _standardized(lexical)
-    return fused.astype(np.float32)
+    return np.asarray(_standardized(cosines) + weight * _standardized(lexical), np.float32)
 
 
 def blend(
     logits: NDArray[np.float32], first_stage: NDArray[np.float32], *, weight: float
 ) -> NDArray[np.float32]:
-    """One order of two stages for the same candidates: ``z(logit) + weight * z(first stage)``.
+    """One order of two stages for the same candidates: ``logit + weight * z(first stage)``.
 
-    ``z`` is that of `score_fusion`. The result orders one query's candidates, and means nothing across
-    queries.
-
-    Args:
-        logits: of the reranker, shape (n,).
-        first_stage: by which the candidates were found: cosines or fused scores, shape (n,).
-        weight: of the first stage; 0 is the reranker's own order.
-
-    Returns:
-        Shape (n,), float32.
+    ``z`` is that of `score_fusion`. The logits keep their scale: where a reranker sees little difference
+    between the candidates, the first stage decides, and where it sees much, the reranker. Standardized
+    logits ranked worse (training/README.md). Weight 0 gives the reranker's own order.
 
     Example:
-        >>> blend(np.float32([1, -1]), np.float32([0.2, 0.6]), weight=0.5).tolist()
-        [0.5, -0.5]
+        >>> blend(np.float32([3, 1]), np.float32([0.2, 0.6]), weight=0.5).tolist()
+        [2.5, 1.5]
     """
-    return score_fusion(logits, first_stage, weight=weight)
+    blended: NDArray[np.float32] = logits + np.float32(weight) * _standardized(first_stage)
+    return blended.astype(np.float32)
 
 
 def _standardized(values: NDArray[np.float32]) -> NDArray[np.float32]:
     if not len(values):
         return values
     exact = values.astype(np.float64)
-    deviation = exact.std()
-    scaled: NDArray[np.float32] = ((exact - exact.mean()) / (deviation if deviation > 1e-9 else 1.0)).astype(
-        np.float32
-    )
-    return scaled
+    deviation = exact.std() if exact.std() > 1e-9 else 1.0
+    return np.asarray((exact - exact.mean()) / deviation, np.float32)
 
 
 def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], *, k: int = 60) -> list[Fused]:
     """Several rankings of the same documents as one: each gives a document ``1 / (k + rank)``.
 
-    Only ranks count, so cosines and BM25 scores need no common scale.
-
-    Args:
-        rankings: each the positions of documents, best first (rank 1); a document may be missing from some.
-        k: the larger, the less the first ranks count; 60 is the paper's.
-
-    Returns:
-        Every document that some ranking has, best first; equal scores in order of position.
+    Only ranks count, so cosines and BM25 scores need no common scale. Each ranking holds positions of
+    documents, best first (rank 1); a document may be missing from some.
 
     Source: Cormack, Clarke and Buettcher, Reciprocal Rank Fusion outperforms Condorcet and individual Rank
-    Learning Methods, SIGIR 2009, https://doi.org/10.1145/1571941.1572114.
+    Learning Methods, SIGIR 2009, https://doi.org/10.1145/1571941.1572114; ``k`` is the paper's.
 
     Example:
         >>> [fused.position for fused in reciprocal_rank_fusion([[7, 8, 9], [8, 5]])]
@@ -258,9 +193,8 @@ def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], *, k: int = 60) ->
 def to_int8(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Codes, shape (n, width), int8 from -127 to 127, and scales, shape (n,), float32.
 
-    A vector is about ``codes * scale``; codes alone, normalized, are about a vector of length 1. A cosine
-    needs no scale: it is ``a @ b / (norm(a) * norm(b))`` of the codes, at least 0.9995 for a vector and its
-    own codes.
+    A vector is about ``codes * scale``. A cosine needs no scale: it is ``a @ b / (norm(a) * norm(b))`` of the
+    codes, at least 0.9995 for a vector and its own codes.
 
     Example:
         >>> codes, scales = to_int8(np.float32([[0.6, -0.8]]))

@@ -27,18 +27,15 @@ for sums of cosines and BM25 (`ggrank.scoring.score_fusion`), "rrf" for sums of 
 Attention = Literal["packed", "full", "padded"]
 """How an engine's attention treats sequences that share a micro-batch.
 
-"packed": it skips tokens of other sequences, so packing is free (llama.cpp with flash attention). "full":
-every token is computed against the whole micro-batch, and those of other sequences are masked afterwards
-(llama.cpp without). "padded": for attention alone, every sequence is padded to the length of the longest
-(OpenVINO).
+"packed": it skips tokens of other sequences (llama.cpp with flash attention). "full": every token is computed
+against the whole micro-batch, and those of other sequences are masked (llama.cpp without). "padded": for
+attention alone, every sequence is padded to the length of the longest (OpenVINO).
 """
 
 Hybrid = Literal["scores", "rrf"]
 """How a ranking by cosine and one by BM25 become one."""
 
-
 EngineName = Literal["llama.cpp", "openvino"]
-"""What computes."""
 
 
 class PoolingType(IntEnum):
@@ -72,21 +69,18 @@ class Mode(str, Enum):
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """A vocabulary's special tokens; an id is -1 where it has none.
-
-    Attributes:
-        bos: begins a sequence; BERT's ``[CLS]``.
-        eos: ends a sequence; -1 for BERT, which ends with ``sep``.
-        sep: separates the two texts of a pair.
-        add_bos: whether a single text gets ``bos`` before it.
-        add_eos: whether a single text gets ``eos`` after it.
-    """
+    """A vocabulary's special tokens; an id is -1 where it has none."""
 
     bos: int
+    """Begins a sequence; BERT's ``[CLS]``."""
     eos: int
+    """Ends a sequence; -1 for BERT, which ends with ``sep``."""
     sep: int
+    """Separates the two texts of a pair."""
     add_bos: bool
+    """Whether a single text gets ``bos`` before it."""
     add_eos: bool
+    """Whether a single text gets ``eos`` after it."""
 
 
 @dataclass(frozen=True)
@@ -98,20 +92,10 @@ class TokenSequence:
 
 
 @dataclass(frozen=True)
-class MicroBatch:
-    """Sequences that are computed together: their positions in the input, and their tokens in total."""
-
-    indices: tuple[int, ...]
-    n_tokens: int
-
-
-@dataclass(frozen=True)
 class EngineSettings:
-    """The settings of an engine; the names are llama.cpp's.
+    """The settings of an engine; the names are llama.cpp's and explained at `ggrank.LlamaParams`.
 
-    ``n_ctx`` is the longest sequence in tokens, ``n_ubatch`` the most tokens and ``n_seq_max`` the most
-    sequences of a micro-batch. ``n_gpu_layers`` -1 means all. With ``segment_ids`` the tokens after a
-    sequence's first separator are segment 1.
+    With ``segment_ids`` the tokens after a sequence's first separator are segment 1.
     """
 
     pooling_type: PoolingType
@@ -131,8 +115,8 @@ class Engine(Protocol):
     """The one interface between ggrank and a library that computes, such as llama.cpp."""
 
     @property
-    def name(self) -> str:
-        """The library's name, such as "llama.cpp"."""
+    def name(self) -> EngineName:
+        """The library's name."""
 
     @property
     def device(self) -> str:
@@ -157,8 +141,8 @@ class Engine(Protocol):
     def tokenize(self, text: str, *, parse_special: bool = False) -> TokenIds:
         """Token ids of a text; the text of a special token is plain text, except with ``parse_special``."""
 
-    def control_tokens(self) -> dict[str, int]:
-        """The text of every control token and its id, such as ``{"[SEP]": 102}``."""
+    def control_tokens(self) -> list[str]:
+        """The texts of all control tokens, such as "[SEP]"."""
 
     def detokenize(self, tokens: TokenIds) -> str:
         """The text of token ids, without special tokens."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ggrank import Llama, LlamaParams
-from ggrank.jobs import EmbedStep, Job, VectorForm, find_sources, run
+from ggrank.jobs import EmbedStep, Job, find_sources, run
 from job_rows import text, write_jsonl
 
 pytestmark = pytest.mark.integration
@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def embed(folder: Path, dtype: Any) -> None:
     rows = write_jsonl(folder / "rows.jsonl", ({"id": i, "text": text(i)} for i in range(300)))
-    step = EmbedStep(LlamaParams("all-minilm-l6-v2"), form=VectorForm(dtype=dtype))
+    step = EmbedStep(LlamaParams("all-minilm-l6-v2"), dtype=dtype)
     run(Job(step, find_sources([str(rows)]), folder / "vectors", shard_rows=100))
 
 

@@ -14,10 +14,9 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from ggrank.conversion import write_model
 from ggrank.conversion.network import Network, read_network
 from ggrank.conversion.original import Json, Tensor, find_original
-from ggrank.conversion.writing import write_gguf
+from ggrank.conversion.writing import write_gguf, write_model
 from tiny import models, original_folder, vocab
 from tiny.models import TinyModel
 

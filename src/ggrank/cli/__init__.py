@@ -1,8 +1,7 @@
 """The command ``ggrank``: finds the subcommand, and turns every way to end into an exit code.
 
-Each subcommand is a module of this package, imported when it is asked for.
-
-Exit codes: 0, 1 (an error of ggrank's, shown in one line), 2 (wrong usage), 130 (Ctrl-C).
+Each subcommand is a module of this package, imported when it is asked for. Exit codes: 0, 1 (an error of
+ggrank's, shown in one line), 2 (wrong usage), 130 (Ctrl-C).
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -38,7 +35,7 @@ _WRITE_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EBADF, getattr(errno, "EDQUOT"
 
 
 class Commands(click.Group):
-    """Finds subcommands by name; `invoke` has the rules about errors for all of them."""
+    """Imports a subcommand when it is asked for; the rules about errors are the same for all of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of COMMANDS."""
@@ -46,17 +43,12 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """A section for each group; the columns of all sections line up."""
-        width = max(map(len, self.list_commands(ctx)))
-        for title, names in COMMANDS.items():
-            commands = [(name, self.get_command(ctx, name)) for name in names]
+        names = self.list_commands(ctx)
+        commands = {name: self.get_command(ctx, name) for name in names}
+        helps = {name: command.get_short_help_str(80) for name, command in commands.items() if command}
+        for title, group in COMMANDS.items():
             with formatter.section(title):
-                formatter.write_dl(
-                    [
-                        (f"{name:<{width}}", command.get_short_help_str(80))
-                        for name, command in commands
-                        if command
-                    ]
-                )
+                formatter.write_dl([(f"{name:<{max(map(len, names))}}", helps[name]) for name in group])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Imports the module of that name, which holds a command of that name."""
@@ -68,7 +60,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's; a name that is none comes with the nearest one."""
+        """As click's; an unknown name gets the nearest known one."""
         near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
         if near and self.get_command(ctx, args[0]) is None:
             ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
@@ -84,14 +76,17 @@ class Commands(click.Group):
             if error.filename is None:
                 _drop_output()
             is_output = error.filename is None and error.errno in _WRITE_ERRORS
-            where = "cannot write to stdout: " if is_output else f"{error.filename or 'a file'}: "
-            _fail(one_line(f"{where}{error.strerror or error}"))
+            where = "cannot write to stdout" if is_output else error.filename or "a file"
+            _fail(one_line(f"{where}: {error.strerror}" if error.strerror else str(error)))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a subcommand; what it raises becomes a line and an exit code."""
-        _never_fail_to_print()
+        for stream in (sys.stdout, sys.stderr):  # a console that is not UTF-8 shows ? for what it lacks
+            if reconfigure := getattr(stream, "reconfigure", None):
+                reconfigure(errors="replace")
         try:
-            with _warnings_in_one_line():
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
                 result = super().invoke(ctx)
             sys.stdout.flush()
             return result
@@ -114,8 +109,12 @@ def _fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
+def _show_warning(message: Warning | str, *_where: object, **_file: object) -> None:
+    click.echo(f"Warning: {one_line(str(message))}", err=True)
+
+
 @click.command(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
 )
 @click.version_option(__version__, prog_name="ggrank", message="%(prog)s %(version)s")
 def main() -> None:
@@ -126,23 +125,3 @@ def main() -> None:
     ggrank rank "a question" --file documents.txt   order documents
     ggrank index notes/                             make your files searchable
     """
-
-
-def _never_fail_to_print() -> None:
-    """Lets a console that is not UTF-8 show ``?`` for characters that it lacks."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="replace")
-
-
-@contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
-    """Shows warnings without the file name and source line that Python adds."""
-
-    def show(message: Warning | str, *_where: object, **_file: object) -> None:
-        click.echo(f"Warning: {one_line(str(message))}", err=True)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield

@@ -1,7 +1,6 @@
-"""What the commands print: tables fitted to the terminal, JSON lines for pipes, progress bars.
+"""What the commands print: tables fitted to the terminal, JSON lines for pipes, progress bars on stderr.
 
-Without a terminal a table has no colours and every row is one whole line, so that `grep` finds it. rich draws
-tables and bars; it is imported when one is shown.
+In a pipe every row of a table is one whole line, so that `grep` finds it. rich is imported when it is needed.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,8 +43,8 @@ class Column:
     Attributes:
         title: its header.
         align: "left", or "right" for numbers.
-        stretch: True for a column whose cells are cut where the terminal is too narrow.
-        wrap: True for a column whose cells go on in the next line where the terminal is too narrow.
+        stretch: cells are cut where the terminal is too narrow.
+        wrap: cells go on in the next line where the terminal is too narrow.
         least: its width is not below this, so that several tables can be aligned.
     """
 
@@ -84,13 +83,7 @@ def echo_json(record: Mapping[str, Any]) -> None:
 
 
 def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
-    """Rows under a header, no line wider than the terminal.
-
-    Args:
-        columns: their titles and how they share the terminal's width.
-        rows: a cell for each column: any text (line breaks and control characters are removed), or what
-            `bar` and `colored_state` return.
-    """
+    """Rows under a header, no line wider than the terminal; control characters are removed from texts."""
     from rich.table import Table
     from rich.text import Text
 
@@ -119,15 +112,25 @@ def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Non
         echo(line.rstrip())
 
 
+def echo_texts(lines: Iterable[Text]) -> None:
+    """Lines that fit the terminal, with their colours and links where it can show them."""
+    console = _console(sys.stdout, width=_NO_LIMIT)
+    with console.capture() as captured:
+        for line in lines:
+            console.print(line, soft_wrap=True)
+    for text in captured.get().splitlines():
+        echo(text)
+
+
 def colored_state(state: str) -> Text:
-    """A cell of `echo_table`: "ok" in green, "fail" in red, anything else in yellow."""
+    """A cell of a table: "ok" in green, "fail" in red, anything else in yellow."""
     from rich.text import Text
 
     return Text(state, style={"ok": "green", "fail": "red"}.get(state, "yellow"))
 
 
 def bar(fraction: float, *, width: int) -> ProgressBar:
-    """A cell of `echo_table`: a bar for a value from 0 to 1."""
+    """A cell of a table: a bar for a value from 0 to 1."""
     from rich.progress_bar import ProgressBar
 
     return ProgressBar(
@@ -149,6 +152,12 @@ def one_line(text: str) -> str:
     if not visible.isprintable():
         visible = "".join(c for c in visible if c.isprintable() or c.isspace() or c in _JOINERS)
     return " ".join(visible.split()) + ("…" if len(text) > _MOST_CHARACTERS else "")
+
+
+def visible(text: str) -> str:
+    """Text that cannot steer a terminal: its lines and spaces are kept, control characters removed."""
+    text = text.replace("\t", "    ")
+    return "".join(c for c in text if c.isprintable() or c in _JOINERS or c in "\n\u00a0\u3000")
 
 
 def count(n: int, one: str, several: str = "") -> str:
@@ -175,20 +184,20 @@ def shorten(text: str, width: int) -> str:
     return shortened.plain
 
 
-def can_print(text: str) -> bool:
-    """Whether stdout's encoding has these characters."""
+def printable(text: str, fallback: str) -> str:
+    """``text``, or ``fallback`` where stdout's encoding lacks its characters."""
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+        return fallback
+    return text
 
 
 def echo_facts(*facts: str) -> None:
     """Short facts, ``a · b · c``, on as many lines as they need; empty ones are left out."""
     from rich.cells import cell_len
 
-    separator = " · " if can_print("·") else " | "
+    separator = printable(" · ", " | ")
     lines: list[str] = []
     for fact in map(one_line, filter(None, facts)):
         longer = f"{lines[-1]}{separator}{fact}" if lines else fact
@@ -202,10 +211,7 @@ def echo_facts(*facts: str) -> None:
 
 @contextmanager
 def progress(n: int, *, label: str, at_least: int = 0) -> Iterator[Callable[[int], None]]:
-    """Yields a function to call with how many more of ``n`` are done.
-
-    It moves a bar on stderr, if that is a terminal and ``n`` is above ``at_least``.
-    """
+    """Yields a function to call with how many more of ``n`` are done; no bar for ``at_least`` or fewer."""
     n_done = 0
 
     def advance(n_more: int) -> None:
@@ -219,10 +225,7 @@ def progress(n: int, *, label: str, at_least: int = 0) -> Iterator[Callable[[int
 
 @contextmanager
 def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[int, int, str], None]]:
-    """Yields a function to call with what is done, the total, and a note beside the bar.
-
-    It moves a bar on stderr, if that is a terminal.
-    """
+    """Yields a function to call with what is done, the total, and a note; a bar on stderr, if a terminal."""
     if hidden or not sys.stderr.isatty():
         yield lambda done, total, note: None
         return

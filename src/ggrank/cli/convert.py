@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from ggrank.cli.console import echo, echo_json, progress_bar, wants_table
 from ggrank.cli.options import output_option
-
-if TYPE_CHECKING:
-    from ggrank.conversion import Converted
 
 
 @click.command(short_help="Convert a Hugging Face model to one GGUF file.")
@@ -49,14 +46,11 @@ def convert(
 
     \b
     ggrank convert my-reranker/
-    ggrank convert sentence-transformers/all-MiniLM-L6-v2 --output minilm.gguf --check
+    ggrank convert sentence-transformers/all-MiniLM-L6-v2 --check
 
     FOLDER is what save_pretrained of transformers or sentence-transformers writes, with safetensors: BERT,
     XLM-R, ModernBERT, nomic-bert, Qwen3 embedders and rerankers. The file holds everything that its scores
     need: head, tokenizer, prefixes and longest length. It is loaded and tried before it gets its name.
-
-    llama.cpp quantizes the matrices; vectors, positions and token types stay float32. With q8_0 a model of
-    up to 512 in width keeps its value projections in float16, because rounding them hurts most.
 
     The command needs pip install 'ggrank[convert]'; --check also needs pip install sentence-transformers.
     """
@@ -64,7 +58,7 @@ def convert(
 
     logging.getLogger("gguf").setLevel(logging.WARNING)
     with progress_bar("converting") as show:
-        converted = convert_model(
+        path, found = convert_model(
             source,
             output,
             quantize=quantize,
@@ -73,26 +67,18 @@ def convert(
             force=force,
             on_progress=lambda what, done, total: show(done, total, what),
         )
+    size = path.stat().st_size
     if wants_table(as_table):
-        _print_report(converted)
-    else:
-        echo_json(_record(converted))
-
-
-def _print_report(converted: Converted) -> None:
-    echo(f"{converted.path}  {converted.path.stat().st_size / 1e6:,.0f} MB")
-    if converted.comparison is not None:
-        found = converted.comparison
-        echo(
-            f"{found.n} {found.what}s compared with the original's: largest deviation {found.deviation:.2g}"
-            f"{' (1 - cosine)' if found.what == 'vector' else ''}, rank correlation {found.correlation:.4f}"
-        )
-
-
-def _record(converted: Converted) -> dict[str, object]:
-    record: dict[str, object] = {"path": str(converted.path), "size": converted.path.stat().st_size}
-    if converted.comparison is not None:
-        found = converted.comparison
+        echo(f"{path}  {size / 1e6:,.0f} MB")
+        if found is not None:
+            unit = " (1 - cosine)" if found.what == "vector" else ""
+            echo(
+                f"{found.n} {found.what}s compared with the original's: largest deviation "
+                f"{found.deviation:.2g}{unit}, rank correlation {found.correlation:.4f}"
+            )
+        return
+    record: dict[str, Any] = {"path": str(path), "size": size}
+    if found is not None:
         record |= {"compared": found.n, "what": found.what, "deviation": found.deviation}
         record["correlation"] = found.correlation
-    return record
+    echo_json(record)

@@ -5,21 +5,14 @@ from __future__ import annotations
 import sys
 import textwrap
 import time
-from dataclasses import replace
 from importlib import resources
 
 import click
 
 from ggrank.cli.console import count, echo, echo_facts, terminal_width
 from ggrank.cli.documents import Document, read_documents
-from ggrank.cli.options import ModelChoice, model_options, output_option
-from ggrank.cli.ranking import (
-    echo_footer,
-    echo_ranking_json,
-    echo_ranking_table,
-    rank_documents,
-    speed_hint,
-)
+from ggrank.cli.options import ModelChoice, output_option
+from ggrank.cli.ranking import echo_footer, echo_ranking_json, echo_ranking_table, rank_documents, speed_hint
 from ggrank.rows.records import cache_dir
 
 QUESTIONS = (
@@ -34,16 +27,8 @@ INDENT = "  "
 
 @click.command(short_help="Try it: ask questions about a few dozen passages.")
 @click.argument("question", required=False)
-@click.option(
-    "--top-n",
-    "-n",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Print the N best passages for each question; by default 3, and 5 for your own question.",
-)
-@model_options
 @output_option
-def demo(question: str | None, top_n: int | None, choice: ModelChoice, as_table: bool | None) -> None:
+def demo(question: str | None, as_table: bool | None) -> None:
     """Rank a few dozen passages for three questions, or for your own QUESTION.
 
     \b
@@ -52,34 +37,30 @@ def demo(question: str | None, top_n: int | None, choice: ModelChoice, as_table:
 
     It prints tables in a pipe too, unless you give --json.
     """
-    if choice.cache is None:
-        choice = replace(choice, cache=str(cache_dir() / "demo"))  # so that a second run embeds no passage
     passages = read_passages()
-    questions = QUESTIONS if question is None else (question,)
-    top_n = top_n or (3 if question is None else 5)
+    questions, top_n = ((question,), 5) if question else (QUESTIONS, 3)
     started = time.perf_counter()
-    with choice.load() as llama:
-        loaded_in = f"loaded in {1000 * (time.perf_counter() - started):,.0f} ms"
-        rankings = [
-            rank_documents(llama, each, passages, top_n=top_n, threshold=None, score="auto", truncate="end")
-            for each in questions
-        ]
+    cache = cache_dir() / "demo"  # so that a second run embeds no passage
+    with ModelChoice(cache=str(cache)).load() as llama:
+        loaded = time.perf_counter()
+        rankings = [rank_documents(llama, each, passages, top_n=top_n) for each in questions]
+        seconds = time.perf_counter() - loaded
         if as_table is False:
             for ranking in rankings:
                 echo_ranking_json(ranking, passages)
             return
         echo()
-        shown = [passages[found.index] for ranking in rankings for found in ranking.documents]
+        shown = [passages[found.index] for ranking in rankings for found in ranking]
         id_width = max(len(str(passage.id)) for passage in shown)  # all tables line up
         for each, ranking in zip(questions, rankings, strict=True):
             echo(each, bold=True, fg="green")
             if sys.stdout.isatty():  # a table on a terminal cuts passages, one in a pipe does not
-                best = passages[ranking.documents[0].index]
-                for line in textwrap.wrap(best.text, terminal_width() - len(INDENT)):
+                for line in textwrap.wrap(ranking[0].document, terminal_width() - len(INDENT)):
                     echo(INDENT + line)
             echo_ranking_table(ranking, passages, id_width=id_width)
             echo()
-        echo_footer(llama, rankings, count(len(passages), "passage"), loaded_in)
+        loaded_in = f"loaded in {1000 * (loaded - started):,.0f} ms"
+        echo_footer(llama, rankings, seconds, count(len(passages), "passage"), loaded_in)
         echo_facts(speed_hint(llama))
     echo()
     echo('Next: ggrank demo "your own question"')

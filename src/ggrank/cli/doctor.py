@@ -1,7 +1,4 @@
-"""``ggrank doctor``: checks the machine, the build of llama.cpp, the models and their scores.
-
-Each check is a function that returns one `Finding`. It downloads nothing; what it raises is a finding too.
-"""
+"""``ggrank doctor``: checks the machine, the build of llama.cpp, the models and their scores."""
 
 from __future__ import annotations
 
@@ -19,22 +16,20 @@ import click
 
 from ggrank.cli.console import (
     Column,
-    can_print,
     colored_state,
     count,
     echo,
     echo_json,
     echo_table,
+    printable,
     wants_table,
 )
-from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ModelChoice, filename_option, output_option
+from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ModelChoice, output_option
 from ggrank.engine.hardware import find_processor
 from ggrank.errors import GgrankError, ModelNotFoundError
 
 if TYPE_CHECKING:
-    from ggrank import Llama
     from ggrank.cli.console import Cell
-    from ggrank.loading.preflight import Verdict
 
 LEAST_COSINE = 0.998
 """Between vectors of the bundled q8_0 file and of the original model; measured: 0.9993 and more."""
@@ -52,66 +47,61 @@ bundled reranker what its weights give in transformers (scripts/make_goldens_rer
 ALLOWED = {"f32": 0.05, "f16": 0.05, "bf16": 0.1, "q8_0": 0.3}
 """How far a logit may be from the published one, by quantization; of any other: 2."""
 
+_NAMES = {"avx2": "AVX2", "avx512": "AVX512", "amx": "AMX_INT8", "dotprod": "DOTPROD", "i8mm": "MATMUL_INT8"}
+"""A processor's features in llama.cpp's spelling."""
+
 _INSTALL = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
 _WHEELS = "https://abetlen.github.io/llama-cpp-python/whl"
 
 
 class Finding(NamedTuple):
-    """What a check found: "note" means that it works and could be better. ``fix`` is what to do about it."""
+    """The result of a check: "note" means that it works and could be better; ``fix`` is what to do."""
 
     state: Literal["ok", "note", "fail"]
     found: str
     fix: str = ""
 
 
-@click.command(short_help="Check this machine, the llama.cpp build, the models and their scores.")
+@click.command(short_help="Check this machine, the models and their scores.")
 @click.option("--model", "-m", metavar="NAME|PATH", help="Check the scores of this model too.")
-@filename_option
 @output_option
 @click.pass_context
-def doctor(ctx: click.Context, model: str | None, filename: str | None, as_table: bool | None) -> None:
+def doctor(ctx: click.Context, model: str | None, as_table: bool | None) -> None:
     """Check the processor, the llama.cpp build, the models, and the scores of the bundled models.
 
     With --model bge-reranker-base, once it is downloaded, its logits are compared with those of the original
     model. Nothing is downloaded. The exit code is 1 when a check fails.
     """
-    findings = run_checks(ModelChoice(model, filename, local_files_only=True) if model else None)
-    n_failed = sum(finding.state == "fail" for finding in findings.values())
-    if not wants_table(as_table):
-        for name, finding in findings.items():
-            echo_json({"check": name, **finding._asdict()})
-        ctx.exit(1 if n_failed else 0)
-    arrow = "→" if can_print("→") else "->"
-    rows: list[list[Cell]] = []
-    for name, finding in findings.items():
-        rows.append([colored_state(finding.state), name, finding.found])
-        if finding.fix:
-            rows.append(["", "", f"{arrow} {finding.fix}"])
-    echo_table([Column(""), Column(""), Column("", wrap=True)], rows)
-    echo(f"{n_failed} of {len(findings)} checks failed" if n_failed else "All is well.", bold=True)
-    ctx.exit(1 if n_failed else 0)
-
-
-def run_checks(choice: ModelChoice | None) -> dict[str, Finding]:
-    """All checks by name, in order; ``choice`` is another model whose scores are to be checked."""
     checks: dict[str, Callable[[], Finding]] = {
         "versions": check_versions,
         "processor": check_processor,
         "llama.cpp build": check_build,
         "openvino": check_openvino,
-        "quantization": check_quantization,
         "device": check_device,
         "preflight": check_preflight,
-        "models": check_models,
         "bundled model": check_bundled_model,
-        "bundled reranker": lambda: check_scores(ModelChoice(BUNDLED_RERANKER)),
+        "bundled reranker": lambda: check_scores(BUNDLED_RERANKER),
     }
-    if choice is not None:
-        checks["scores"] = lambda: check_scores(choice)
-    return {name: _attempt(check) for name, check in checks.items()}
+    if model:
+        checks["scores"] = lambda: check_scores(model)
+    findings = {name: _attempt(check) for name, check in checks.items()}
+    n_failed = sum(finding.state == "fail" for finding in findings.values())
+    if wants_table(as_table):
+        rows: list[list[Cell]] = []
+        for name, finding in findings.items():
+            rows.append([colored_state(finding.state), name, finding.found])
+            if finding.fix:
+                rows.append(["", "", f"{printable('→', '->')} {finding.fix}"])
+        echo_table([Column(""), Column(""), Column("", wrap=True)], rows)
+        echo(f"{n_failed} of {len(findings)} checks failed" if n_failed else "All is well.", bold=True)
+    else:
+        for name, finding in findings.items():
+            echo_json({"check": name, **finding._asdict()})
+    ctx.exit(1 if n_failed else 0)
 
 
 def _attempt(check: Callable[[], Finding]) -> Finding:
+    """What a check raises is a finding too."""
     try:
         return check()
     except GgrankError as error:
@@ -124,16 +114,14 @@ def _attempt(check: Callable[[], Finding]) -> Finding:
 
 
 def check_versions() -> Finding:
-    """Of ggrank, Python, llama-cpp-python and the system."""
     from ggrank import __version__
     from ggrank.engine.library import build_version
 
-    found = f"ggrank {__version__}, llama-cpp-python {build_version()}, Python {platform.python_version()}"
-    return Finding("ok", f"{found}, {platform.system()} {platform.machine()}")
+    python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return Finding("ok", f"ggrank {__version__}, llama-cpp-python {build_version()}, {python}")
 
 
 def check_processor() -> Finding:
-    """The processor's name, cores and features."""
     from ggrank.loading.tuning import default_threads
 
     processor = find_processor()
@@ -143,19 +131,11 @@ def check_processor() -> Finding:
 
 
 def check_build() -> Finding:
-    """Which of the processor's features this build of llama.cpp uses."""
     from ggrank.engine.library import system_info
 
     uses = [part.split("=")[0].split(":")[-1].strip() for part in system_info().split("|") if "= 1" in part]
-    names = {
-        "avx2": "AVX2",
-        "avx512": "AVX512",
-        "amx": "AMX_INT8",
-        "dotprod": "DOTPROD",
-        "i8mm": "MATMUL_INT8",
-    }
     has = find_processor().features
-    unused = [feature for feature, name in names.items() if feature in has and name not in uses]
+    unused = [feature for feature, name in _NAMES.items() if feature in has and name not in uses]
     found = f"uses {' '.join(uses).lower() or 'no CPU features'}"
     if not unused:
         return Finding("ok", found)
@@ -174,23 +154,13 @@ def check_openvino() -> Finding:
         found = f"not installed; with it BERT and XLM-R are about {ruled_gain():g} times as fast here"
         return Finding("note", found, "pip install 'ggrank[openvino]'")
     verdict = _verdict(engine="openvino", use_extra_bufts=False)
-    found = f"openvino {version('openvino')}, used for BERT and XLM-R: {verdict.detail}"
-    if verdict.ok:
+    found = f"openvino {version('openvino')}, used for BERT and XLM-R: {verdict}"
+    if verdict == "ok":
         return Finding("ok", found)
     return Finding("fail", found, "pip install --force-reinstall openvino, or use --engine llama.cpp")
 
 
-def check_quantization() -> Finding:
-    """Which GGUF file to take for this machine."""
-    from ggrank.loading.tuning import fastest_quantization
-
-    return Finding(
-        "ok", fastest_quantization() or "not measured on such a machine: make bench compares files"
-    )
-
-
 def check_device() -> Finding:
-    """Where models run by default; a note where a GPU is unused."""
     from ggrank.engine.library import gpu_names
 
     if gpus := gpu_names():
@@ -205,43 +175,34 @@ def check_device() -> Finding:
 
 
 def check_preflight() -> Finding:
-    """What a trial in a child process says of this build, with and without repacked weights."""
+    """A trial of this build in a child process, with and without repacked weights."""
     from ggrank.engine.library import gpu_names
     from ggrank.loading.preflight import MENDING_FLAGS
 
-    verdicts = {f"use_extra_bufts={on}": _verdict(use_extra_bufts=on) for on in (True, False)}
+    verdicts = {
+        "repacked weights": _verdict(use_extra_bufts=True),
+        "plain weights": _verdict(use_extra_bufts=False),
+    }
     if gpu_names():
-        verdicts["n_gpu_layers=0"] = _verdict(use_extra_bufts=True, n_gpu_layers=0)
-    found = "; ".join(f"{name}: {verdict.detail}" for name, verdict in verdicts.items())
-    n_right = sum(verdict.ok for verdict in verdicts.values())
-    if n_right == len(verdicts):
+        verdicts["CPU alone"] = _verdict(use_extra_bufts=True, n_gpu_layers=0)
+    found = "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items())
+    are_right = [verdict == "ok" for verdict in verdicts.values()]
+    if all(are_right):
         return Finding("ok", found)
-    fix = f"CMAKE_ARGS=\"-DCMAKE_C_FLAGS='{MENDING_FLAGS}' -DCMAKE_CXX_FLAGS='{MENDING_FLAGS}'\" {_INSTALL} "
-    fix += "--no-binary llama-cpp-python"
-    return (
-        Finding("note", f"{found}; ggrank uses what works", fix) if n_right else Finding("fail", found, fix)
-    )
+    flags = f"-DCMAKE_C_FLAGS='{MENDING_FLAGS}' -DCMAKE_CXX_FLAGS='{MENDING_FLAGS}'"
+    fix = f'CMAKE_ARGS="{flags}" {_INSTALL} --no-binary llama-cpp-python'
+    if any(are_right):
+        return Finding("note", f"{found}; ggrank uses what works", fix)
+    return Finding("fail", found, fix)
 
 
-def _verdict(**options: Any) -> Verdict:
+def _verdict(**options: Any) -> str:
     from ggrank.loading.preflight import build_verdict
     from ggrank.loading.tuning import default_threads
     from ggrank.types import EngineSettings, PoolingType
 
     n_threads = default_threads()
     return build_verdict(EngineSettings(PoolingType.MEAN, 256, 512, 8, n_threads, **options))
-
-
-def check_models() -> Finding:
-    """Which presets have their file here."""
-    from ggrank.hub import list_models
-
-    statuses = list_models()
-    here = [status.preset.name for status in statuses if status.path is not None]
-    found = f"here: {', '.join(here) or 'none'}; ggrank models list has {len(statuses) - len(here)} more"
-    if DEFAULT_MODEL in here:
-        return Finding("ok", found)
-    return Finding("fail", found, "the bundled model is missing: pip install --force-reinstall ggrank")
 
 
 def check_bundled_model() -> Finding:
@@ -261,17 +222,19 @@ def check_bundled_model() -> Finding:
     return Finding("fail", found, f"{_INSTALL}, or ggrank models verify {DEFAULT_MODEL}")
 
 
-def check_scores(choice: ModelChoice) -> Finding:
+def check_scores(model: str) -> Finding:
     """A model's scores of two sentences; its logits are compared where the original's are known."""
     query, right, wrong = CAPITAL
     try:
-        llama = choice.load()
+        llama = ModelChoice(model, local_files_only=True).load()
     except ModelNotFoundError as error:
-        return Finding("fail", str(error), f"ggrank models download {choice.model}")
+        return Finding("fail", str(error), f"ggrank models download {model}")
     with llama:
         scores = {ranked.index: ranked.score for ranked in llama.rank(query, [right, wrong])}
         file = f"{llama.model_path.name} ({llama.quantization}) on {llama.device} ({llama.engine})"
-        published, allowed = _published(llama), ALLOWED.get(llama.quantization, 2.0)
+        name, is_logit = llama.model_path.name.lower(), llama.score_scale == "logit"
+        published = next((PUBLISHED[one] for one in PUBLISHED if is_logit and name.startswith(one)), None)
+        allowed = ALLOWED.get(llama.quantization, 2.0)
     found = f"{file}; {right!r} {scores[0]:.3f}, {wrong!r} {scores[1]:.3f}"
     is_right = scores[0] > scores[1]
     if published is not None:
@@ -281,11 +244,5 @@ def check_scores(choice: ModelChoice) -> Finding:
         found += f"; the original's logits are {logits}: {off:.3f} off, {allowed} allowed"
     if is_right:
         return Finding("ok", found)
-    fix = f"ggrank models verify {choice.model}; then download it again or report the numbers above"
+    fix = f"ggrank models verify {model}; then download it again or report the numbers above"
     return Finding("fail", found, fix)
-
-
-def _published(llama: Llama) -> tuple[float, float] | None:
-    name = llama.model_path.name.lower()
-    known = [logits for model, logits in PUBLISHED.items() if name.startswith(model)]
-    return known[0] if known and llama.score_scale == "logit" else None

@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import click
 
 from ggrank.errors import InputError
-from ggrank.rows.documents import document_of
-from ggrank.rows.encodings import decode
-from ggrank.rows.reading import format_of, read_rows
+from ggrank.rows.documents import Document as Document
+from ggrank.rows.documents import check_columns, document_of
+from ggrank.rows.reading import format_of, read_errors, read_rows
 
 Format = Literal["auto", "text", "jsonl", "csv", "parquet"]
 
 STDIN = "-"
-_FOLDER_SUFFIXES = (".txt", ".md")
-
-
-@dataclass(frozen=True)
-class Document:
-    """A text, its title before it, and the id that its row or its path in a folder gave it."""
-
-    text: str
-    id: str | float | None = None
-
-    def name(self, index: int) -> str:
-        """Its id, or its position in the input where it has none."""
-        return str(index if self.id is None else self.id)
 
 
 _PASSAGE = 200
@@ -54,10 +40,18 @@ def read_documents(texts: Sequence[str], files: Sequence[str], *, file_format: F
     _note_file_names(texts)
     documents: list[Document] = []
     for text in texts:
-        documents += _read_stdin(file_format) if text == STDIN else [Document(text)]
+        documents += _documents(sys.stdin.buffer, file_format) if text == STDIN else [Document(text)]
     for file in files:
-        documents += _read_stdin(file_format) if file == STDIN else _read_path(Path(file), file_format)
+        is_stdin = file == STDIN
+        documents += (
+            _documents(sys.stdin.buffer, file_format) if is_stdin else _read_path(Path(file), file_format)
+        )
     return documents
+
+
+def name_of(document: Document, index: int) -> str:
+    """A document's id, or its position in the input where it has none."""
+    return str(index if document.id is None else document.id)
 
 
 def _note_file_names(texts: Sequence[str]) -> None:
@@ -67,20 +61,20 @@ def _note_file_names(texts: Sequence[str]) -> None:
             click.echo(f"Note: {text!r} is taken as a text; --file {text} reads the file.", err=True)
 
 
-def _read_stdin(file_format: Format) -> list[Document]:
-    return list(_documents(sys.stdin.buffer, "stdin", file_format))
-
-
-def _read_path(path: Path, file_format: Format) -> list[Document]:
+def _read_path(path: Path, file_format: Format) -> Iterable[Document]:
     if path.is_dir():
         return _read_folder(path)
-    if file_format == "auto" and format_of(path.name) is None and (passages := _read_passages(path)):
+    if (
+        file_format == "auto"
+        and format_of(path.name) is None
+        and (passages := _read_passages(path, path.name))
+    ):
         return passages
-    return list(_documents(path, str(path), file_format))
+    return _documents(path, file_format)
 
 
-def _read_passages(path: Path) -> list[Document]:
-    """The passages of a file that has pages or headings, as `ggrank index` reads it; none of plain text.
+def _read_passages(path: Path, name: str, *, with_plain_text: bool = False) -> list[Document]:
+    """The passages of a file that has pages or headings, as `ggrank index` reads it; else none.
 
     Tokens are estimated, because no model is loaded yet.
     """
@@ -91,18 +85,14 @@ def _read_passages(path: Path) -> list[Document]:
     if not is_document(path):
         return []
     found = []
-    try:
+    with read_errors(str(path)):
         for document in read_file(path):
-            if not document.sections:
+            if not document.sections and not with_plain_text:
                 continue
             for one in passages(document, count_tokens=_estimated_tokens, most=_PASSAGE, overlap=0):
-                text = document.text[one.start : one.end]
-                place = one.place or f"line {one.line}"
-                found.append(
-                    Document(f"{one.headings}\n\n{text}" if one.headings else text, f"{path.name}, {place}")
-                )
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+                text, place = document.text[one.start : one.end], one.place or f"line {one.line}"
+                headed = f"{one.headings}\n\n{text}" if one.headings else text
+                found.append(Document(headed, f"{name}, {place}"))
     return found
 
 
@@ -111,27 +101,38 @@ def _estimated_tokens(text: str) -> int:
     return len(text.encode("utf-8", "replace")) // 3
 
 
-def _documents(source: Path | BinaryIO, name: str, file_format: Format) -> Iterator[Document]:
-    for row in read_rows(source, file_format):
+def _documents(source: Path | BinaryIO, file_format: Format) -> Iterator[Document]:
+    for number, row in enumerate(read_rows(source, file_format)):
         try:
+            if number == 0 and not row.problem:
+                check_columns(row)
             document = document_of(row)
         except InputError as error:
-            raise InputError(f"{name}:{row.line}: {error}") from error
+            raise InputError(f"{row.file}:{row.line}: {error}") from error
         yield Document(document.full_text, document.id)
 
 
 def _read_folder(folder: Path) -> list[Document]:
-    """Each .txt and .md file below ``folder`` is one document, its relative path the id."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _FOLDER_SUFFIXES)
-    documents = [_read_whole(path, folder) for path in paths if path.is_file()]
+    """The files that `ggrank index` would read: rows one by one, other files in passages.
+
+    What is left out is said in one line on stderr.
+    """
+    from ggrank.search.files import find_files
+
+    found = find_files([str(folder.resolve())])
+    documents: list[Document] = []
+    for file in map(Path, found.files):
+        name = file.relative_to(folder.resolve()).as_posix()
+        try:
+            if format_of(file.name):
+                documents += _documents(file, "auto")
+            else:
+                documents += _read_passages(file, name, with_plain_text=True)
+        except InputError as error:
+            click.echo(f"Warning: left out: {error}", err=True)
+    left_out = [f"{len(paths):,} {kind or 'without a suffix'}" for kind, paths in found.unsupported().items()]
+    if left_out:
+        click.echo(f"Note: left out: {', '.join(sorted(left_out))}", err=True)
     if not documents:
-        raise InputError(f"{folder}: the folder holds no .txt or .md file")
+        raise InputError(f"{folder}: the folder holds no file that can be read")
     return documents
-
-
-def _read_whole(path: Path, folder: Path) -> Document:
-    try:
-        text = decode(path.read_bytes())
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return Document("\n".join(text.splitlines()), id=path.relative_to(folder).as_posix())

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ggrank.cli.console import Column, echo_facts, echo_json, echo_table, progress, wants_table
-from ggrank.cli.documents import Document, Format, read_documents
+from ggrank.cli.documents import Document, Format, name_of, read_documents
 from ggrank.cli.options import ModelChoice, input_options, model_options, output_option
 from ggrank.cli.ranking import STEP, cache_fact
+from ggrank.rows.writing import json_default
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ggrank import Llama
-    from ggrank.jobs import VectorForm
     from ggrank.jobs.steps import VectorDtype
     from ggrank.types import Truncate
 
@@ -66,42 +65,26 @@ def embed(
     Each JSON line holds index (from 0, in the input), id and embedding. All texts are held in memory: for
     corpora there is ggrank job embed.
     """
-    from ggrank.jobs import VectorForm
+    from ggrank.jobs.steps import check_width, keep_vectors
 
-    form = VectorForm(dtype, dimensions)
     documents = read_documents(texts, files, file_format=file_format)
     with choice.load() as llama:
-        form.check(llama)
-        vectors = _vectors(llama, documents, prefix=prefix, form=form, truncate=truncate)
+        check_width(llama, dimensions)
+        vectors: list[NDArray[Any]] = []
+        with progress(len(documents), label="embedding", at_least=STEP) as advance:
+            for first in range(0, len(documents), STEP):
+                some = [document.text for document in documents[first : first + STEP]]
+                found = llama.embed_many(some, prefix=prefix, normalize=False, truncate=truncate)
+                vectors.extend(keep_vectors(found, dtype, dimensions, llama.matryoshka))
+                advance(len(some))
         if wants_table(as_table):
-            _echo_table(documents, list(vectors))
+            _echo_table(documents, vectors)
             runs_on = f"runs on {llama.device} ({llama.engine})"
-            echo_facts(
-                llama.model_path.name,
-                runs_on,
-                f"{dimensions or llama.n_embd} numbers a text",
-                cache_fact(llama),
-            )
+            width = f"{dimensions or llama.n_embd} numbers a text"
+            echo_facts(llama.model_path.name, runs_on, width, cache_fact(llama))
             return
-        for index, (document, vector) in enumerate(zip(documents, vectors, strict=True)):
-            echo_json({"index": index, "id": document.id, "embedding": _numbers(vector)})
-
-
-def _vectors(
-    llama: Llama, documents: Sequence[Document], *, prefix: str, form: VectorForm, truncate: Truncate
-) -> Iterator[NDArray[Any]]:
-    """A vector a document; `STEP` documents are computed at a time."""
-    with progress(len(documents), label="embedding", at_least=STEP) as advance:
-        for first in range(0, len(documents), STEP):
-            texts = [document.text for document in documents[first : first + STEP]]
-            vectors = llama.embed_many(texts, prefix=prefix, normalize=False, truncate=truncate)
-            yield from form.apply(vectors, llama.matryoshka)
-            advance(len(texts))
-
-
-def _numbers(vector: NDArray[Any]) -> list[Any]:
-    # Nine significant digits are enough to give back the same float32.
-    return [value if isinstance(value, int) else float(f"{value:.9g}") for value in vector.tolist()]
+    for index, (document, vector) in enumerate(zip(documents, vectors, strict=True)):
+        echo_json({"index": index, "id": document.id, "embedding": json_default(vector)})
 
 
 def _echo_table(documents: Sequence[Document], vectors: Sequence[NDArray[Any]]) -> None:
@@ -112,7 +95,11 @@ def _echo_table(documents: Sequence[Document], vectors: Sequence[NDArray[Any]]) 
         Column("embedding"),
     ]
     rows = [
-        [document.name(index), document.text, " ".join(f"{value:+.3g}" for value in vector[:3]) + " ..."]
+        [
+            name_of(document, index),
+            document.text,
+            " ".join(f"{value:+.3g}" for value in vector[:3]) + " ...",
+        ]
         for index, (document, vector) in enumerate(zip(documents, vectors, strict=True))
     ]
     echo_table(columns, rows)

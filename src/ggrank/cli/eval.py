@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggrank import __version__
 from ggrank.cli.console import (
     Column,
     echo,
@@ -31,8 +30,6 @@ from ggrank.engine.hardware import find_processor
 if TYPE_CHECKING:
     from ggrank import Llama
     from ggrank.evaluation.report import Section
-
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(short_help="Measure ranking quality and latency on test sets.")
@@ -74,13 +71,14 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--explain", is_flag=True, help="List the queries that the last system made better and worse.")
 @click.option("--n-threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 @engine_options
-@click.option("--save-json", type=FILE, metavar="FILE", help="All figures.")
-@click.option("--save-markdown", type=FILE, metavar="FILE", help="Tables for a README.")
 @click.option(
-    "--plot",
-    type=FILE,
+    "--save",
+    "outputs",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Quality against latency, and lift per set (.png, .svg, .pdf).",
+    help="All figures (.json), tables (.md) or a plot of quality against latency (.png, .svg, .pdf). "
+    "Repeatable.",
 )
 @output_option
 def eval(
@@ -94,16 +92,14 @@ def eval(
     n_threads: int | None,
     engine: str,
     cache: str | None,
-    save_json: Path | None,
-    save_markdown: Path | None,
-    plot: Path | None,
+    outputs: tuple[Path, ...],
     as_table: bool | None,
 ) -> None:
     """Measure how well SETs are ranked: embedder, BM25, their fusion, and rerankers.
 
     \b
     ggrank eval cranfield/ --reranker bge-reranker-base
-    ggrank eval pairs.tsv --reranker my-reranker.gguf --save-json result.json --plot result.png
+    ggrank eval pairs.tsv --reranker my-reranker.gguf --save result.png
     ggrank eval msmarco/ --run bm25.trec --reranker bge-reranker-base --explain
 
     A SET is a folder in BEIR's format (corpus.jsonl, queries.jsonl, qrels.tsv or qrels/test.tsv) or MS
@@ -116,21 +112,20 @@ def eval(
     """
     from ggrank.evaluation import evaluate
     from ggrank.evaluation.datasets import read_run, read_test_set, sample
-    from ggrank.evaluation.report import Outputs, Report, model_facts, set_sections
+    from ggrank.evaluation.report import Report, check_outputs, model_facts, save, set_sections
     from ggrank.evaluation.results import measure
 
     measure([], [])  # says before the work that ir-measures is missing
-    outputs = Outputs(save_json, save_markdown, plot)
-    outputs.check()
+    check_outputs(outputs)
     if runs and len(sets) > 1:
         raise click.UsageError(f"--run is a ranking of one SET, found {len(sets)}; evaluate them one by one.")
     tests = [sample(read_test_set(path), limit) for path in sets]
     _check_distinct([test.name for test in tests], "sets", "rename a folder or file")
     given = [read_run(path, tests[0]) for path in runs]
-    models = list(dict.fromkeys(rerankers))
-    names = [Path(model).name.removesuffix(".gguf") for model in models]
-    own_names = ("embedder", "BM25", "RRF", "fusion")
-    _check_distinct([*own_names, *(one.name for one in given), *names], "systems", "rename a file")
+    models = {Path(model).name.removesuffix(".gguf"): model for model in rerankers}
+    own_names = ["embedder", "BM25", "RRF", "fusion", *(one.name for one in given)]
+    names = [Path(model).name.removesuffix(".gguf") for model in dict.fromkeys(rerankers)]
+    _check_distinct([*own_names, *names], "systems", "rename a file")
     if cache is not None:
         click.echo("Note: with --cache the milliseconds are not those of the models.", err=True)
     choice = ModelChoice(model, n_threads=n_threads, engine=engine, cache=cache)
@@ -138,8 +133,10 @@ def eval(
     as_table, report = wants_table(as_table), None
     with ExitStack() as stack:
         embedder = stack.enter_context(choice.load())
-        choices = [replace(choice, model=model, pooling_type="rank") for model in models]
-        loaded = {name: stack.enter_context(one.load()) for name, one in zip(names, choices, strict=True)}
+        loaded = {
+            name: stack.enter_context(replace(choice, model=model, pooling_type="rank").load())
+            for name, model in models.items()
+        }
         made_with = _made_with(embedder, loaded, settings)
         if as_table:
             echo_facts(*model_facts(made_with))
@@ -149,9 +146,10 @@ def eval(
                 _echo_sections(set_sections(result, explain=explain))
             else:
                 echo_json({"made_with": made_with, **report.to_json()["sets"][-1]})
-            outputs.save(report, explain=explain)  # after every set, so that Ctrl-C keeps what is done
+            for path in outputs:  # after every set, so that Ctrl-C keeps what is done
+                save(report, path, explain=explain)
     if report and as_table and len(tests) > 1:
-        _echo_sections(report.overview())
+        _echo_sections([report.overview()])
 
 
 def _check_distinct(names: Sequence[str], things: str, way_out: str) -> None:
@@ -165,46 +163,34 @@ def _echo_sections(sections: Iterable[Section]) -> None:
         echo()
         echo(section.title, bold=True)
         echo_facts(*section.facts)
-        numbers, rows = section.has_numbers, section.rows
-        if numbers:
-            rows = [[cell.strip("*") for cell in row] for row in rows]
-        columns = [Column(title, "right" if numbers else "left", stretch=not numbers) for title in rows[0]]
-        columns[0] = Column(rows[0][0], stretch=numbers)
-        widths = [max(len(row[i]) for row in rows) + 2 for i in range(len(columns))]
-        n = len(columns)
+        head, *rows = section.rows
+        numbers, n = section.has_numbers, len(head)
+        widths = [max(len(row[i]) for row in section.rows) + 2 for i in range(n)]
         while n > 3 and sum(widths[:n]) > terminal_width():
             n -= 1
-        echo_table(columns[:n], [row[:n] for row in rows[1:]])
+        first = Column(head[0], stretch=numbers)
+        others = [Column(title, "right" if numbers else "left", stretch=not numbers) for title in head[1:n]]
+        echo_table([first, *others], [row[:n] for row in rows])
 
 
 def _made_with(embedder: Llama, rerankers: dict[str, Llama], settings: dict[str, Any]) -> dict[str, Any]:
     """What somebody needs to do it again; its strings and models stand below the Markdown tables."""
     from ggrank.evaluation.datasets import SEED
     from ggrank.evaluation.results import RESAMPLES
+    from ggrank.hub.checksums import sha256_of
+
+    def facts(llama: Llama) -> dict[str, Any]:
+        path = llama.model_path
+        found = {"file": path.name, "sha256": sha256_of(path), "quantization": llama.quantization}
+        return {**found, "n_ctx": llama.n_ctx, "engine": llama.engine}
 
     processor = find_processor()
     return {
         "command": shlex.join(["ggrank", *sys.argv[1:]]),
         "machine": f"{processor.name}, {processor.n_cores} cores, {platform.system()} {platform.machine()}",
         "device": embedder.device,
-        "python": platform.python_version(),
-        "ggrank": __version__,
-        "llama-cpp-python": version("llama-cpp-python"),
-        "ir-measures": version("ir-measures"),
-        "embedder": _model_facts(embedder),
-        "rerankers": {name: _model_facts(llama) for name, llama in rerankers.items()},
+        **{name: version(name) for name in ("ggrank", "llama-cpp-python", "ir-measures")},
+        "embedder": facts(embedder),
+        "rerankers": {name: facts(llama) for name, llama in rerankers.items()},
         "settings": {**settings, "sample_seed": SEED, "bootstrap_resamples": RESAMPLES},
-    }
-
-
-def _model_facts(llama: Llama) -> dict[str, Any]:
-    from ggrank.hub.checksums import sha256_of
-
-    path = llama.model_path
-    return {
-        "file": path.name,
-        "sha256": sha256_of(path),
-        "n_ctx": llama.n_ctx,
-        "quantization": llama.quantization,
-        "engine": llama.engine,
     }

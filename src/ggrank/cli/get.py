@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ggrank.cli.console import count, echo
-from ggrank.cli.indexes import find_document, found_index_option
+from ggrank.cli.indexes import found_index_option
 from ggrank.errors import InputError
 
 _PLACE = re.compile(r"(.+?):(\d+)(?::(\d+))?")
@@ -26,18 +26,16 @@ def get(place: str, folder: Path) -> None:
     ggrank get notes/travel.md:12:5
     """
     from ggrank import Index
+    from ggrank.search.lookup import lines_of
 
     with Index.open(folder) as index:
-        document, rest = find_document(index, place), None
-        if document is None and (rest := _PLACE.fullmatch(place)):
-            document = find_document(index, rest[1])
-        if document is None:
-            document = index.get(str(Path(place).resolve()))  # raises, with what the index knows of the path
-    lines = document.text.splitlines()
+        rest = None if place in index else _PLACE.fullmatch(place)
+        document = index.get(rest[1] if rest and rest[1] in index else place)
+    lines = lines_of(document.text)
     if rest:
         first = max(int(rest[2]), 1) - 1
         if first >= len(lines):
             raise InputError(f"{rest[1]} has {count(len(lines), 'line')}, and no line {rest[2]}")
         lines = lines[first : first + int(rest[3] or DEFAULT_COUNT)]
     for line in lines:
-        echo(line)
+        echo(line.removesuffix("\n"))

@@ -94,11 +94,11 @@ def index(
 
     \b
     ggrank index notes/ papers/ handbook.pdf
-    ggrank index                               what was indexed before, brought up to date
-    ggrank index corpus.jsonl --vectors int8   a record a line: {"id": ..., "text": ...}
-    ggrank index notes/ --exclude drafts/ --name notes     found everywhere: ggrank search --name notes
-    ggrank index --watch                       stays, and follows what changes
-    ggrank index --forget papers/              out of the index again
+    ggrank index                          update what was indexed before
+    ggrank index corpus.jsonl             a line: {"id": ..., "text": ...}
+    ggrank index notes/ --exclude drafts/ --name notes
+    ggrank index --watch                  stay, and follow what changes
+    ggrank index --forget papers/         remove it from the index
 
     Only files that changed are read, and only passages that are new are embedded. Ctrl-C loses nothing: the
     same command goes on. HTML, EPUB, mail and PDF need an extra, pip install 'ggrank[files]', Parquet

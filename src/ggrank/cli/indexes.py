@@ -1,13 +1,10 @@
-"""What the commands over an index share: where it is, the model that it was made with, and filters."""
+"""What the commands over an index share: where it is, and the model that it was made with."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +13,9 @@ import click
 from click.core import ParameterSource
 
 from ggrank.cli.options import Command, ModelChoice
-from ggrank.errors import InputError
 
 if TYPE_CHECKING:
-    from ggrank import Document, Index, Llama
+    from ggrank import Llama
 
 DEFAULT_FOLDER = ".ggrank"
 
@@ -70,65 +66,6 @@ def nearest_index() -> Path | None:
     return next(filter(Path.is_dir, folders), None)
 
 
-def find_document(index: Index, name: str) -> Document | None:
-    """An indexed document by its path as it is named from here, or by its id; None where there is none."""
-    for id in (str(Path(name).resolve()), name):
-        with suppress(InputError):
-            return index.get(id)
-    return None
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which documents a search looks at; the arguments of `Index.search`."""
-
-    where: dict[str, Any]
-    paths: tuple[str, ...]
-    suffixes: tuple[str, ...]
-    since: datetime | None
-
-
-def filter_options(command: Command) -> Command:
-    """--path, --ext, --since and --where, as the keyword ``filters``."""
-
-    @wraps(command)
-    def with_filters(
-        *args: Any,
-        where: tuple[str, ...],
-        paths: tuple[str, ...],
-        suffixes: tuple[str, ...],
-        since: datetime | None,
-        **kwargs: Any,
-    ) -> None:
-        command(*args, filters=Filters(parsed(where), paths, suffixes, since), **kwargs)
-
-    options = (
-        click.option(
-            "--path",
-            "paths",
-            multiple=True,
-            metavar="GLOB",
-            help='Only files such as "notes/*.md".',
-        ),
-        click.option("--ext", "suffixes", multiple=True, metavar="SUFFIX", help="Only files such as md."),
-        click.option(
-            "--since",
-            type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
-            metavar="DATE",
-            help="Only files changed since, such as 2026-01-31.",
-        ),
-        click.option(
-            "--where",
-            multiple=True,
-            metavar="CONDITION",
-            help='Only documents whose metadata has it: "tags=staff", "year>=2020", "tags!=draft".',
-        ),
-    )
-    for option in reversed(options):
-        with_filters = option(with_filters)
-    return with_filters
-
-
 _OPERATORS = {"=": "==", "==": "==", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _CONDITION = re.compile(r"\s*([^=!<>]+?)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
 
@@ -153,15 +90,15 @@ def parsed(conditions: Sequence[str]) -> dict[str, Any]:
 def _value(text: str) -> str | float | bool | None:
     """A number, true, false and null as what they are; anything else is a text."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = json.loads(text, parse_constant=int)  # NaN and Infinity are words: int refuses them
+    except (ValueError, RecursionError):
         return text
     return value if value is None or isinstance(value, (str, int, float)) else text
 
 
 def load_embedder(folder: Path, choice: ModelChoice) -> Llama:
     """The model that was asked for; without ``--model`` the one that the folder's index was made with."""
-    from ggrank.search.opening import settings_of
+    from ggrank.search.generations import settings_of
 
     source = click.get_current_context().get_parameter_source("model")
     made = settings_of(folder) if source is ParameterSource.DEFAULT else None

@@ -7,10 +7,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass, fields
-from functools import partial, wraps
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -20,10 +20,9 @@ from ggrank.cli.ranking import LONG
 from ggrank.errors import InputError
 
 if TYPE_CHECKING:
-    from ggrank.jobs import BadRow, Format, Job, Progress, Summary
+    from ggrank.jobs import Job, Progress, Summary
     from ggrank.jobs.steps import Step, VectorDtype
     from ggrank.loading.params import LlamaParams
-    from ggrank.rows.reading import FileFormat
     from ggrank.types import ScoreScale
 
 _STOPPED = "\nStopped. What is done is kept; the same command goes on."
@@ -36,88 +35,66 @@ def job() -> None:
     """
 
 
-@dataclass(frozen=True)
-class JobChoice:
-    """What both jobs are asked for."""
-
-    paths: tuple[str, ...]
-    output: str | None
-    file_format: FileFormat
-    output_format: Format
-    column: str
-    shard_rows: int
-    workers: int
-    ray: str | None
-    model: str
-    n_ctx: int | None
-    engine: str
-
-    def params(self) -> LlamaParams:
-        """The model as `Llama.load` takes it."""
-        return ModelChoice(self.model, n_ctx=self.n_ctx, engine=self.engine).params()
-
-
 def job_options(column: str, model: str) -> Callable[[Command], Command]:
-    """The options of both jobs, as the keyword ``choice``."""
-
-    def decorate(command: Command) -> Command:
-        @click.argument("paths", nargs=-1, metavar="[PATH]...")
-        @click.option(
+    """The options of both jobs; a command passes them on to `_params` and `_run` as they come."""
+    options = [
+        click.argument("paths", nargs=-1, metavar="[PATH]..."),
+        click.option(
             "--output",
             "-o",
             metavar="DIR|FILE",
-            help="A folder, which can grow; or a .parquet or .jsonl; else stdout.",
-        )
-        @click.option(
+            help="A folder, which can grow; or a .parquet or .jsonl; else stdout (-).",
+        ),
+        click.option(
             "--format",
             "file_format",
             type=click.Choice(["auto", "jsonl", "csv", "tsv", "parquet", "text"]),
             default="auto",
             show_default=True,
-            help="Of the rows; auto goes by the suffix, or by the first character.",
-        )
-        @click.option(
+            help="Of the rows; auto goes by the suffix, or by how they begin.",
+        ),
+        click.option(
             "--output-format",
             type=click.Choice(["parquet", "jsonl"]),
             default="parquet",
             show_default=True,
             help="Of the files in a folder.",
-        )
-        @click.option("--column", default=column, show_default=True, metavar="NAME", help="The new column.")
-        @click.option(
+        ),
+        click.option("--column", default=column, show_default=True, metavar="NAME", help="The new column."),
+        click.option(
             "--shard-rows",
             type=click.IntRange(min=1),
             default=8192,
             show_default=True,
             metavar="N",
             help="Rows of a file in the folder: what a kill costs.",
-        )
-        @click.option(
+        ),
+        click.option(
             "--workers",
             type=click.IntRange(min=1),
             default=1,
             show_default=True,
             metavar="N",
             help="Processes that compute, each with its share of the cores.",
-        )
-        @click.option(
+        ),
+        click.option(
             "--ray", metavar="ADDRESS", help="Compute on a Ray cluster: local, auto, HOST:PORT, ray://..."
-        )
-        @click.option(
+        ),
+        click.option(
             "--model", "-m", default=model, show_default=True, metavar="NAME|PATH|REPO", help="The model."
-        )
-        @click.option(
+        ),
+        click.option(
             "--n-ctx", type=click.IntRange(min=1), metavar="N", help="Longest text or pair in tokens."
-        )
-        @click.option(
+        ),
+        click.option(
             "--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What computes."
-        )
-        @wraps(command)
-        def collected(**values: Any) -> None:
-            choice = JobChoice(**{field.name: values.pop(field.name) for field in fields(JobChoice)})
-            command(choice=choice, **values)
+        ),
+    ]
 
-        return cast(Command, collected)
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
 
     return decorate
 
@@ -146,27 +123,27 @@ def job_options(column: str, model: str) -> Callable[[Command], Command]:
     help="Keep the first N, of models that were trained for it (Matryoshka).",
 )
 def embed(
-    choice: JobChoice,
     text_columns: tuple[str, ...],
     prefix: str | None,
     dtype: VectorDtype,
     dimensions: int | None,
+    **choice: Any,
 ) -> None:
     """Embed the rows of files: each gets a vector.
 
     PATH is a file of JSON lines, CSV, TSV or Parquet, a folder of them, a pattern, or - for stdin.
 
     \b
-    ggrank job embed corpus/ --output vectors/           again: only new and changed files
+    ggrank job embed corpus/ --output vectors/     again: only new and changed
     ggrank job embed corpus.jsonl --output corpus.parquet --dtype int8
 
     Rows keep their order and their other columns; embedding and embedding_truncated are new. Rows that cannot
     be used are left out, and go to a file of their own. The last line on stdout sums up, as JSON.
     """
-    from ggrank.jobs import EmbedStep, VectorForm
+    from ggrank.jobs import EmbedStep
 
-    form = VectorForm(dtype, dimensions)
-    _run(EmbedStep(choice.params(), text_columns, prefix, form, choice.column), choice)
+    step = EmbedStep(_params(choice), text_columns, prefix, dtype, dimensions, choice["column"])
+    _run(step, choice)
 
 
 @job.command(short_help="Rows of pairs to rows with scores.")
@@ -190,11 +167,11 @@ def embed(
     help="Longer than n_ctx: cut the end, or score windows and keep the best.",
 )
 def score(
-    choice: JobChoice,
     query_column: str,
     document_column: str,
     score: ScoreScale,
     truncate: Literal["end", "chunk"],
+    **choice: Any,
 ) -> None:
     """Score pairs of a query and a document with a reranker: each row of the files gets a score.
 
@@ -202,50 +179,46 @@ def score(
 
     \b
     ggrank job score pairs.jsonl > scored.jsonl
-    ggrank job score mined/ --output scored/             again: only new and changed files
+    ggrank job score mined/ --output scored/       again: only new and changed
 
     Rows keep their order and their other columns; score and score_truncated are new. Rows that cannot be used
     are left out, and go to a file of their own. The last line on stdout sums up, as JSON.
     """
     from ggrank.jobs import ScoreStep
 
-    step = ScoreStep(choice.params(), query_column, document_column, score, truncate, choice.column)
+    step = ScoreStep(_params(choice), query_column, document_column, score, truncate, choice["column"])
     _run(step, choice)
 
 
-def _run(step: Step, choice: JobChoice) -> None:
+def _params(choice: dict[str, Any]) -> LlamaParams:
+    return ModelChoice(choice["model"], n_ctx=choice["n_ctx"], engine=choice["engine"]).params()
+
+
+def _run(step: Step, choice: dict[str, Any]) -> None:
     from ggrank.jobs import Job, find_sources
 
-    paths = choice.paths
+    paths = choice["paths"]
     if not paths:
         if sys.stdin is None or sys.stdin.isatty():
             raise click.UsageError("No rows. Name files, folders or patterns, or pipe them in.")
         paths = ("-",)
-    output, is_folder = _place(choice.output)
-    if choice.ray is not None and output is None:
+    output, is_folder = _place(choice["output"])
+    if choice["ray"] is not None and output is None:
         raise click.UsageError("--ray needs --output: the machines of a cluster write the rows themselves.")
-    sources = find_sources(paths, file_format=choice.file_format, output=output)
-    asked = Job(
-        step,
-        sources,
-        output or Path("-"),
-        choice.output_format,
-        shard_rows=choice.shard_rows,
-        workers=choice.workers,
-        is_folder=is_folder,
-    )
-    summary = _stream(asked) if output is None else _write(asked, choice.ray)
+    sources = find_sources(paths, output=output)
+    options = {name: choice[name] for name in ("file_format", "shard_rows", "workers")}
+    options |= {"format": choice["output_format"], "is_folder": is_folder, "tell": _note}
+    asked = Job(step, sources, output or Path("-"), **options)
+    summary = _stream(asked) if output is None else _write(asked, choice["ray"])
     if not summary.rows:
-        raise InputError(
-            f"no row could be used of {', '.join(source.shown for source in sources)}"
-            if summary.bad_rows
-            else f"there are no rows in {', '.join(source.shown for source in sources)}"
-        )
+        names = ", ".join("stdin" if name == "-" else name for name in sources)
+        found = "no row could be used of" if summary.bad_rows else "there are no rows in"
+        raise InputError(f"{found} {names}")
 
 
 def _place(output: str | None) -> tuple[Path | None, bool]:
     """Where rows go, and whether its name says that it is a folder."""
-    if output is None:
+    if output in (None, "-"):
         return None, False
     path, is_folder = Path(output), output.endswith(("/", "\\"))
     if (
@@ -294,7 +267,7 @@ def _write(asked: Job, ray: str | None) -> Summary:
         _warn(f"{count(summary.bad_rows, 'row')} left out; which and why: {where}")
     if summary.removed:
         more = f" and {len(summary.removed) - 3:,} more" if len(summary.removed) > 3 else ""
-        _warn(f"{', '.join(summary.removed[:3])}{more}: gone since an earlier run; their rows stay")
+        _warn(f"{', '.join(summary.removed[:3])}{more}: gone since an earlier run; rows that were done stay")
     echo_json(asdict(summary))
     if sys.stderr.isatty() and summary.seconds > LONG:
         echo_hint(asked.step.params, summary.engine)
@@ -304,12 +277,13 @@ def _write(asked: Job, ray: str | None) -> Summary:
 def _stream(asked: Job) -> Summary:
     from ggrank.jobs import stream
 
-    def tell(bad: BadRow) -> None:
-        _warn(f"{bad.file}:{bad.line}: left out: {bad.reason}")
-
-    summary = stream(asked, partial(click.echo, nl=False), on_bad=tell)
+    summary = stream(asked, partial(click.echo, nl=False))
     click.echo(json.dumps(asdict(summary)), err=True)  # stdout has the rows
     return summary
+
+
+def _note(text: str) -> None:
+    click.echo(f"Note: {text}", err=True)
 
 
 def _warn(text: str) -> None:

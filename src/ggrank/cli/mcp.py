@@ -17,12 +17,10 @@ from ggrank.errors import InputError
     multiple=True,
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     metavar="DIR",
-    help="An index that `ggrank index` made; may be given several times. Without it: .ggrank, here or above.",
+    help="An index that ggrank index made. Repeatable. Without it: .ggrank, here or above.",
 )
 @click.option("--name", "names", multiple=True, metavar="NAME", help="An index by its name. Repeatable.")
-@click.option(
-    "--reranker", metavar="NAME|PATH", help="Lets the agent ask for reranking with this cross-encoder."
-)
+@click.option("--reranker", metavar="NAME|PATH", help="Let the agent ask for reranking with this model.")
 @click.option(
     "--http",
     "port",
@@ -36,7 +34,7 @@ from ggrank.errors import InputError
     default=10.0,
     show_default=True,
     metavar="MINUTES",
-    help="Lets go of the models this long after the last call.",
+    help="Unload the models this long after the last call.",
 )
 def mcp(
     folders: tuple[Path, ...],
@@ -48,11 +46,12 @@ def mcp(
     """Offer indexes to agents as the tools search, get, similar and status.
 
     \b
-    ggrank mcp                                  .ggrank of this folder or one above it, over stdin and stdout
+    ggrank mcp                .ggrank of this folder or one above it
     ggrank mcp --index ~/notes/.ggrank --reranker ggrank-reranker-mini
-    ggrank mcp --http 8765                      over HTTP, on this machine only
+    ggrank mcp --http 8765    over HTTP, on this machine only
 
-    An agent's program starts it; docs/search.md has the lines for its settings.
+    An agent's program starts it, and speaks to it through stdin and stdout;
+    docs/search.md has the lines for its settings.
     """
     folders = (*folders, *map(named_index, names))
     if not folders:

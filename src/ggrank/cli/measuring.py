@@ -1,8 +1,7 @@
 """Measures the fastest settings for one file on this machine, for `ggrank tune`.
 
 One setting after the other is changed and timed on the same texts. A change is kept if it is faster by more
-than the noise and moves scores by no more than quantization does. The result is remembered, and
-`ggrank.Llama.load` uses it from then on.
+than the noise and moves scores by no more than quantization does.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +17,7 @@ from ggrank.engine import why_not_openvino
 from ggrank.engine.hardware import find_processor
 from ggrank.errors import EngineError, ModelFileError, ModelModeError
 from ggrank.llama import Llama
-from ggrank.loading.model import LoadedModel, load_model
+from ggrank.loading.model import load_model
 from ggrank.loading.params import ALL_LAYERS, LlamaParams
 from ggrank.loading.tuning import Tuned, has_openvino, remember_tuned
 from ggrank.types import EngineName, EngineSettings, Mode, PoolingType
@@ -52,17 +50,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class TuningReport:
-    """What was tried, and the result.
+    """The built-in settings, what was tried, and what is remembered.
 
-    Attributes:
-        model: the file's name.
-        default: the settings of the rules.
-        tried: everything else, in order.
-        chosen: the changes that are remembered, in words.
-        settings: those with which the model loads from now on.
-        gain: the speed of the best settings over that of ``default``, both timed again in turns; below
-            `LEAST_GAIN` it counts as noise, and ``default`` stays. 1.0 if nothing was faster at first.
-        is_remembered: False if the cache directory cannot be written, so that later loads do not use it.
+    ``gain`` is the speed of the best settings over that of the built-in ones, both timed again in turns.
+    Below `LEAST_GAIN` it counts as noise; it is 1.0 if nothing was faster at first.
     """
 
     model: str
@@ -77,11 +68,7 @@ class TuningReport:
 def tune(params: LlamaParams, *, on_measured: Callable[[Measured], None] = lambda _: None) -> TuningReport:
     """Measures a model for some seconds, and remembers the fastest settings.
 
-    Options that ``params`` set are not changed, and are remembered too. Nothing is remembered if it is
-    interrupted.
-
-    Raises:
-        GgrankError: as `Llama.load`.
+    Options that ``params`` set are not changed, and are remembered too.
     """
     search = _Search(params, on_measured)
     for options in search.options():
@@ -93,7 +80,7 @@ def tune(params: LlamaParams, *, on_measured: Callable[[Measured], None] = lambd
 class _Search:
     def __init__(self, params: LlamaParams, on_measured: Callable[[Measured], None]) -> None:
         self._params, self._on_measured = params, on_measured
-        model = self._load(Tuned())
+        model = load_model(self._params, tuned=Tuned())
         if model.settings.pooling_type is PoolingType.NONE:
             raise ModelModeError("a model without pooling cannot be tuned; load it with another pooling_type")
         self._rules = self._settings = model.settings
@@ -114,7 +101,8 @@ class _Search:
             on_cpu = replace(self._best, n_gpu_layers=0)
             yield [on_cpu, *([replace(on_cpu, engine="openvino")] if may_change else [])]
         elif self._on_cpu and may_change:
-            yield [replace(self._best, engine=_other_engine(rules.engine))]
+            other: EngineName = "llama.cpp" if rules.engine == "openvino" else "openvino"
+            yield [replace(self._best, engine=other)]
         if (self._best.engine or rules.engine) == "llama.cpp":
             if asked.use_extra_bufts is None and self._on_cpu:
                 yield [replace(self._best, use_extra_bufts=not rules.use_extra_bufts)]
@@ -141,11 +129,12 @@ class _Search:
     def _measured(self, tuned: Tuned) -> tuple[float, EngineSettings, str | None]:
         """Tokens a second, the settings, and what is wrong with them."""
         try:
-            model = self._load(tuned)
+            model = load_model(self._params, tuned=tuned)
         except (EngineError, ModelFileError) as error:
             return 0.0, self._rules, f"does not run here: {error}"
         with Llama(model) as llama:
-            if _replaced(tuned, model.settings):
+            asked = {"engine": tuned.engine, "use_extra_bufts": tuned.use_extra_bufts}
+            if any(value not in (None, getattr(model.settings, name)) for name, value in asked.items()):
                 return 0.0, model.settings, "does not run here: other settings took their place"
             speed, values = _time(llama, self._texts)
             return speed, model.settings, too_different(values, self._expected, llama.mode)
@@ -155,50 +144,32 @@ class _Search:
         if gain < LEAST_GAIN:
             self._best, self._settings = Tuned(), self._rules
         chosen = changes(self._best)
-        # What the caller asked for is part of what was measured, and so of what is remembered.
-        result = replace(self._best, **self._asked())
-        pooling, gain_of_best = self._rules.pooling_type, gain if chosen != BUILT_IN else 1.0
-        is_remembered = remember_tuned(self._file, pooling, result, gain=gain_of_best)
-        return TuningReport(
-            model=self._file.path.name,
-            default=self._default,
-            tried=tuple(self._tried),
-            chosen=chosen,
-            settings=self._settings,
-            gain=gain,
-            is_remembered=is_remembered,
-        )
-
-    def _asked(self) -> dict[str, Any]:
-        # Except the GPU: settings for the CPU must not keep later loads from it.
+        # What the caller asked for is part of what was measured, and so of what is remembered; except the
+        # GPU: settings for the CPU must not keep later loads from it.
         asked = {name: getattr(self._params, name) for name in asdict(Tuned()) if name != "n_gpu_layers"}
         asked["n_ubatch"] = asked["n_ubatch"] or self._params.n_batch
-        return {name: value for name, value in asked.items() if value not in (None, "auto")}
+        given = {name: value for name, value in asked.items() if value not in (None, "auto")}
+        result, pooling = replace(self._best, **given), self._rules.pooling_type
+        kept = remember_tuned(self._file, pooling, result, gain=gain if chosen != BUILT_IN else 1.0)
+        return TuningReport(
+            self._file.path.name, self._default, tuple(self._tried), chosen, self._settings, gain, kept
+        )
 
     def _gain(self) -> float:
         """Of the best over the rules, timed in turns: a slower minute of the machine counts for both."""
         if self._best == Tuned():
             return 1.0
-        with Llama(self._load(Tuned())) as rules, Llama(self._load(self._best)) as best:
+        with (
+            Llama(load_model(self._params, tuned=Tuned())) as rules,
+            Llama(load_model(self._params, tuned=self._best)) as best,
+        ):
             rounds = [(_time(rules, self._texts)[0], _time(best, self._texts)[0]) for _ in range(2)]
-        return max(speed for _, speed in rounds) / max(speed for speed, _ in rounds)
-
-    def _load(self, tuned: Tuned) -> LoadedModel:
-        return load_model(self._params, tuned=tuned)
+        first, second = zip(*rounds, strict=True)
+        return float(max(second) / max(first))
 
     def _reported(self, measured: Measured) -> Measured:
         self._on_measured(measured)
         return measured
-
-
-def _replaced(tuned: Tuned, settings: EngineSettings) -> bool:
-    """Whether loading fell back to other settings, whose time must not count for these."""
-    asked = {"engine": tuned.engine, "use_extra_bufts": tuned.use_extra_bufts}
-    return any(value not in (None, getattr(settings, name)) for name, value in asked.items())
-
-
-def _other_engine(engine: EngineName) -> EngineName:
-    return "llama.cpp" if engine == "openvino" else "openvino"
 
 
 def _time(llama: Llama, texts: list[str]) -> tuple[float, NDArray[np.float32]]:
@@ -222,12 +193,7 @@ def _compute(llama: Llama, texts: list[str]) -> NDArray[np.float32]:
 
 
 def too_different(found: NDArray[np.float32], expected: NDArray[np.float32], mode: Mode) -> str | None:
-    """Why results are not right, compared with those of the rules; None if they are.
-
-    Args:
-        found: logits, shape (n,), or L2-normalised vectors, shape (n, n_embd).
-        expected: those of the rules.
-    """
+    """Why logits, shape (n,), or vectors, shape (n, n_embd), are not right; None if they are."""
     if mode is Mode.EMBEDDING:
         least = float((found * expected).sum(axis=1).min())
         return None if least >= LEAST_COSINE else f"vectors differ: cosine {least:.4f}"
@@ -263,12 +229,9 @@ def changes(tuned: Tuned) -> str:
         >>> changes(Tuned(flash_attn=False, n_ubatch=1024)), changes(Tuned())
         ('flash_attn off, n_ubatch 1024', 'the built-in settings')
     """
-    return ", ".join(f"{name} {_word(value)}" for name, value in _given(tuned).items()) or BUILT_IN
-
-
-def _given(tuned: Tuned) -> dict[str, Any]:
-    return {name: value for name, value in asdict(tuned).items() if value is not None}
+    given = {name: value for name, value in asdict(tuned).items() if value is not None}
+    return ", ".join(f"{name} {_word(value)}" for name, value in given.items()) or BUILT_IN
 
 
 def _word(value: object) -> str:
-    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    return {"True": "on", "False": "off"}.get(str(value), str(value))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +11,7 @@ import click
 from ggrank.cli.console import (
     Column,
     colored_state,
+    echo,
     echo_facts,
     echo_json,
     echo_table,
@@ -21,32 +22,27 @@ from ggrank.cli.options import filename_option, output_option
 from ggrank.errors import ChecksumError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from ggrank.hub import ModelStatus
 
-    from ggrank.hub import DownloadPlan, ModelStatus
-
-_COLUMNS = (
-    Column("name"),
-    Column("kind"),
-    Column("languages"),
-    Column("size", align="right"),
-    Column("here"),
-    Column("licence"),
-    Column("context", align="right"),
-    Column("width", align="right"),
-    Column("summary"),
-)
-"""The most important first: what does not fit is left out from the end."""
+_TABLE = ("name", "kind", "languages", "size", "here")
+_WIDE_TABLE = (*_TABLE, "licence", "context", "width", "summary")
+_WIDE = 120
 
 
-@click.group(short_help="List, download, verify and describe models.")
-def models() -> None:
-    """List the models that ggrank knows, download them, check and describe their files."""
+@click.group(invoke_without_command=True, short_help="List, download, verify and describe models.")
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List the models that ggrank knows by name, download them, check and describe their files.
+
+    Without a COMMAND it lists them.
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_command)
 
 
 @models.command("list", short_help="List the models that ggrank knows by name.")
 @output_option
-def list_command(as_table: bool | None) -> None:
+def list_command(as_table: bool | None = None) -> None:
     """List the models that ggrank knows by name, and show which are on this machine."""
     from ggrank.hub import list_models
 
@@ -55,43 +51,33 @@ def list_command(as_table: bool | None) -> None:
         for status in statuses:
             echo_json(_catalogue_record(status))
         return
-    n_columns = _echo_fitting([_table_row(status) for status in statuses])
+    names = _WIDE_TABLE if terminal_width() >= _WIDE else _TABLE
+    numbers = ("size", "context", "width")
+    columns = [Column(name, "right" if name in numbers else "left", name == "summary") for name in names]
+    rows = [_shown(status) for status in statuses]
+    echo_table(columns, [[row[name] for name in names] for row in rows])
     for status in statuses:
         if not status.preset.is_open_source:
-            name, terms = status.preset.name, status.preset.license
-            echo_facts(f"{name} has a licence that is not open source ({terms}): read its terms first")
-    if left_out := [column.title for column in _COLUMNS[n_columns:]]:
-        echo_facts(f"ggrank models info NAME shows {', '.join(left_out)} too")
-    if any(status.path is None for status in statuses):
-        echo_facts("ggrank models download NAME fetches a model")
+            terms = status.preset.license
+            echo_facts(f"{status.preset.name}: not open source, read the terms of its licence ({terms})")
+    echo_facts("ggrank models info NAME says more, ggrank models download NAME fetches a model")
 
 
-def _echo_fitting(rows: Sequence[Sequence[str]]) -> int:
-    """Shows as many columns as the terminal has room for; returns how many."""
-    n, width = 0, -2
-    for column, *cells in zip(_COLUMNS, *rows, strict=True):
-        width += 2 + max(map(len, [column.title, *cells]))
-        if width > terminal_width():
-            break
-        n += 1
-    echo_table(_COLUMNS[:n], [row[:n] for row in rows])
-    return n
-
-
-def _table_row(status: ModelStatus) -> list[str]:
-    preset, record = status.preset, _catalogue_record(status)
+def _shown(status: ModelStatus) -> dict[str, str]:
+    preset, size = status.preset, _catalogue_record(status)["size"]
     about = f"~{preset.about_mb} MB" if preset.about_mb else "?"
-    return [
-        preset.name,
-        record["kind"],
-        shown_languages(preset.languages),
-        about if record["size"] is None else f"{record['size'] / 1e6:,.0f} MB",
-        "bundled" if status.path and preset.bundled else "yes" if status.path else "-",
-        preset.license,
-        f"{preset.context:,}" if preset.context else "?",
-        str(preset.width or "-"),
-        preset.summary,
-    ]
+    several = len(preset.languages) > 3
+    return {
+        "name": preset.name,
+        "kind": "reranker" if preset.is_reranker else "embedding",
+        "languages": str(len(preset.languages)) if several else ", ".join(preset.languages),
+        "size": about if size is None else f"{size / 1e6:,.0f} MB",
+        "here": "bundled" if status.path and preset.bundled else "yes" if status.path else "-",
+        "licence": preset.license,
+        "context": f"{preset.context:,}" if preset.context else "?",
+        "width": str(preset.width or "-"),
+        "summary": preset.summary,
+    }
 
 
 def _catalogue_record(status: ModelStatus) -> dict[str, Any]:
@@ -115,16 +101,6 @@ def _catalogue_record(status: ModelStatus) -> dict[str, Any]:
     }
 
 
-def shown_languages(languages: Sequence[str]) -> str:
-    """Up to three languages by their codes, of more their number.
-
-    Example:
-        >>> shown_languages(["en", "zh"]), shown_languages(["100+"]), shown_languages(list("abcdefg"))
-        ('en, zh', '100+', '7')
-    """
-    return ", ".join(languages) if len(languages) <= 3 else str(len(languages))
-
-
 @models.command(short_help="Download a model and check its sha256.")
 @click.argument("name")
 @click.option(
@@ -142,21 +118,17 @@ def download(
     """
     from ggrank import hub
 
-    if dry_run:
-        _echo_plan(hub.plan(name, directory=directory, filename=filename, revision=revision))
+    if not dry_run:
+        _echo_path(hub.download(name, directory=directory, filename=filename, revision=revision).path)
         return
-    source = hub.download(name, directory=directory, filename=filename, revision=revision)
-    _echo_path(source.path)
-
-
-def _echo_plan(plan: DownloadPlan) -> None:
+    plan = hub.plan(name, directory=directory, filename=filename, revision=revision)
     if plan.here is not None:
-        click.echo(f"{plan.name}: nothing to download, it is here: {plan.here}")
+        echo(f"{plan.name}: nothing to download, it is here: {plan.here}")
         return
     about = f"about {plan.preset.about_mb} MB" if plan.preset and plan.preset.about_mb else "unknown size"
     size = about if plan.size is None else f"{plan.size:,} bytes"
-    click.echo(f"{plan.name}: would download {plan.url} ({size}) to {plan.target}")
-    click.echo(f"sha256 {plan.sha256 or 'unknown: the first download records it'}")
+    echo(f"{plan.name}: would download {plan.url} ({size}) to {plan.target}")
+    echo(f"sha256 {plan.sha256 or 'unknown: the first download records it'}")
 
 
 def _echo_path(path: Path) -> None:
@@ -222,15 +194,16 @@ def info(name: str, filename: str | None, as_table: bool | None) -> None:
     if not wants_table(as_table):
         echo_json(record)
         return
-    echo_table([Column(""), Column("")], [[key.replace("_", " "), _shown(record[key])] for key in record])
+    rows = [[key.replace("_", " "), _in_words(value)] for key, value in record.items()]
+    echo_table([Column(""), Column("", wrap=True)], rows)
 
 
-def _shown(value: Any) -> str:
+def _in_words(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value if value not in (None, "") else "-")
+    return f"{value:,}" if isinstance(value, int) else str(value or "-")
 
 
 def _file_record(path: Path) -> dict[str, Any]:

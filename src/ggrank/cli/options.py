@@ -1,7 +1,4 @@
-"""Options that several commands share; each group reaches the command as one frozen value.
-
-A model is found and loaded only when `ModelChoice.load` is called, so ``--help`` and wrong usage stay fast.
-"""
+"""Options that several commands share; those of a model reach the command as one `ModelChoice`."""
 
 from __future__ import annotations
 
@@ -17,9 +14,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
 BUNDLED_RERANKER = "ggrank-reranker-mini"
-
-POOLING_TYPES = ("none", "mean", "cls", "last", "rank")
-
 ENGINES = ("auto", "llama.cpp", "openvino")
 
 Command = Callable[..., None]
@@ -40,17 +34,16 @@ class ModelChoice:
     engine: str = "auto"
 
     def load(self) -> Llama:
-        """The loaded model."""
+        """The loaded model; downloaded first where it is not here."""
         from ggrank import Llama
 
         return Llama.load(self.params())
 
     def params(self) -> LlamaParams:
         """The choice as `Llama.load` takes it."""
-        from ggrank import LlamaParams, PoolingType
+        from ggrank import LlamaParams
 
-        pooling = PoolingType[self.pooling_type.upper()] if self.pooling_type else None
-        return LlamaParams(**{**asdict(self), "pooling_type": pooling})
+        return LlamaParams(**asdict(self))
 
 
 filename_option = click.option(
@@ -65,52 +58,69 @@ output_option = click.option(
 )
 
 
-def engine_options(command: Command) -> Command:
-    """--engine and --cache, as the keywords ``engine`` and ``cache``."""
-    engine = click.option(
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator; help lists them in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def n_option(*flags: str, help: str, least: int = 1, **more: Any) -> Callable[[Command], Command]:
+    """An option whose value is a whole number of at least ``least``."""
+    return click.option(*flags, type=click.IntRange(min=least), metavar="N", help=help, **more)
+
+
+engine_options = with_options(
+    click.option(
         "--engine",
         type=click.Choice(ENGINES),
         default="auto",
         show_default=True,
         help="Which library computes; auto: the faster one.",
-    )
-    cache = click.option(
+    ),
+    click.option(
         "--cache",
         type=click.Path(file_okay=False),
         metavar="DIR",
         help="Save results in this folder and look them up there; none is computed twice.",
-    )
-    return engine(cache(command))
+    ),
+)
+"""The keywords ``engine`` and ``cache``."""
 
 
 def model_options(command: Command) -> Command:
     """The options of `ModelChoice`, as the keyword ``choice``."""
 
-    @click.option(
-        "--model",
-        "-m",
-        default=DEFAULT_MODEL,
-        show_default=True,
-        metavar="NAME|PATH|REPO",
-        help="A preset (ggrank models list), a .gguf file or a Hugging Face repo.",
+    @with_options(
+        click.option(
+            "--model",
+            "-m",
+            default=DEFAULT_MODEL,
+            show_default=True,
+            metavar="NAME|PATH|REPO",
+            help="A preset (ggrank models), a .gguf file or a Hugging Face repo.",
+        ),
+        filename_option,
+        click.option(
+            "--pooling-type",
+            type=click.Choice(("none", "mean", "cls", "last", "rank"), case_sensitive=False),
+            help="Use this pooling, not the file's own; rank loads the model as a reranker.",
+        ),
+        n_option("--n-ctx", help="Cut texts or pairs to N tokens."),
+        n_option("--n-threads", help="Use N CPU threads."),
+        n_option(
+            "--n-gpu-layers",
+            help="Put N layers on the GPU; 0: none, -1: all.",
+            least=-1,
+            default=-1,
+            show_default=True,
+        ),
+        engine_options,
     )
-    @filename_option
-    @click.option(
-        "--pooling-type",
-        type=click.Choice(POOLING_TYPES, case_sensitive=False),
-        help="Use this pooling, not the file's own; rank loads the model as a reranker.",
-    )
-    @click.option("--n-ctx", type=click.IntRange(min=1), metavar="N", help="Cut texts or pairs to N tokens.")
-    @click.option("--n-threads", type=click.IntRange(min=1), metavar="N", help="Use N CPU threads.")
-    @click.option(
-        "--n-gpu-layers",
-        type=click.IntRange(min=-1),
-        default=-1,
-        show_default=True,
-        metavar="N",
-        help="Put N layers on the GPU; 0: none, -1: all.",
-    )
-    @engine_options
     @wraps(command)
     def collected(**given: Any) -> None:
         chosen = {field.name: given.pop(field.name) for field in fields(ModelChoice) if field.name in given}
@@ -121,23 +131,24 @@ def model_options(command: Command) -> Command:
 
 def input_options(name: str) -> Callable[[Command], Command]:
     """Texts as arguments (shown as ``name``), --file and --format: what `read_documents` takes."""
-    texts = click.argument("texts", nargs=-1, metavar=f"[{name}]...")
-    files = click.option(
-        "--file",
-        "-f",
-        "files",
-        multiple=True,
-        type=click.Path(exists=True, allow_dash=True),
-        metavar="FILE",
-        help="Read the lines or rows of FILE (text, JSONL, CSV, Parquet), the passages of a document (PDF, "
-        "HTML, Markdown, Word, ...), the .txt and .md files of a folder, or stdin (-). May be repeated.",
+    return with_options(
+        click.argument("texts", nargs=-1, metavar=f"[{name}]..."),
+        click.option(
+            "--file",
+            "-f",
+            "files",
+            multiple=True,
+            type=click.Path(exists=True, allow_dash=True),
+            metavar="FILE",
+            help="Read the lines or rows of FILE (text, JSONL, CSV, Parquet), the passages of a document "
+            "(PDF, HTML, Markdown, Word, ...), a folder of such files, or stdin (-). May be repeated.",
+        ),
+        click.option(
+            "--format",
+            "file_format",
+            type=click.Choice(["auto", "text", "jsonl", "csv", "parquet"]),
+            default="auto",
+            show_default=True,
+            help="The format of the files and of stdin; auto: by the suffix, else by the first line.",
+        ),
     )
-    file_format = click.option(
-        "--format",
-        "file_format",
-        type=click.Choice(["auto", "text", "jsonl", "csv", "parquet"]),
-        default="auto",
-        show_default=True,
-        help="The format of the files and of stdin; auto: by the suffix, else by the first line.",
-    )
-    return lambda command: texts(files(file_format(command)))

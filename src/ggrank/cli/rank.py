@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
 
 from ggrank.cli.console import count, wants_table
 from ggrank.cli.documents import Format, read_documents
-from ggrank.cli.options import ModelChoice, input_options, model_options, output_option
+from ggrank.cli.options import ModelChoice, input_options, model_options, n_option, output_option
 from ggrank.cli.ranking import echo_footer, echo_ranking_json, echo_ranking_table, rank_documents
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Order documents by how well they answer a query.")
 @click.argument("query")
 @input_options("DOCUMENTS")
-@click.option("--top-n", "-n", type=click.IntRange(min=1), metavar="N", help="Print only the N best.")
+@n_option("--top-n", "-n", help="Print only the N best.")
 @click.option(
     "--threshold", type=float, metavar="X", help="Print only scores of at least X, on the scale of --score."
 )
@@ -64,17 +65,13 @@ def rank(
     if not documents:
         click.echo("Note: there are no documents in the input.", err=True)
     with choice.load() as llama:
+        started = time.perf_counter()
         ranking = rank_documents(
-            llama,
-            query,
-            documents,
-            top_n=top_n,
-            threshold=threshold,
-            score=score,
-            truncate=truncate,
+            llama, query, documents, top_n=top_n, threshold=threshold, score=score, truncate=truncate
         )
+        seconds = time.perf_counter() - started
         if wants_table(as_table):
             echo_ranking_table(ranking, documents)
-            echo_footer(llama, [ranking], count(len(documents), "document"))
+            echo_footer(llama, [ranking], seconds, count(len(documents), "document"))
         else:
             echo_ranking_json(ranking, documents)

@@ -1,20 +1,18 @@
-"""Ranks documents step by step, and shows a ranking as a table or as JSON lines, for `rank` and `demo`."""
+"""Ranks documents in steps, and prints a ranking as a table or as JSON lines, for `rank` and `demo`."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ggrank.cli.console import Column, bar, count, echo_facts, echo_json, echo_table, progress
-from ggrank.cli.documents import Document
+from ggrank.cli.documents import Document, name_of
 
 if TYPE_CHECKING:
-    from ggrank import Llama, RankedDocument
+    from ggrank import Llama, RankedDocument, Ranking
     from ggrank.cli.console import Cell
-    from ggrank.types import ScoreScale, Truncate
 
 BAR_WIDTH = 8
 
@@ -25,39 +23,23 @@ STEP = 64
 """Documents between two steps of the progress bar."""
 
 
-@dataclass(frozen=True)
-class Timed:
-    """A whole ranking, best first, and what it cost."""
-
-    documents: Sequence[RankedDocument]
-    scale: str
-    n_tokens: int
-    seconds: float
-
-
 def rank_documents(
-    llama: Llama,
-    query: str,
-    documents: Sequence[Document],
-    *,
-    top_n: int | None,
-    threshold: float | None,
-    score: ScoreScale,
-    truncate: Truncate,
-) -> Timed:
+    llama: Llama, query: str, documents: Sequence[Document], *, top_n: int | None, **options: Any
+) -> Ranking:
     """The same as one `Llama.rank` over all documents, with a progress bar on a terminal.
 
     Each distinct text is ranked once, so that equal documents have equal scores and keep their order: a
     quantized model's score of a text differs a little with the other texts of its micro-batch.
     """
-    started = time.perf_counter()
+    from ggrank import Ranking
+
     texts = list(dict.fromkeys(document.text for document in documents))
     found: dict[str, RankedDocument] = {}
     n_tokens = 0
     with progress(len(texts), label="ranking", at_least=STEP) as advance:
         for first in range(0, max(len(texts), 1), STEP):
             step = texts[first : first + STEP]
-            part = llama.rank(query, step, threshold=threshold, score=score, truncate=truncate)
+            part = llama.rank(query, step, **options)
             found.update((step[ranked.index], ranked) for ranked in part)
             n_tokens += part.n_tokens
             advance(len(step))
@@ -67,12 +49,12 @@ def rank_documents(
         if document.text in found
     ]
     ranked.sort(key=lambda document: -(document.score if document.logit is None else document.logit))
-    return Timed(ranked[:top_n], part.scale, n_tokens, time.perf_counter() - started)
+    return Ranking(tuple(ranked[:top_n]), part.scale, n_tokens)
 
 
-def echo_ranking_json(ranking: Timed, documents: Sequence[Document]) -> None:
+def echo_ranking_json(ranking: Ranking, documents: Sequence[Document]) -> None:
     """A JSON line for each ranked document, with the API's field names."""
-    for rank, found in enumerate(ranking.documents, 1):
+    for rank, found in enumerate(ranking, 1):
         echo_json(
             {
                 "rank": rank,
@@ -91,7 +73,7 @@ def _short(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def echo_ranking_table(ranking: Timed, documents: Sequence[Document], *, id_width: int = 0) -> None:
+def echo_ranking_table(ranking: Ranking, documents: Sequence[Document], *, id_width: int = 0) -> None:
     """Rank, score, bar, id (or index) and the beginning of each document."""
     has_ids = any(document.id is not None for document in documents)
     columns = [
@@ -106,10 +88,10 @@ def echo_ranking_table(ranking: Timed, documents: Sequence[Document], *, id_widt
             str(rank),
             f"{found.score:.3f}",
             bar(_fraction(found.score, ranking.scale), width=BAR_WIDTH),
-            documents[found.index].name(found.index),
+            name_of(documents[found.index], found.index),
             found.document,
         ]
-        for rank, found in enumerate(ranking.documents, 1)
+        for rank, found in enumerate(ranking, 1)
     ]
     echo_table(columns, rows)
 
@@ -119,10 +101,9 @@ def _fraction(score: float, scale: str) -> float:
     return 0.5 * (1.0 + math.tanh(0.5 * score)) if scale == "logit" else score
 
 
-def echo_footer(llama: Llama, rankings: Sequence[Timed], *facts: str) -> None:
+def echo_footer(llama: Llama, rankings: Sequence[Ranking], seconds: float, *facts: str) -> None:
     """Model, mode, scale, device, the given facts, tokens, milliseconds, and how many texts were cut."""
-    n_cut = sum(found.truncated for ranking in rankings for found in ranking.documents)
-    seconds = sum(ranking.seconds for ranking in rankings)
+    n_cut = sum(found.truncated for ranking in rankings for found in ranking)
     echo_facts(
         llama.model_path.name,
         f"{llama.mode}, {rankings[0].scale}",

@@ -1,15 +1,16 @@
-"""``ggrank search``: the passages of an index that answer a query."""
+"""``ggrank search``: the passages of an index that answer a query; and how hits are shown."""
 
 from __future__ import annotations
 
 import os
-import textwrap
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -18,24 +19,43 @@ from ggrank.cli.console import (
     echo,
     echo_facts,
     echo_json,
+    echo_texts,
     one_line,
     shorten,
     terminal_width,
+    visible,
     wants_table,
 )
-from ggrank.cli.indexes import Filters, filter_options, found_index_option, load_embedder
-from ggrank.cli.options import DEFAULT_MODEL, ModelChoice, engine_options, output_option
+from ggrank.cli.indexes import found_index_option, load_embedder, parsed
+from ggrank.cli.options import DEFAULT_MODEL, Command, ModelChoice, engine_options
 from ggrank.cli.ranking import cache_fact
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from ggrank import Llama
     from ggrank.search.hits import Hit, Place
     from ggrank.search.ranking import By
 
-NO_RERANKER = "none"
 _FOUND_BY = {"both": "cosine and BM25, fused", "meaning": "cosine", "words": "BM25"}
-INDENT = " " * 12
-SNIPPET_LINES = 2
+_INDENT = 4
+_HIGHLIGHT = "bold red"
+
+_WITHOUT_LINES = {
+    *(".docx", ".epub", ".htm", ".html", ".ipynb", ".odt", ".pdf", ".pptx", ".rtf", ".xhtml", ".xlsx", ".eml")
+}
+"""Files whose indexed text has other lines than they have."""
+
+
+def hits_output_option(command: Command) -> Command:
+    """--table, --json and --markdown, as the keyword ``output``; None where none is given."""
+    for output, text in (
+        ("markdown", "Print a list with links, to paste into notes."),
+        ("json", "Print JSON lines, the default elsewhere."),
+        ("table", "Print for people, the default on a terminal."),
+    ):
+        command = click.option(f"--{output}", "output", flag_value=output, help=text)(command)
+    return command
 
 
 @click.command(short_help="Search an index.")
@@ -59,10 +79,8 @@ SNIPPET_LINES = 2
 )
 @click.option(
     "--reranker",
-    default=NO_RERANKER,
-    show_default=True,
-    metavar="NAME|PATH|none",
-    help="Orders what was found by reading it beside the query.",
+    metavar="NAME|PATH",
+    help="Orders what was found by reading it beside the query; none by default.",
 )
 @click.option(
     "--retrieve-k",
@@ -72,7 +90,29 @@ SNIPPET_LINES = 2
     metavar="K",
     help="How many passages the reranker reads.",
 )
-@filter_options
+@click.option("--path", "paths", multiple=True, metavar="GLOB", help='Only files such as "notes/*.md".')
+@click.option("--ext", "suffixes", multiple=True, metavar="SUFFIX", help="Only files such as md.")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
+    metavar="DATE",
+    help="Only files changed since, such as 2026-01-31.",
+)
+@click.option(
+    "--where",
+    multiple=True,
+    callback=lambda _context, _option, conditions: parsed(conditions),
+    metavar="CONDITION",
+    help='Only documents whose metadata has it: "tags=staff", "year>=2020", "tags!=draft".',
+)
+@click.option("--files", "one_per_file", is_flag=True, help="Only the best passage of each file.")
+@click.option(
+    "--context",
+    "-C",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Prints whole passages, and N lines before and after.",
+)
 @click.option("--explain", is_flag=True, help="Shows how the order came about.")
 @click.option(
     "--model",
@@ -82,34 +122,37 @@ SNIPPET_LINES = 2
     help="The embedder, where the index's own is not found any more.",
 )
 @engine_options
-@output_option
+@hits_output_option
 def search(
     query: str,
     folder: Path,
-    top_n: int,
     by: By,
-    min_score: float | None,
-    reranker: str,
-    retrieve_k: int,
-    filters: Filters,
+    reranker: str | None,
+    context: int | None,
     explain: bool,
     model: str,
     engine: str,
     cache: str | None,
-    as_table: bool | None,
+    output: str | None,
+    **options: Any,  # of the same name in `Index.search`
 ) -> None:
     """Search the index that ``ggrank index`` made.
 
     \b
     ggrank search "who pays for travel?"
+    ggrank search 'travel "night train" -draft'
     ggrank search "error E4711" --by words --path logs --since 2026-01-31
-    ggrank search "who pays for travel?" --reranker ggrank-reranker-mini --min-score 0.3 --json
+    ggrank search "who pays for travel?" --reranker ggrank-reranker-mini
+
+    A phrase in quotes must be in a passage; -word and -"a phrase" must not. A backslash before a quote or
+    minus sign makes it an ordinary character.
 
     Each JSON line holds rank, path, headings, page, line, start and stop (characters in the document's text),
     id, title, metadata, text, score (0 to 1), cosine, logit, words (of the query that the passage holds),
-    others (where else the same text stands) and snippet.
+    others (where else the same text stands), snippet, and with -C before and after.
     """
     from ggrank import Index
+    from ggrank.search.words import parse
 
     if not query.strip():
         raise click.UsageError('The query is empty: say what to look for, as in ggrank search "a question".')
@@ -117,62 +160,132 @@ def search(
         choice = ModelChoice(model, engine=engine, cache=cache)
         embedder = None if by == "words" else stack.enter_context(load_embedder(folder, choice))
         second = None
-        if reranker != NO_RERANKER:
+        if reranker is not None:
             second = stack.enter_context(replace(choice, model=reranker, pooling_type="rank").load())
         opened = stack.enter_context(Index.open(folder, embedder=embedder))
         started = time.perf_counter()
-        hits = opened.search(
-            query,
-            top_n=top_n,
-            by=by,
-            reranker=second,
-            retrieve_k=retrieve_k,
-            min_score=min_score,
-            **vars(filters),
-        )
+        hits = opened.search(query, by=by, reranker=second, context=context or 0, **options)
         seconds = time.perf_counter() - started
         n_passages, n_files = len(opened), opened.n_files
         if not n_passages:
             click.echo("Note: there is nothing in the index.", err=True)
-        show_hits(query, hits, as_table=as_table, explain=explain)
-        if not wants_table(as_table):
+        show_hits(query, hits, output=output, explain=explain, whole=context is not None)
+        if _output(output) != "table":
             return
         if not hits:
             echo("Nothing found.")
+        asked = parse(query)
         echo_facts(
             " ".join(filter(None, [_name(embedder), _FOUND_BY[by]])),
             f"{_name(second)} reranked" if second else "",
+            *(f'with "{phrase}"' for phrase in asked.required),
+            *(f'without "{phrase}"' for phrase in asked.excluded),
             f"{count(n_passages, 'passage')} of {count(n_files, 'file')}",
             f"{1000 * seconds:,.0f} ms",
             *(cache_fact(llama) for llama in (embedder, second) if llama),
         )
 
 
-def show_hits(query: str, hits: Sequence[Hit], *, as_table: bool | None, explain: bool = False) -> None:
-    """Hits for people, or a JSON line each."""
+def show_hits(
+    query: str, hits: Sequence[Hit], *, output: str | None, explain: bool = False, whole: bool = False
+) -> None:
+    """Hits for people, or a line each, in JSON or Markdown.
+
+    Args:
+        query: as it was asked; its words and phrases are highlighted.
+        output: "table", "json" or "markdown"; None for a table on a terminal and JSON elsewhere.
+        whole: shows whole passages and the lines around them.
+    """
     for rank, hit in enumerate(hits, 1):
-        if wants_table(as_table):
-            _echo_hit(query, rank, hit, explain=explain)
-        else:
-            echo_json(_record(query, rank, hit, explain=explain))
+        match _output(output):
+            case "json":
+                echo_json(_record(query, rank, hit, explain=explain, whole=whole))
+            case "markdown":
+                echo(_markdown(query, hit, whole=whole))
+            case _:
+                echo_texts(_lines(query, rank, hit, explain=explain, whole=whole))
+
+
+def _output(output: str | None) -> str:
+    return output or ("table" if wants_table(None) else "json")
 
 
 def _name(llama: Llama | None) -> str:
     return f"{llama.model_path.name}:" if llama else ""
 
 
-def _echo_hit(query: str, rank: int, hit: Hit, *, explain: bool) -> None:
-    """Rank, score and place, and below them the part of the passage that matches."""
-    width = terminal_width() - len(INDENT)
-    echo(f"{rank:>2}  {hit.score:6.3f}  {shorten(_where(hit), width)}", bold=True)
-    part = one_line(hit.snippet(query, n_characters=min(SNIPPET_LINES * width, 300)))
-    for line in textwrap.wrap(part, width, max_lines=SNIPPET_LINES, placeholder="..."):
-        echo(f"{INDENT}{shorten(line, width)}")
-    others = [_where(place) for place in hit.others]
+# -- for people
+
+
+def _lines(query: str, rank: int, hit: Hit, *, explain: bool, whole: bool) -> Iterator[Text]:
+    """Rank, score and place, and below them what matches; no line is wider than the terminal."""
+    from rich.style import Style
+    from rich.text import Text
+
+    width = terminal_width() - _INDENT
+    link = _uri(hit) if os.environ.get("TERM") != "linux" else ""  # the text console of Linux knows no links
+    place = Text.assemble((f"{hit.score:.3f}  ", "bold"), (_where(hit), Style(bold=True, link=link or None)))
+    headings = Text(_inner(one_line(hit.headings), width))
+    fits = not headings or place.cell_len + 2 + headings.cell_len <= width
+    if whole and rank > 1:
+        yield Text()
+    yield from _wrapped(Text("  ").join([place, headings]) if fits else place, width, first=f"{rank:>2}")
+    if not fits:
+        yield from _wrapped(headings, width)
+    if whole:
+        yield from _whole_lines(query, hit, width)
+    else:
+        part = Text(one_line(hit.snippet(query, n_characters=min(max(2 * width, 150), 300))))
+        yield from _wrapped(_highlighted(part, query), width)
+    others = ", ".join(map(_where, hit.others))
     if others:
-        echo(f"{INDENT}{shorten('also ' + ', '.join(others), width)}", dim=True)
+        yield from _wrapped(Text(shorten(f"also {others}", width), "dim"), width)
     if explain:
-        echo(f"{INDENT}{_explanation(hit)}", dim=True)
+        yield from _wrapped(Text(_explanation(hit), "dim"), width)
+
+
+def _inner(headings: str, width: int) -> str:
+    """A path of headings in at most ``width`` columns: the outer ones are left out first."""
+    from rich.cells import cell_len
+
+    shown = headings
+    while cell_len(shown) > width and " > " in headings:
+        headings = headings.partition(" > ")[2]
+        shown = f"… > {headings}"
+    return shorten(shown, width)
+
+
+def _whole_lines(query: str, hit: Hit, width: int) -> Iterator[Text]:
+    """The passage and the lines around it, with their numbers where the file has such lines."""
+    from rich.text import Text
+
+    before, text, after = map(visible, (hit.before, hit.text, hit.after))
+    block = Text.assemble((before, "dim"), _highlighted(Text(text), query), (after, "dim"))
+    first = hit.line - before.count("\n")
+    digits = len(str(first + block.plain.count("\n"))) + 2 if _has_lines(hit) and not hit.page else 0
+    for number, line in enumerate(block.split("\n", allow_blank=True), first):
+        shown = f"{number:>{_INDENT + digits - 2}}" if digits else ""
+        yield from _wrapped(line, width - digits, first=shown, indent=_INDENT + digits)
+
+
+def _wrapped(text: Text, width: int, *, first: str = "", indent: int = _INDENT) -> Iterator[Text]:
+    """Lines of at most ``width`` columns, indented; the first one has something in the indentation."""
+    from rich.console import Console
+    from rich.text import Text
+
+    for line in text.wrap(Console(), width, overflow="fold"):
+        shown = Text.assemble((f"{first:<{indent}}", "bold"), line)
+        shown.rstrip()
+        yield shown
+        first = ""
+
+
+def _highlighted(text: Text, query: str) -> Text:
+    from ggrank.search.lexical import find_phrases, find_words
+
+    for start, end in [*find_words(query, text.plain), *find_phrases(query, text.plain)]:
+        text.stylize(_HIGHLIGHT, start, end)
+    return text
 
 
 def _explanation(hit: Hit) -> str:
@@ -192,16 +305,22 @@ def _explanation(hit: Hit) -> str:
     return one_line(", ".join(facts))
 
 
+# -- where a hit is
+
+
 def _where(place: Place) -> str:
-    """The file as it is named from here, its line or page, and what stands over the passage."""
-    path = _from_here(place.path) if place.path else str(place.id or "")
-    at = (
-        f"{path}, {place.page}"
-        if place.page and not place.page.startswith("line")
-        else f"{path}:{place.line}"
-    )
+    """The file as it is named from here, and its line, page, slide or row; "notes/travel.md:12"."""
+    path = _from_here(place.path) if place.path else str(place.id or place.title or "a text")
+    if place.page and not place.page.startswith("line "):
+        where = f"{path}, {place.page}"
+    else:
+        where = f"{path}:{place.line}" if _has_lines(place) else path
     name = str(place.id) if place.path and place.id not in (None, place.path) else ""
-    return one_line(", ".join(filter(None, [at, name, place.headings])))
+    return one_line(", ".join(filter(None, [where, name])))
+
+
+def _has_lines(place: Place) -> bool:
+    return Path(place.path).suffix.lower() not in _WITHOUT_LINES
 
 
 def _from_here(path: str) -> str:
@@ -212,15 +331,34 @@ def _from_here(path: str) -> str:
     return path if relative.startswith(os.pardir) else relative
 
 
-def _record(query: str, rank: int, hit: Hit, *, explain: bool) -> dict[str, Any]:
+def _uri(place: Place) -> str:
+    """The file's address, in which every unusual character is encoded; "" for a text of no file."""
+    return Path(place.path).as_uri() if place.path else ""
+
+
+# -- for programs and notes
+
+
+def _record(query: str, rank: int, hit: Hit, *, explain: bool, whole: bool) -> dict[str, Any]:
     record = {"rank": rank, **asdict(hit), "snippet": hit.snippet(query)}
-    for name in ("score", "cosine", "logit"):
-        record[name] = _short(record[name])
-    if not explain:
-        del record["explanation"]
-    return record
+    for name in ("score", "cosine", "logit"):  # a float32 in the fewest digits that still are that float32
+        record[name] = None if record[name] is None else float(f"{record[name]:.9g}")
+    left_out = [*([] if explain else ["explanation"]), *([] if whole else ["before", "after"])]
+    return {name: value for name, value in record.items() if name not in left_out}
 
 
-def _short(value: float | None) -> float | None:
-    """A float32 in the fewest digits that still are that float32."""
-    return None if value is None else float(f"{value:.9g}")
+def _markdown(query: str, hit: Hit, *, whole: bool) -> str:
+    """An item of a list: a link, the headings, and the text in one line, in which nothing is markup.
+
+    The link is relative below the current folder: not every program follows file:// in Markdown.
+    """
+    path = _from_here(hit.path)
+    target = _uri(hit) if Path(path).is_absolute() else quote(Path(path).as_posix())
+    where = _escaped(_where(hit))
+    linked = f"[{where}]({target})" if hit.path else where
+    text = f"{hit.before}{hit.text}{hit.after}" if whole else hit.snippet(query)
+    return f"- {linked}{_escaped(f', {hit.headings}') if hit.headings else ''}: {_escaped(text)}"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[\\`*_\[\]{}<>|~$&#=%^!]", r"\\\g<0>", one_line(text))

@@ -18,7 +18,7 @@ import click
 from click.core import ParameterSource
 
 from ggrank.cli import console
-from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ENGINES
+from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ENGINES, with_options
 from ggrank.errors import GgrankWarning, InputError
 from ggrank.server.settings import KEY_VARIABLE, ServerSettings, find_key
 
@@ -30,14 +30,8 @@ if TYPE_CHECKING:
 
 NO_MODEL = "none"
 
-_WHOLE, _TEXT = re.compile(r"-?\d{1,9}", re.ASCII), re.compile(r".+")
-OWN_OPTIONS = {
-    "n_ctx": _WHOLE,
-    "n_threads": _WHOLE,
-    "n_gpu_layers": _WHOLE,
-    "filename": _TEXT,
-    "revision": _TEXT,
-}
+WHOLE, TEXT = re.compile(r"-?\d{1,9}", re.ASCII), re.compile(r".+")
+OWN_OPTIONS = {"n_ctx": WHOLE, "n_threads": WHOLE, "n_gpu_layers": WHOLE, "filename": TEXT, "revision": TEXT}
 """What may follow a model's name, and how its value looks."""
 
 MOST_CONNECTIONS = 900
@@ -48,34 +42,29 @@ NEEDS = ("fastapi", "fastapi_offline", "orjson", "uvicorn", "prometheus_client")
 _N, _SECONDS = click.IntRange(min=1), click.FloatRange(min=0, min_open=True, max=86400)
 OPTIONS: tuple[tuple[str, Any, str | None, str], ...] = (
     ("n_threads", _N, "N", "CPU threads of each model."),
-    ("n_gpu_layers", click.IntRange(min=-1), "N", "Of each model; all by default."),
+    ("n_gpu_layers", click.IntRange(min=-1), "N", "Layers of each model on the GPU; all by default."),
     ("cache", click.Path(file_okay=False), "DIR", "Compute each vector and score once, and keep it here."),
-    ("engine", click.Choice(ENGINES), None, "What computes. [default: auto, the faster one]"),
+    ("engine", click.Choice(ENGINES), None, "Which library computes. [default: auto, the faster one]"),
     ("host", str, "HOST", "The address to listen on."),
     ("port", click.IntRange(0, 65535), "PORT", "0: the system chooses one."),
     ("api_key_file", click.Path(dir_okay=False), "FILE", "Its first line is the key; before GGRANK_API_KEY."),
-    ("max_bytes", _N, "N", "Bytes of a request's body."),
-    ("max_documents", _N, "N", "Documents or texts of a request."),
-    ("max_tokens", _N, "N", "Tokens computed for a request."),
-    ("max_queue", click.IntRange(1, 4096), "N", "Requests at work or waiting."),
-    ("max_queue_tokens", _N, "N", "Tokens waiting for one model."),
-    ("timeout", _SECONDS, "SECONDS", "What one request may take."),
-    ("health_timeout", _SECONDS, "SECONDS", "/health is 503 when a micro-batch runs for so long."),
+    ("max_bytes", _N, "N", "The largest body of a request, in bytes."),
+    ("max_documents", _N, "N", "The most documents or texts of a request."),
+    ("max_tokens", _N, "N", "The most tokens computed for a request."),
+    ("max_queue", click.IntRange(1, 4096), "N", "The most requests at work or waiting."),
+    ("max_queue_tokens", _N, "N", "The most tokens waiting for one model."),
+    ("timeout", _SECONDS, "SECONDS", "The longest time for one request."),
+    ("health_timeout", _SECONDS, "SECONDS", "/health is 503 when a micro-batch runs for longer."),
     ("keep_alive", click.IntRange(1, 86400), "SECONDS", "How long an idle connection stays open."),
-    ("idle_unload", _SECONDS, "MINUTES", "Unload a model without requests for so long. [default: never]"),
+    ("idle_unload", _SECONDS, "MINUTES", "Unload a model after this time without requests. [default: never]"),
 )
 """Options with one value; their defaults are those of `ServerSettings` and `LlamaParams`."""
 
 
-def _valued_options(command: Callable[..., None]) -> Callable[..., None]:
-    for name, kind, metavar, text in reversed(OPTIONS):
-        default, flag = getattr(ServerSettings, name, None), f"--{name.replace('_', '-')}"
-        shown = default is not None
-        option = click.option(
-            flag, type=kind, default=default, show_default=shown, metavar=metavar, help=text
-        )
-        command = option(command)
-    return command
+def _valued_option(name: str, kind: Any, metavar: str | None, text: str) -> Callable[..., Any]:
+    default, flag = getattr(ServerSettings, name, None), f"--{name.replace('_', '-')}"
+    shown = default is not None
+    return click.option(flag, type=kind, default=default, show_default=shown, metavar=metavar, help=text)
 
 
 def _repeatable(flag: str, name: str, metavar: str, text: str, **more: Any) -> Callable[..., Any]:
@@ -88,22 +77,32 @@ def _model_option(kind: str, default: str, text: str) -> Callable[..., Any]:
 
 
 @click.command(short_help="Serve models over HTTP, in every rerank dialect.")
-@_model_option("embedder", DEFAULT_MODEL, "Repeatable; the first is the default. none: no embedder.")
-@_model_option("reranker", BUNDLED_RERANKER, "Likewise.")
-@_valued_options
+@_model_option(
+    "embedder", DEFAULT_MODEL, "An embedding model. Repeatable; the first is the default. none: no embedder."
+)
+@_model_option("reranker", BUNDLED_RERANKER, "A reranker, likewise.")
+@with_options(*(_valued_option(*option) for option in OPTIONS))
 @click.option(
     "--api-key",
     envvar=KEY_VARIABLE,
     metavar="KEY",
     show_envvar=True,
-    help="What callers must send as 'Authorization: Bearer KEY'. Here other users of the machine see it.",
+    help="What callers must send as 'Authorization: Bearer KEY'. Other users of the machine can see it.",
 )
 @_repeatable("--cors", "cors_origins", "ORIGIN", "Let web pages of this origin ask; * is any. Repeatable.")
 @_repeatable(
     "--allowed-host", "allowed_hosts", "NAME", "A name for this server, such as a proxy's. Repeatable."
 )
+@click.option(
+    "--index",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    metavar="DIR",
+    help="An index that `ggrank index` made: POST /search, and a search box on the page.",
+)
 @click.option("--strict-models", is_flag=True, help="Refuse names of models that are not served.")
-@click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line a request.")
+@click.option(
+    "--access-log/--no-access-log", default=True, show_default=True, help="Log a line for each request."
+)
 def serve(
     embedders: tuple[str, ...],
     rerankers: tuple[str, ...],
@@ -112,16 +111,17 @@ def serve(
     access_log: bool,
     **options: Any,
 ) -> None:
-    """Serve models over HTTP until Ctrl-C or SIGTERM; requests that are in then still get their answers.
+    """Serve models over HTTP until Ctrl-C or SIGTERM; requests that have come in still get their answers.
 
     \b
     ggrank serve
     ggrank serve --reranker bge-reranker-v2-m3 --port 9000
+    ggrank serve --index notes/.ggrank
     ggrank serve --embedder none --reranker bge-reranker-v2-m3,n_ctx=8192
 
     MODEL is a preset, a file or a Hugging Face repo; OPTION is n_ctx, n_threads, n_gpu_layers, filename
-    or revision, for that model alone. A page to try it is at http://127.0.0.1:8080, and what it answers at
-    /docs. Needs pip install 'ggrank[server]'.
+    or revision, for that model alone. There is a page to try it at http://127.0.0.1:8080, and a description
+    of all paths at /docs. Needs pip install 'ggrank[server]'.
     """
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
@@ -146,7 +146,7 @@ def serve(
 
 
 def read_model(given: str, kind: str, *, shared: Mapping[str, Any]) -> LlamaParams:
-    """What ``NAME,n_ctx=8192`` means. A path that exists is one, commas or not."""
+    """Reads ``NAME,n_ctx=8192``; a path that exists may have commas."""
     name, *own = [given] if Path(given).exists() else given.split(",")
     options = {key: value for key, value in shared.items() if value is not None}
     for item in own:
@@ -154,7 +154,7 @@ def read_model(given: str, kind: str, *, shared: Mapping[str, Any]) -> LlamaPara
         if key not in OWN_OPTIONS or not OWN_OPTIONS[key].fullmatch(value):
             expected = f"MODEL, and {', '.join(OWN_OPTIONS)} as OPTION=VALUE"
             raise click.BadParameter(f"expected {expected}; found {item!r}", param_hint=f"'--{kind}'")
-        options[key] = value if OWN_OPTIONS[key] is _TEXT else int(value)
+        options[key] = value if OWN_OPTIONS[key] is TEXT else int(value)
     from ggrank import LlamaParams, PoolingType
 
     pooling = PoolingType.RANK if kind == "reranker" else None
@@ -204,7 +204,7 @@ def _run(models: Sequence[LlamaParams], settings: ServerSettings, *, access_log:
 
 
 def _check_kind(params: LlamaParams) -> None:
-    """Raises InputError for a reranker that was given as --embedder, or the other way round."""
+    """Raises InputError for a reranker that is given as --embedder, or the other way round."""
     from ggrank.gguf import open_gguf
     from ggrank.hub import find_model
     from ggrank.loading.heads import choose_pooling
@@ -223,21 +223,17 @@ def _check_kind(params: LlamaParams) -> None:
 
 
 def _end_well(server: uvicorn.Server, service: Service) -> None:
-    """Both signals end the server once its requests have their answers, and the command with 0; a second
-    Ctrl-C drops them.
-    """
-
-    def tell(line: str) -> None:  # without buffers, which may be in the middle of something
-        os.write(2, f"{line}\n".encode())
+    """Both signals end the server once its requests have their answers; a second Ctrl-C drops them."""
 
     def stop(number: int, frame: object) -> None:
-        is_second, server.should_exit = server.should_exit, True
+        line, is_second, server.should_exit = "", server.should_exit, True
         if is_second and number == signal.SIGINT:
-            tell("Stopped; requests without an answer are dropped.")
+            os.write(2, b"Stopped; requests without an answer are dropped.\n")
             os._exit(130)  # Python's own end would wait for threads that compute, or end beneath them.
         if service.n_requests and not is_second:
             count = console.count(service.n_requests, "request")
-            tell(f"Stopping once {count} got an answer. Ctrl-C stops at once.")
+            line = f"Stopping once {count} got an answer. Ctrl-C stops at once.\n"
+        os.write(2, line.encode())  # without buffers, which may be in the middle of something
 
     server.handle_exit = stop  # type: ignore[method-assign, assignment]  # what uvicorn installs while it runs
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import click
 
-from ggrank.cli.indexes import find_document, found_index_option
-from ggrank.cli.options import output_option
-from ggrank.cli.search import show_hits
+from ggrank.cli.indexes import found_index_option
+from ggrank.cli.search import hits_output_option, show_hits
 from ggrank.errors import InputError
 
 
@@ -18,9 +18,9 @@ from ggrank.errors import InputError
 @click.option(
     "--top-n", "-n", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="The N best."
 )
-@output_option
-def similar(file_or_text: str, folder: Path, top_n: int, as_table: bool | None) -> None:
-    """Find passages of other documents that mean the same as an indexed file, a document, or a text.
+@hits_output_option
+def similar(file_or_text: str, folder: Path, top_n: int, output: str | None) -> None:
+    """Find passages of other documents that mean the same as a file, an indexed document, or a text.
 
     \b
     ggrank similar notes/travel.md
@@ -29,10 +29,25 @@ def similar(file_or_text: str, folder: Path, top_n: int, as_table: bool | None) 
     from ggrank import Index
 
     path = Path(file_or_text)
-    looks_like_a_path = len(file_or_text.split()) == 1 and (path.suffix or len(path.parts) > 1)
     with Index.open(folder) as index:
-        document = find_document(index, file_or_text)
-        if document is None and looks_like_a_path and not path.is_file():
-            raise InputError(f"there is no file {path}, and none of that name in the index")
-        id = file_or_text if document is None or document.id is None else document.id
-        show_hits("", index.similar(id, top_n=top_n), as_table=as_table)
+        if file_or_text not in index:
+            file_or_text = _text_of(path) if path.is_file() else _checked(file_or_text)
+        show_hits("", index.similar(file_or_text, top_n=top_n), output=output)
+
+
+def _text_of(path: Path) -> str:
+    """The text of a file that is not indexed."""
+    from ggrank.search.readers import read_documents
+
+    texts = [document.text for document in islice(read_documents(path), 2)]
+    if len(texts) != 1:
+        raise InputError(f"{path} is a table, and not in the index: give the text of one of its rows")
+    return texts[0]
+
+
+def _checked(text: str) -> str:
+    """A text; one that looks like a path is a mistake."""
+    path = Path(text)
+    if len(text.split()) == 1 and (path.suffix or len(path.parts) > 1):
+        raise InputError(f"there is no file {path}, and none of that name in the index")
+    return text

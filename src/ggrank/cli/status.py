@@ -21,7 +21,7 @@ def status(folder: Path | None, as_table: bool | None) -> None:
     """Say what indexes hold: files, passages, size, model, and when they were updated last.
 
     \b
-    ggrank status                              the index of this folder or one above, and all with a name
+    ggrank status             the nearest index, and all with a name
     ggrank status --index ~/notes/.ggrank --json
     """
     from ggrank.search.settings import indexes_folder
@@ -55,15 +55,15 @@ def _facts(folder: Path) -> dict[str, Any]:
     with Index.open(folder) as index:
         settings = index.settings
         n_files, n_documents, n_passages = index.n_files, index.n_documents, len(index)
-    stats = [path.stat() for path in folder.rglob("*") if path.is_file()]
+        updated = index.updated.replace(tzinfo=None).isoformat(" ", "minutes")
     return {
         "files": n_files,
         "documents": n_documents,
         "passages": n_passages,
-        "bytes": sum(one.st_size for one in stats),
+        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         "vectors": settings.vectors,
         "model": settings.model,
-        "updated": datetime.fromtimestamp(max(one.st_mtime for one in stats)).isoformat(" ", "minutes"),
+        "updated": updated,
     }
 
 

@@ -15,11 +15,10 @@ from ggrank.cli.options import ModelChoice, model_options, output_option
 
 if TYPE_CHECKING:
     from ggrank.cli.measuring import Measured, TuningReport
-    from ggrank.loading.tuning import TunedFile
 
 
 @click.command(short_help="Find the fastest settings for this machine.")
-@click.option("--show", is_flag=True, help="Show the remembered settings of --model, or of all models.")
+@click.option("--show", is_flag=True, help="Show the remembered settings of all models.")
 @click.option("--forget", is_flag=True, help="Forget the settings of --model, or of all models.")
 @model_options
 @output_option
@@ -28,23 +27,20 @@ def tune(choice: ModelChoice, show: bool, forget: bool, as_table: bool | None) -
 
     \b
     ggrank tune --model bge-reranker-base
-    ggrank tune --model model.gguf --engine llama.cpp
     ggrank tune --show
     ggrank tune --forget --model model.gguf
 
-    From then on every load of the file uses these settings, unless you set others. Run it again after an
-    update of llama.cpp or OpenVINO, on another processor, or with another file; until then the built-in rules
-    apply. It never chooses settings that move scores by more than quantization does.
+    From then on every load of the file uses these settings, unless you set others. After an update of
+    llama.cpp or OpenVINO, or on another processor, the built-in settings apply until you run it again. It
+    never chooses settings that move scores by more than quantization does.
     """
     from ggrank.cli.measuring import tune as measure
     from ggrank.rows.records import cache_dir
 
-    if choice.cache is not None:
-        raise click.UsageError("leave out --cache: tune measures how fast results are computed")
     if show and forget:
         raise click.UsageError("give --show or --forget, not both")
     if show or forget:
-        _show(_named_file(choice), as_table) if show else _forget(_named_file(choice), as_table)
+        _show(as_table) if show else _forget(_named_file(choice), as_table)
         return
     report = measure(choice.params(), on_measured=_show_progress)
     if not report.is_remembered:
@@ -59,6 +55,9 @@ def tune(choice: ModelChoice, show: bool, forget: bool, as_table: bool | None) -
         echo_json(asdict(report))
 
 
+tune.params = [one for one in tune.params if one.name != "cache"]  # a cached result has no speed
+
+
 def _named_file(choice: ModelChoice) -> Path | None:
     """The file of --model, even if it is gone; None (all files) without --model. Downloads nothing."""
     from ggrank.hub import find_model
@@ -70,36 +69,28 @@ def _named_file(choice: ModelChoice) -> Path | None:
     return find_model(choice.model, filename=choice.filename, local_files_only=True).path
 
 
-def _show(model: Path | None, as_table: bool | None) -> None:
+def _show(as_table: bool | None) -> None:
+    from ggrank.cli.measuring import changes
     from ggrank.loading.tuning import remembered
 
-    found = remembered(model)
+    found = remembered()
     if not wants_table(as_table):
         for one in found:
             echo_json({**asdict(one), "model": str(one.model)})
         return
     for one in found:
+        gain = "" if one.gain == 1 else f", {one.gain:.2f} times as fast as built-in"
+        outdated = "" if one.in_use else "; no longer used: the file, a library or the machine has changed"
         echo(str(one.model), bold=True)
-        echo_table([Column("", least=2), Column("", wrap=True)], [["", _described(one)]])
+        echo(f"    {changes(one.tuned)}{gain}, measured {one.when}{outdated}")
     if not found:
-        echo("No settings are remembered: the built-in rules apply.")
-
-
-def _described(one: TunedFile) -> str:
-    from ggrank.cli.measuring import changes
-
-    gain = "" if one.gain == 1 else f", {one.gain:.2f} times as fast as built-in"
-    outdated = "" if one.in_use else "; no longer used: the file, a library or the machine has changed"
-    return f"{changes(one.tuned)}{gain}, measured {one.when}{outdated}"
+        echo("No settings are remembered: the built-in ones apply.")
 
 
 def _forget(model: Path | None, as_table: bool | None) -> None:
     from ggrank.loading.tuning import forget_tuned
 
-    try:
-        n = forget_tuned(model)
-    except OSError as error:
-        raise click.ClickException(f"cannot forget the settings: {error}") from None
+    n = forget_tuned(model)
     if wants_table(as_table):
         echo(f"Forgot the settings of {count(n, 'model')}.")
     else:

@@ -1,11 +1,11 @@
-"""Drop-in faces: code that was written for another reranking library moves by changing an import.
+"""Faces of other reranking libraries: code that was written for them moves by changing an import.
 
     from ggrank.compat import CrossEncoder  # sentence_transformers.CrossEncoder: predict, rank
     from ggrank.compat import FlagReranker  # FlagEmbedding.FlagReranker: compute_score
     from ggrank.compat import Reranker      # rerankers.Reranker: rank, score
 
-Each takes and gives what its original does: arguments, types, shapes, scales of scores. An option that
-changes no score has no effect; one that would change scores and cannot be followed is an error.
+Arguments, results and scales of scores are those of the originals. An option that changes no score has no
+effect; one that could change scores is an error.
 """
 
 from __future__ import annotations

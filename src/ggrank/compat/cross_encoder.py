@@ -1,8 +1,4 @@
-"""`CrossEncoder` as in sentence-transformers 5 and 6: ``predict`` and ``rank``.
-
-The original: https://sbert.net/docs/package_reference/cross_encoder. torch is imported only where a caller
-asks for tensors.
-"""
+"""`CrossEncoder` as in sentence-transformers 5 and 6: https://sbert.net/docs/package_reference/cross_encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.compat.model import Model, Pairs, check_options, listed, logits, open_reranker
-from ggrank.errors import InputError, InputTypeError
+from ggrank.errors import InputError
 from ggrank.scoring import sigmoid
 from ggrank.text.inputs import check_texts
 
@@ -23,9 +19,28 @@ from ggrank.text.inputs import check_texts
 class CrossEncoder:
     """Scores pairs of texts as ``sentence_transformers.CrossEncoder`` does, from a GGUF file.
 
+    Args:
+        model_name_or_path: an original's name (``BAAI/bge-reranker-base``), a preset, a path to a GGUF file,
+            a Hugging Face repo with GGUF files, or a loaded `ggrank.Llama`.
+        num_labels: 1 or None; a reranker has one.
+        max_length: longest pair in tokens; else 512, or less where the model has less.
+        activation_fn: makes scores of logits, shape (n, 1): a torch tensor where torch is loaded, else a
+            NumPy array. None is the sigmoid, as in the original for one label. Some originals' configurations
+            name another, which no GGUF file holds: of ms-marco's models it is ``lambda logits: logits``.
+        device: "cpu", else a GPU where llama.cpp was built for one.
+        filename: which file of a repo, where it has several.
+        cache_folder, revision, local_files_only, token: as in the original, for downloads.
+        cache_dir, default_activation_function: old names of ``cache_folder`` and ``activation_fn``.
+        options: those that change no score, such as ``backend``, have no effect; others raise.
+
     Attributes:
         llama: the loaded model; ``llama.close()`` frees it.
-        activation_fn: what makes scores of logits; None means the sigmoid.
+
+    Raises:
+        ModelNotFoundError, DownloadError: no such model; the message names those that are known.
+        ModelModeError: an embedding model.
+        InputError: more than one label, a ``max_length`` that the model does not have, or one of the options
+            that would change scores, such as ``prompts`` or ``tokenizer_kwargs``.
 
     Example:
         >>> from ggrank.compat import CrossEncoder
@@ -54,28 +69,6 @@ class CrossEncoder:
         default_activation_function: Callable[[Any], Any] | None = None,
         **options: Any,
     ) -> None:
-        """Loads the model.
-
-        Args:
-            model_name_or_path: an original's name (``BAAI/bge-reranker-base``), a preset, a path to a GGUF
-                file, a Hugging Face repo with GGUF files, or a loaded `ggrank.Llama`.
-            num_labels: 1 or None; a reranker has one.
-            max_length: longest pair in tokens; else 512, or less where the model has less.
-            activation_fn: applied to logits, shape (n, 1): a torch tensor where torch is loaded, else a NumPy
-                array. None is the sigmoid, as in the original for one label. Some originals' configurations
-                name another, which no GGUF file holds: of ms-marco's models it is ``lambda logits: logits``.
-            device: "cpu", else a GPU where llama.cpp was built for one.
-            filename: which file of a repo, where it has several.
-            cache_folder, revision, local_files_only, token: as in the original, for downloads.
-            cache_dir, default_activation_function: old names of ``cache_folder`` and ``activation_fn``.
-            options: the original's others, which have no effect (see the package's docstring).
-
-        Raises:
-            ModelNotFoundError, DownloadError: no such model; the message names those that are known.
-            ModelModeError: an embedding model.
-            InputError: more than one label, a ``max_length`` that the model does not have, or one of the
-                options that would change scores, such as ``prompts`` or ``tokenizer_kwargs``.
-        """
         check_options("CrossEncoder", options)
         if num_labels not in (None, 1):
             raise InputError(f"num_labels must be 1 or None, found {num_labels!r}: rerankers have one")
@@ -93,24 +86,13 @@ class CrossEncoder:
 
     @property
     def max_length(self) -> int:
-        """The longest pair in tokens; ``max_seq_length`` is its name since sentence-transformers 5.4."""
+        """The longest pair in tokens; it is chosen when the model is loaded."""
         return self.llama.n_ctx
-
-    @max_length.setter
-    def max_length(self, value: int) -> None:
-        if value != self.llama.n_ctx:
-            raise InputError(
-                f"max_length is {self.llama.n_ctx}, and is chosen when the model is loaded: make a new "
-                f"CrossEncoder(..., max_length={value!r})"
-            )
-
-    max_seq_length = max_length
 
     def predict(
         self,
-        inputs: Pairs | None = None,
+        inputs: Pairs,
         *,
-        sentences: Pairs | None = None,
         activation_fn: Callable[[Any], Any] | None = None,
         activation_fct: Callable[[Any], Any] | None = None,
         convert_to_numpy: bool = True,
@@ -120,11 +102,10 @@ class CrossEncoder:
         """Scores of pairs, in input order.
 
         Args:
-            inputs: pairs of texts, or one pair; ``sentences`` is its name before sentence-transformers 5.4.
-            activation_fn: in place of the model's, for this call; ``activation_fct`` is its old name.
+            inputs: pairs of texts, or one pair.
+            activation_fn: replaces the model's for this call; ``activation_fct`` is its old name.
             convert_to_numpy, convert_to_tensor: choose the result; both kinds of tensors need torch.
-            options: ``batch_size``, ``show_progress_bar``, ``num_workers``, ``device``, ``chunk_size`` and
-                ``apply_softmax`` are accepted and have no effect; a softmax over one label is none.
+            options: ``batch_size``, ``show_progress_bar`` and others that change no score have no effect.
 
         Returns:
             As in the original: an array of shape (n,), float32; with ``convert_to_tensor=True`` a tensor of
@@ -132,16 +113,13 @@ class CrossEncoder:
             its item alone.
 
         Raises:
-            InputError: not pairs of strings, tensors without torch, or ``prompt``, ``prompt_name``, ``pool``.
+            InputError: not pairs of strings, tensors without torch, or options such as ``prompt``.
         """
         check_options("predict", options)
-        if (inputs is None) == (sentences is None):
-            raise InputTypeError("predict takes pairs, as its first argument, inputs or sentences; once")
-        pairs, is_one_pair = listed(inputs if sentences is None else sentences)
+        pairs, is_one_pair = listed(inputs)
         activation_fn = activation_fn or activation_fct or self.activation_fn
-        scores = (
-            _scores(logits(self.llama, pairs), activation_fn) if pairs else np.array([])
-        )  # float64, as there
+        # float64 for no pairs, as there
+        scores = _scores(logits(self.llama, pairs), activation_fn) if pairs else np.array([])
         result = scores if convert_to_numpy and not convert_to_tensor else _tensors(scores, convert_to_tensor)
         return result[0] if is_one_pair else result
 
@@ -161,7 +139,7 @@ class CrossEncoder:
             options: those of `predict`; scores are floats, also where tensors are asked for.
 
         Returns:
-            A dict a document: ``corpus_id`` (its position in the input), ``score`` (a float), and ``text``.
+            A dict for each document: ``corpus_id`` (its position in the input), ``score``, and ``text``.
 
         Raises:
             InputError: not strings, or what `predict` refuses.
@@ -177,10 +155,9 @@ class CrossEncoder:
 
 
 def _scores(values: NDArray[np.float32], activation_fn: Callable[[Any], Any] | None) -> NDArray[np.float32]:
-    """A caller who has an activation of torch's has loaded torch, and the function expects a tensor."""
     if activation_fn is None:
         return sigmoid(values)
-    torch = sys.modules.get("torch")
+    torch = sys.modules.get("torch")  # loaded where the caller's function is torch's, and expects a tensor
     column: Any = values[:, np.newaxis]
     scores = np.asarray(activation_fn(column if torch is None else torch.from_numpy(column)), np.float32)
     if scores.size != len(values):

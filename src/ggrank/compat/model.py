@@ -9,16 +9,16 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank import DownloadError, InputError, Llama, LlamaParams, Mode, ModelModeError, ModelNotFoundError
+from ggrank import DownloadError, InputError, Llama, Mode, ModelModeError, ModelNotFoundError
 from ggrank.errors import InputTypeError
 from ggrank.hub.presets import presets
 
 Model: TypeAlias = "str | os.PathLike[str] | Llama"
-"""What a face takes for a model: an original's name (``BAAI/bge-reranker-base``), a preset, a path to a GGUF
-file, a Hugging Face repo with GGUF files, or a loaded reranker."""
+"""An original's name (``BAAI/bge-reranker-base``), a preset, a path to a GGUF file, a Hugging Face repo with
+GGUF files, or a loaded reranker."""
 
 Pairs: TypeAlias = "Iterable[Sequence[str]] | Sequence[str] | NDArray[Any]"
-"""What a face takes for pairs of texts, or for one pair."""
+"""Pairs of texts, or one pair."""
 
 ORIGINALS = (
     "BAAI/bge-reranker-base",
@@ -27,7 +27,7 @@ ORIGINALS = (
     "Qwen/Qwen3-Reranker-0.6B",
     "Alibaba-NLP/gte-reranker-modernbert-base",
 )
-"""Hugging Face names of the originals; the preset of each is its own part of the name, in lower case."""
+"""Hugging Face names of the originals; the preset of each is the part after the slash, in lower case."""
 
 _WITHOUT_EFFECT = (
     {"attn_implementation", "backend", "device", "device_map", "export", "low_cpu_mem_usage", "provider"}
@@ -36,36 +36,31 @@ _WITHOUT_EFFECT = (
     | {"apply_softmax", "classifier_dropout", "model_card_data"}
     | {"trust_remote_code", "use_fast", "use_safetensors"}
 )
-"""The originals' options, and entries of those that are dicts, that change no score: what runs the model, in
-which precision and in what batches (the GGUF file and the tokens decide here), which code and files are
-trusted, and what only training reads or makes no difference for one label."""
+"""The originals' options, and entries of those that are dicts, that change no score of a GGUF file: how the
+model is run, in which precision and batches, which files are trusted, and what only training reads."""
 
 _CLOSEST_TO_ONE = 1.0 - 2.0**-24
 """A float32 probability below 1 is at most this; 1 itself has no finite logit."""
 
 
 def check_options(call: str, options: Mapping[str, Any]) -> None:
-    """Lets options pass that are empty or change no score.
-
-    Raises:
-        InputTypeError: any other; it is a TypeError too, as Python's own error for an unknown argument.
+    """Raises InputTypeError for an option that is not empty and could change scores.
 
     Example:
         >>> check_options("CrossEncoder", {"backend": "onnx", "model_kwargs": {"torch_dtype": "float16"}})
     """
     for name, value in options.items():
         entries = value if isinstance(value, dict) else {name: value}
-        followed = [entry for entry in entries if entry not in _WITHOUT_EFFECT]
-        if value and followed and name not in _WITHOUT_EFFECT:
+        refused = [entry for entry in entries if entry not in _WITHOUT_EFFECT]
+        if value and refused and name not in _WITHOUT_EFFECT:
             raise InputTypeError(
-                f"{call}({name}=...): {', '.join(map(repr, followed))} is unknown, or would change scores "
-                "and cannot be followed here: the GGUF file holds the model, its tokenizer and its "
-                "configuration, and no prompt is put before texts. Leave it out"
+                f"{call}({name}=...): {', '.join(map(repr, refused))} is unknown, or would change scores: "
+                "the GGUF file holds the model, its tokenizer and its configuration. Leave it out"
             )
 
 
 def preset_of(model: str) -> str:
-    """The preset that an original's or a preset's name means, in whatever case; else the name as it is.
+    """The preset that an original's or a preset's name means, in upper or lower case; else the name itself.
 
     Example:
         >>> preset_of("BAAI/bge-reranker-v2-m3"), preset_of("org/another-GGUF")
@@ -77,25 +72,18 @@ def preset_of(model: str) -> str:
 
 
 def open_reranker(model: Model, *, device: object = None, n_ctx: int | None = None, **options: Any) -> Llama:
-    """The loaded reranker of a name; a `Llama` that is given stays what it is.
+    """The loaded reranker of a name; a loaded `Llama` is returned as it is.
 
-    Args:
-        device: the original's; a GPU is used where llama.cpp was built for one, unless this is the CPU.
-        options: other parameters of `Llama.load`, for a name.
-
-    Raises:
-        ModelNotFoundError, DownloadError: no such model, or it cannot be had; lists the names that are known.
-        ModelModeError: the model makes vectors.
-        InputError: ``n_ctx`` is not that of the given `Llama`, or more than the model has.
+    ``device`` is the original's: a GPU is used where llama.cpp was built for one, unless this is the CPU.
+    ``options`` are others of `Llama.load`.
     """
     known = ", ".join([*(name for name, preset in presets().items() if preset.is_reranker), *ORIGINALS])
     if isinstance(model, Llama):
         llama = model
     else:
         name = preset_of(model) if isinstance(model, str) else model
-        layers = -1 if is_gpu(device) else 0
         try:
-            llama = Llama.load(LlamaParams(name, n_ctx=n_ctx, n_gpu_layers=layers, **options))
+            llama = Llama.load(name, n_ctx=n_ctx, n_gpu_layers=-1 if is_gpu(device) else 0, **options)
         except (ModelNotFoundError, DownloadError) as error:
             if name in presets():
                 raise
@@ -105,7 +93,7 @@ def open_reranker(model: Model, *, device: object = None, n_ctx: int | None = No
             f"{llama.model_path.name} is an embedding model (pooling {llama.pooling_type.name}), and a "
             f"reranker is needed here. Known by name: {known}."
         )
-    if llama is model and n_ctx not in (None, llama.n_ctx):
+    if n_ctx not in (None, llama.n_ctx):
         raise InputError(
             f"max_length={n_ctx}, but the Llama that was given has n_ctx={llama.n_ctx}; load it with "
             f"n_ctx={n_ctx}, or give the model's name instead"
@@ -114,22 +102,13 @@ def open_reranker(model: Model, *, device: object = None, n_ctx: int | None = No
 
 
 def is_gpu(device: object) -> bool:
-    """Whether an original's ``device`` means a GPU: anything but the CPU, and None too, if there is one.
-
-    Example:
-        >>> is_gpu("cpu"), is_gpu(None), is_gpu(["cuda:0"])
-        (False, True, True)
-    """
+    """Whether an original's ``device`` is anything but the CPU; None means a GPU if there is one."""
     devices = device if isinstance(device, (list, tuple)) else [device]
     return not all(str(each).startswith("cpu") for each in devices)
 
 
 def listed(pairs: Any) -> tuple[list[Any], bool]:
-    """The pairs, and whether one alone was given; a NumPy array of strings has them in its rows.
-
-    Raises:
-        InputTypeError: one string, or what has no items.
-    """
+    """The pairs, and whether one alone was given; a NumPy array of strings has them in its rows."""
     if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Iterable):
         found = type(pairs).__name__
         raise InputTypeError(f"expected a list of (text, text) pairs or one such pair, found {found}")
@@ -139,13 +118,10 @@ def listed(pairs: Any) -> tuple[list[Any], bool]:
 
 
 def logits(llama: Llama, pairs: Iterable[tuple[str, str]]) -> NDArray[np.float32]:
-    """Raw logits of (query, document) pairs, shape (n,): what the originals score before any sigmoid.
+    """Logits of (query, document) pairs, shape (n,): what the originals score before any sigmoid.
 
     Where the model's own head ends in a softmax (Qwen3), the logit of its probability, which is the same as
     the original's "yes" minus "no".
-
-    Raises:
-        InputError: not pairs of strings.
     """
     values = llama.score_pairs(pairs)
     if llama.score_scale != "probability":

@@ -1,7 +1,6 @@
-"""`Reranker` as in the ``rerankers`` package: ``rank``, ``rank_async`` and ``score``, and what they give.
+"""`Reranker` as in the ``rerankers`` package 0.10: https://github.com/AnswerDotAI/rerankers.
 
-The original: rerankers 0.10, https://github.com/AnswerDotAI/rerankers, ``models/transformer_ranker.py``. Its
-documents and results are classes of our own here: importing that package imports torch and transformers.
+Its documents and results are classes of our own, because importing that package imports torch.
 """
 
 from __future__ import annotations
@@ -29,12 +28,9 @@ class Document:
 
 @dataclass(frozen=True)
 class Result:
-    """One document of a ranking. What it does not have itself is its document's: text, doc_id, metadata and
-    the keys of it.
+    """One document of a ranking, its raw logit as ``score``, and its rank, from 1.
 
-    Attributes:
-        score: the raw logit.
-        rank: from 1.
+    It has its document's attributes too: text, doc_id, metadata, and the keys of the metadata.
 
     Example:
         >>> result = Result(Document("a text", 7, {"page": 3}), score=2.5, rank=1)
@@ -91,8 +87,17 @@ class RankedResults:
 class Reranker:
     """Ranks documents as ``rerankers.Reranker`` does with a cross-encoder, from a GGUF file.
 
+    Args:
+        model_name, filename, device: as for `CrossEncoder`.
+        lang, verbose: no effect; a model has to be named, and nothing is printed.
+        model_type: "cross-encoder", or None.
+        options: those that change no score, such as ``dtype``, have no effect; others raise.
+
     Attributes:
         llama: the loaded model; ``llama.close()`` frees it.
+
+    Raises:
+        GgrankError: as `CrossEncoder`; `InputError` for another kind of ranker than a cross-encoder.
 
     Example:
         >>> from ggrank.compat import Reranker
@@ -113,17 +118,6 @@ class Reranker:
         device: object = None,
         **options: Any,
     ) -> None:
-        """Loads the model.
-
-        Args:
-            model_name, filename, device: as for `CrossEncoder`.
-            lang, verbose: accepted, without effect: a model has to be named, and nothing is printed.
-            model_type: "cross-encoder", or None.
-            options: ``dtype`` and ``batch_size`` are accepted and have no effect.
-
-        Raises:
-            GgrankError: as `CrossEncoder`; `InputError` for another kind of ranker than a cross-encoder.
-        """
         check_options("Reranker", options)
         if model_type not in (None, "cross-encoder", "TransformerRanker"):
             raise InputError(f"model_type must be 'cross-encoder' or None, found {model_type!r}")
@@ -142,8 +136,8 @@ class Reranker:
         Args:
             docs: texts, or `Document`s of ours or of ``rerankers``; or one of them.
             doc_ids: else the documents' own, else their positions.
-            metadata: a dict a document; else the documents' own.
-            batch_size: accepted, without effect.
+            metadata: a dict for each document; else the documents' own.
+            batch_size: no effect.
 
         Raises:
             InputError: not texts, or another number of ids or metadata than of documents.
@@ -152,7 +146,14 @@ class Reranker:
         for name, values in (("doc_ids", doc_ids), ("metadata", metadata)):
             if values is not None and len(values) != len(items):
                 raise InputError(f"{name} must have one item a document: {len(items)}, found {len(values)}")
-        documents = [_document(item, i, doc_ids, metadata) for i, item in enumerate(items)]
+        documents = [
+            Document(
+                check_text(getattr(item, "text", item), f"document {i}"),
+                doc_ids[i] if doc_ids is not None else _own_id(item, i),
+                metadata[i] if metadata is not None else getattr(item, "metadata", {}),
+            )
+            for i, item in enumerate(items)
+        ]
         scores = logits(self.llama, [(query, document.text) for document in documents])
         order = enumerate(best_first(scores).tolist(), 1)
         results = [Result(documents[i], score=float(scores[i]), rank=rank) for rank, i in order]
@@ -161,7 +162,7 @@ class Reranker:
     async def rank_async(
         self, query: str, docs: Any, doc_ids: Sequence[str | int] | None = None
     ) -> RankedResults:
-        """`rank` in a thread, so that an event loop goes on meanwhile."""
+        """`rank` in a thread, which leaves the event loop free."""
         return await asyncio.to_thread(self.rank, query, docs, doc_ids)
 
     def score(self, query: str, doc: str) -> float:
@@ -169,13 +170,6 @@ class Reranker:
         return float(logits(self.llama, [(query, doc)])[0])
 
 
-def _document(
-    item: Any, i: int, doc_ids: Sequence[str | int] | None, metadata: Sequence[dict[str, Any]] | None
-) -> Document:
-    """A text or a document, with the id and metadata that were given in place of its own."""
-    own_id = getattr(item, "doc_id", None)
-    return Document(
-        check_text(getattr(item, "text", item), f"document {i}"),
-        doc_ids[i] if doc_ids is not None else i if own_id is None else own_id,
-        metadata[i] if metadata is not None else getattr(item, "metadata", {}),
-    )
+def _own_id(item: object, i: int) -> Any:
+    found = getattr(item, "doc_id", None)
+    return i if found is None else found

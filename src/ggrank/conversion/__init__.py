@@ -2,8 +2,8 @@
 
     original.py     reads a folder or repo: settings, tensors of safetensors
     vocabulary.py   writes its tokenizer in llama.cpp's keys
-    network.py      writes its architecture in llama.cpp's names and numbers
     heads.py        finds the pooling, and a reranker's last layers
+    network.py      all of it in llama.cpp's names and numbers
     writing.py      writes the GGUF
     checking.py     compares the GGUF with the original
 
@@ -14,42 +14,20 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ggrank.conversion.checking import Comparison, check_file, require_originals
 from ggrank.conversion.network import Network, read_network
 from ggrank.conversion.original import Json, Original, find_original, read_json
-from ggrank.conversion.writing import (
-    OnProgress,
-    check_output,
-    ignore_progress,
-    import_gguf,
-    replacing,
-    write_gguf,
-)
+from ggrank.conversion.writing import OnProgress, ignore_progress, import_gguf, replacing, write_model
 from ggrank.engine.library import FILE_TYPES
-from ggrank.engine.library import quantize as quantize_file
-from ggrank.errors import InputError, ModelFileError
+from ggrank.errors import InputError
 from ggrank.hub.presets import presets
 
 FORMATS = ("f32", *FILE_TYPES)
 
 _MOST_N_CTX = 2048
 """A longer limit of the original is not written: work buffers grow with it, and few texts need it."""
-
-_NARROW = 512
-"""Up to this width a q8_0 file keeps its value projections in float16: llama.cpp rounds their inputs to 8
-bits as well, and that hurts most there."""
-
-
-@dataclass(frozen=True)
-class Converted:
-    """A written file, and its comparison with the original if ``check`` asked for one."""
-
-    path: Path
-    comparison: Comparison | None
 
 
 def convert(
@@ -87,7 +65,7 @@ def convert(
         Traceback (most recent call last):
         ggrank.errors.ModelNotFoundError: Expected a folder with a model of transformers, or a Hugging ...
     """
-    return convert_model(source, output, quantize=quantize, revision=revision, check=check, force=force).path
+    return convert_model(source, output, quantize=quantize, revision=revision, check=check, force=force)[0]
 
 
 def convert_model(
@@ -99,7 +77,7 @@ def convert_model(
     check: bool = False,
     force: bool = False,
     on_progress: OnProgress = ignore_progress,
-) -> Converted:
+) -> tuple[Path, Comparison | None]:
     """`convert` with reports of its progress, and with what ``check`` found."""
     if quantize not in FORMATS:
         raise InputError(f"quantize must be one of {', '.join(FORMATS)}, found {quantize!r}")
@@ -108,47 +86,20 @@ def convert_model(
         require_originals()
     original = find_original(os.fspath(source), revision=revision)
     path = Path(output or f"{original.name}-{quantize}.gguf").expanduser()
-    check_output(path, force=force)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"expected the path of a file to write in a folder that exists, found {path}")
+    if path.exists() and not force:
+        raise InputError(
+            f"{path} exists already: give --force (force in Python) to replace it, or another name"
+        )
     network = read_network(original)
     with replacing(path) as temporary:
         own_keys = {**_origin(original), **_own_keys(original, network)}
         write_model(temporary, network, own_keys, quantize, on_progress)
         on_progress("checking", 0, 1)
         comparison = check_file(temporary, original, network, quantization=quantize, compare=check)
-        if comparison is not None and not comparison.is_near:
-            raise ModelFileError(
-                f"{original.name} as {quantize} differs from the original by more than this format's noise: "
-                f"of {comparison.n} {comparison.what}s one is {comparison.deviation:.2g} off, and the rank "
-                f"correlation is {comparison.correlation:.4f}. Nothing was written. Try --quantize f32: "
-                "if that passes, the model suffers from quantization; if not, this is an error of ggrank's."
-            )
     on_progress("checking", 1, 1)
-    return Converted(path, comparison)
-
-
-def write_model(
-    path: Path, network: Network, own_keys: Json, quantization: str, on_progress: OnProgress = ignore_progress
-) -> None:
-    """Writes the network in that format; until it is done, a float32 file lies beside it."""
-    keys = {
-        "general.type": "model",
-        **own_keys,
-        "general.file_type": 0,
-        "general.quantization_version": 2,
-        **network.keys,
-        **network.vocabulary.keys,
-    }
-    f32 = path if quantization == "f32" else path.with_name(f"{path.name}.f32")
-    write_gguf(f32, network.architecture, keys, network.tensors, on_progress=on_progress)
-    if quantization != "f32":
-        on_progress("quantizing", 0, 1)
-        f16_tensors = r"attn_v\.weight" if quantization == "q8_0" and _width(network) <= _NARROW else ""
-        quantize_file(f32, path, quantization=quantization, f16_tensors=f16_tensors)
-        f32.unlink()
-
-
-def _width(network: Network) -> int:
-    return int(network.keys[f"{network.architecture}.embedding_length"])
+    return path, comparison
 
 
 def _origin(original: Original) -> Json:
@@ -156,7 +107,7 @@ def _origin(original: Original) -> Json:
     card, organization = original.card, original.repo.partition("/")[0]
     languages = card.get("language") or []
     page = f"https://huggingface.co/{original.repo}" if original.repo else ""
-    keys: dict[str, Any] = {
+    keys: Json = {
         "general.name": original.name,
         "general.organization": organization,
         "general.license": card.get("license"),
@@ -169,7 +120,7 @@ def _origin(original: Original) -> Json:
 
 def _own_keys(original: Original, network: Network) -> Json:
     """What scores depend on and llama.cpp has no keys for: prefixes, length, trained widths."""
-    query, document = _prefixes(original) if not network.head.is_reranker else ("", "")
+    query, document = ("", "") if network.is_reranker else _prefixes(original)
     keys = {
         "ggrank.query_prefix": query,
         "ggrank.document_prefix": document,
@@ -199,7 +150,7 @@ def _n_ctx(original: Original, network: Network) -> int:
         original.json("tokenizer_config.json").get("model_max_length"),
     )
     limit = next((limit for limit in limits if isinstance(limit, int)), 0)
-    n_ctx = min(limit, network.keys[f"{network.architecture}.context_length"])
+    n_ctx = min(limit, network.fact("context_length"))
     return n_ctx if 16 <= n_ctx <= _MOST_N_CTX else 0
 
 
@@ -208,5 +159,5 @@ def _dimensions(original: Original, network: Network) -> list[int]:
     found = original.config.get("matryoshka_dimensions") or []
     in_card = re.search(r'"matryoshka_dims":\s*\[([\d\s,]+)\]', original.readme)
     if not found and in_card:
-        found = [int(number) for number in re.findall(r"\d+", in_card[1])]
-    return sorted({int(number) for number in found if 0 < int(number) < _width(network)})
+        found = re.findall(r"\d+", in_card[1])
+    return sorted({int(width) for width in found if 0 < int(width) < network.fact("embedding_length")})

@@ -6,7 +6,6 @@ import json
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +18,7 @@ from ggrank.conversion.network import Network
 from ggrank.conversion.original import Floats, Original
 from ggrank.errors import GgrankWarning, InputError, ModelFileError
 from ggrank.llama import Llama
+from ggrank.loading.heads import YES_LABELS
 from ggrank.types import Mode
 
 N_COMPARED = 100
@@ -50,21 +50,16 @@ _PASSAGES = Path(__file__).parent.parent / "cli" / "demo_passages.jsonl"
 
 @dataclass(frozen=True)
 class Comparison:
-    """The differences between a file and its original.
-
-    Attributes:
-        what: "vector" or "logit".
-        n: how many were compared.
-        deviation: the largest: 1 less the cosine of an embedder's vectors, or the difference of logits.
-        correlation: Spearman's, of logits; of the cosines of all texts with each other for an embedder.
-        is_near: whether that is no more than the format's own noise.
-    """
+    """The differences between a file and its original."""
 
     what: Literal["vector", "logit"]
     n: int
     deviation: float
+    """The largest: 1 less the cosine of an embedder's vectors, or the difference of logits."""
     correlation: float
+    """Spearman's, of logits; of the cosines of all texts with each other for an embedder."""
     is_near: bool
+    """Whether that is no more than the format's own noise."""
 
 
 def require_originals() -> None:
@@ -82,8 +77,7 @@ def check_file(
     """Loads a file and computes with it; compares tokens, and with ``compare`` scores or vectors.
 
     Raises:
-        ModelFileError: its tokens are not the original's.
-        GgrankError: it cannot be loaded or computed.
+        ModelFileError: its tokens are not the original's, or its scores are too far from them.
     """
     with warnings.catch_warnings():
         # Users see the warnings when they load the file; texts of many scripts are compared here on purpose.
@@ -94,10 +88,15 @@ def check_file(
                 llama.score_pairs(_pairs()[:2])
             else:
                 llama.embed_many(_texts()[:2])
-            if not compare:
-                return None
-            with _quiet():
-                return _compare(llama, original, network, quantization)
+            found = _compare(llama, original, network, quantization) if compare else None
+    if found is not None and not found.is_near:
+        raise ModelFileError(
+            f"{original.name} as {quantization} differs from the original by more than this format's noise: "
+            f"of {found.n} {found.what}s one is {found.deviation:.2g} off, and the rank correlation is "
+            f"{found.correlation:.4f}. Nothing was written. Try --quantize f32: if that passes, the model "
+            "suffers from quantization; if not, this is an error of ggrank's."
+        )
+    return found
 
 
 def _texts() -> list[str]:
@@ -126,10 +125,9 @@ def _sentences(text: str) -> Iterator[str]:
 
 
 def _compare_tokens(llama: Llama, network: Network, original: Original) -> None:
-    tokenizer = network.vocabulary.tokenizer
-    tokenizer.encode_special_tokens = True
+    network.tokenizer.encode_special_tokens = True
     for text in _texts():
-        expected = tokenizer.encode(text, add_special_tokens=False).ids
+        expected = network.tokenizer.encode(text, add_special_tokens=False).ids
         found = llama.tokenize(text).tolist()
         if found != expected:
             raise ModelFileError(
@@ -137,25 +135,6 @@ def _compare_tokens(llama: Llama, network: Network, original: Original) -> None:
                 f"{expected[:8]} for {text!r}, found {found[:8]}. "
                 "Its scores would be wrong; nothing was written."
             )
-
-
-# -- with torch
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences transformers, which warns of the pooler that an embedder does not use."""
-    from transformers.utils import logging
-
-    verbosity, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shows_progress:
-            logging.enable_progress_bar()
 
 
 def _compare(llama: Llama, original: Original, network: Network, quantization: str) -> Comparison:
@@ -169,14 +148,15 @@ def _compare(llama: Llama, original: Original, network: Network, quantization: s
     deviation = float(1 - (ours * theirs).sum(axis=1).min())
     upper = np.triu_indices(len(ours), 1)
     correlation = spearman((ours @ ours.T)[upper], (theirs @ theirs.T)[upper])
-    is_near = 1 - deviation >= LEAST_COSINE[quantization]
-    return Comparison("vector", len(ours), deviation, correlation, is_near)
+    return Comparison(
+        "vector", len(ours), deviation, correlation, is_near=1 - deviation >= LEAST_COSINE[quantization]
+    )
 
 
 def _short_enough(pairs: list[tuple[str, str]], network: Network, n_ctx: int) -> list[tuple[str, str]]:
-    """Pairs that nobody cuts: originals cut in several ways."""
-    encode = network.vocabulary.tokenizer.encode
-    n_template = len(encode(network.head.template).ids)
+    """Pairs that are not cut, because originals cut in several ways."""
+    encode = network.tokenizer.encode
+    n_template = len(encode(RERANK_TEMPLATE).ids) if network.is_language_model else 0
     whole = [pair for pair in pairs if len(encode(*pair).ids) + n_template <= n_ctx]
     if not whole:
         raise InputError(f"check needs room for a sentence and a passage; the model cuts at {n_ctx} tokens")
@@ -200,7 +180,7 @@ def _original_vectors(original: Original, n_ctx: int) -> Floats:
 
 def _original_scores(original: Original, network: Network, pairs: list[tuple[str, str]]) -> Floats:
     """Logits; from a language model the probability of "yes", as llama.cpp computes it."""
-    if network.head.template:
+    if network.is_language_model:
         return _probabilities_of_yes(original, network, pairs)
     import torch
     from sentence_transformers import CrossEncoder
@@ -208,8 +188,8 @@ def _original_scores(original: Original, network: Network, pairs: list[tuple[str
     model = CrossEncoder(str(original.root), device="cpu", model_kwargs={"dtype": "float32"})
     identity = torch.nn.Identity()
     scores: Floats = model.predict(pairs, activation_fn=identity, show_progress_bar=False)
-    labels = [label.lower() for label in network.head.labels]
-    return scores if scores.ndim == 1 else scores[:, labels.index("yes")]
+    labels = [label.lower() for label in network.fact("classifier.output_labels")]
+    return scores if scores.ndim == 1 else scores[:, labels.index(next(filter(labels.count, YES_LABELS)))]
 
 
 def _probabilities_of_yes(original: Original, network: Network, pairs: list[tuple[str, str]]) -> Floats:
@@ -217,7 +197,7 @@ def _probabilities_of_yes(original: Original, network: Network, pairs: list[tupl
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(original.folder, dtype=torch.float32).eval()
-    tokenizer = network.vocabulary.tokenizer
+    tokenizer = network.tokenizer
     tokenizer.encode_special_tokens = False
     rows = [tokenizer.token_to_id(word) for word in ("yes", "no")]
     scores = []

@@ -6,16 +6,17 @@ A reranker's head is in the model itself (``ForSequenceClassification``), in mod
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ggrank.conversion.original import Floats, Json, Module, Original, Tensor, Tensors, read_tensors
-from ggrank.conversion.vocabulary import OriginalVocabulary
-from ggrank.errors import GgrankWarning, ModelFileError, ModelModeError
+from ggrank.errors import ModelFileError, ModelModeError, warn
 from ggrank.loading.heads import YES_LABELS
 from ggrank.types import PoolingType
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 RERANK_TEMPLATE = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the "
@@ -40,78 +41,44 @@ _CLASSIFIER_NAMES = {
 """llama.cpp's names for the layers of ``BertForSequenceClassification`` and its relatives."""
 
 
-@dataclass(frozen=True)
-class Head:
-    """Pooling, and for a reranker the tensors of its head under llama.cpp's names.
-
-    Attributes:
-        pooling: RANK for a reranker.
-        labels: the names of the head's outputs; empty for an embedder.
-        first_pooling: the pooling before ModernBERT's head; None for other architectures.
-        template: the text around a pair in a language model's input.
-    """
-
-    pooling: PoolingType
-    labels: tuple[str, ...] = ()
-    tensors: Tensors = field(default_factory=dict)
-    first_pooling: PoolingType | None = None
-    template: str = ""
-
-    @property
-    def is_reranker(self) -> bool:
-        """Whether it scores pairs."""
-        return self.pooling is PoolingType.RANK
-
-    def keys(self, architecture: str) -> Json:
-        """llama.cpp's keys."""
-        keys: Json = {f"{architecture}.pooling_type": int(self.pooling)}
-        if self.labels:
-            keys[f"{architecture}.classifier.output_labels"] = list(self.labels)
-        if self.first_pooling is not None:
-            keys[f"{architecture}.classifier.pooling_type"] = int(self.first_pooling)
-        if self.template:
-            keys["tokenizer.chat_templates"] = ["rerank"]
-            keys["tokenizer.chat_template.rerank"] = self.template
-        return keys
-
-
 def read_head(
-    original: Original, tensors: Tensors, vocabulary: OriginalVocabulary, *, architecture: str
-) -> Head:
-    """The head of a model.
-
-    Args:
-        tensors: all of the model's, without the prefixes of a model with a head.
-        architecture: llama.cpp's name.
-
-    Raises:
-        ModelFileError: modules that llama.cpp does not compute, or a layer is missing.
-        ModelModeError: a classifier or a chat model, which neither embeds nor reranks.
-    """
+    original: Original, tensors: Tensors, tokenizer: Tokenizer, *, architecture: str
+) -> tuple[Json, Tensors]:
+    """The head's keys and tensors in llama.cpp's terms; an embedder has its pooling alone."""
     class_name = (original.config.get("architectures") or [""])[0]
     if class_name.endswith("ForSequenceClassification"):
         return _classifier(original, tensors, architecture)
     if layers := [module for module in original.modules if module.name not in _WITHOUT_TENSORS]:
-        return _module_head(original, layers, is_modernbert=architecture == "modern-bert")
+        return _module_head(original, layers, architecture)
     if architecture == "qwen3" and _is_language_reranker(original):
-        return _language_head(original, tensors, vocabulary)
-    return Head(_pooling(original, architecture))
+        return _language_head(original, tensors, tokenizer)
+    return {f"{architecture}.pooling_type": int(_pooling(original, architecture))}, {}
+
+
+def _rank_keys(architecture: str, labels: list[str], first: PoolingType) -> Json:
+    """``first`` is the pooling before ModernBERT's head; other architectures have a fixed one."""
+    keys: Json = {
+        f"{architecture}.pooling_type": int(PoolingType.RANK),
+        f"{architecture}.classifier.output_labels": labels,
+    }
+    if architecture == "modern-bert":
+        keys[f"{architecture}.classifier.pooling_type"] = int(first)
+    return keys
 
 
 def _module(original: Original, name: str) -> Module | None:
     return next((module for module in original.modules if module.name == name), None)
 
 
-def _pooling(original: Original, architecture: str = "") -> PoolingType:
+def _pooling(original: Original, architecture: str) -> PoolingType:
     module = _module(original, "Pooling")
     if module is None:
         return _usual_pooling(original, architecture)
     config = module.config
-    prefix = "pooling_mode_"
-    flags = [name.removeprefix(prefix) for name, on in config.items() if on and name.startswith(prefix)]
-    modes = config.get("pooling_mode") or [_OLD_POOLINGS.get(flag, flag) for flag in flags]
+    flags = [name.partition("pooling_mode_")[2] for name, is_on in config.items() if is_on]
+    modes = config.get("pooling_mode") or [_OLD_POOLINGS.get(flag, flag) for flag in filter(None, flags)]
     modes = [modes] if isinstance(modes, str) else list(modes)
-    if len(modes) != 1 or modes[0] not in _POOLINGS or len(flags) > 1:
+    if len(modes) != 1 or modes[0] not in _POOLINGS:
         raise ModelFileError(
             f"{original.name} pools token vectors by {modes}; llama.cpp knows one of {', '.join(_POOLINGS)} "
             "at a time."
@@ -129,16 +96,14 @@ def _usual_pooling(original: Original, architecture: str) -> PoolingType:
             "reranker: it writes text. Expected an embedder saved by sentence-transformers, or a Qwen3 "
             "reranker with 'rerank' in its name or README.md."
         )
-    warnings.warn(
+    warn(
         f"{original.name} does not say how it pools token vectors (no modules.json): the mean is written, "
-        "which is what sentence-transformers takes. Save the model with sentence-transformers to say it.",
-        GgrankWarning,
-        stacklevel=2,
+        "which is what sentence-transformers takes. Save the model with sentence-transformers to say it."
     )
     return PoolingType.MEAN
 
 
-def _classifier(original: Original, tensors: Tensors, architecture: str) -> Head:
+def _classifier(original: Original, tensors: Tensors, architecture: str) -> tuple[Json, Tensors]:
     found: Tensors = {}
     for name, tensor in tensors.items():
         layer, _, suffix = name.rpartition(".")
@@ -151,14 +116,15 @@ def _classifier(original: Original, tensors: Tensors, architecture: str) -> Head
             f"{original.name} lacks layers of its head ({', '.join(missing)} in llama.cpp's words): expected "
             "the whole model as it was trained."
         )
-    first = _POOLINGS[original.config.get("classifier_pooling") or "cls"] if is_modernbert else None
-    return Head(PoolingType.RANK, _labels(original, found["cls.output.weight"].shape[0]), found, first)
+    labels = _labels(original, found["cls.output.weight"].shape[0])
+    first = _POOLINGS[(is_modernbert and original.config.get("classifier_pooling")) or "cls"]
+    return _rank_keys(architecture, labels, first), found
 
 
-def _labels(original: Original, n_labels: int) -> tuple[str, ...]:
+def _labels(original: Original, n_labels: int) -> list[str]:
     """The names of the outputs; a reranker has one output, or one that means "relevant"."""
     named = original.config.get("id2label") or {}
-    labels = tuple(str(named.get(str(i), f"LABEL_{i}")) for i in range(n_labels))
+    labels = [str(named.get(str(i), f"LABEL_{i}")) for i in range(n_labels)]
     if n_labels > 1 and not any(label.lower() in YES_LABELS for label in labels):
         raise ModelModeError(
             f"{original.name} is a classifier with {n_labels} outputs ({', '.join(labels)}), not a reranker: "
@@ -167,16 +133,17 @@ def _labels(original: Original, n_labels: int) -> tuple[str, ...]:
     return labels
 
 
-def _module_head(original: Original, layers: list[Module], *, is_modernbert: bool) -> Head:
+def _module_head(original: Original, layers: list[Module], architecture: str) -> tuple[Json, Tensors]:
     """A reranker's head in modules of sentence-transformers, if llama.cpp's graph computes the same.
 
     ModernBERT's graph: a layer without bias, GELU, a norm, a layer. BERT's and XLM-R's: the first token, a
     layer, tanh, a layer.
     """
+    is_modernbert = architecture == "modern-bert"
     usual = ["Dense", "LayerNorm", "Dense"] if is_modernbert else ["Dense", "Dense"]
     names = [layer.name for layer in layers]
     activations = [str(layer.config.get("activation_function")).rpartition(".")[2] for layer in layers]
-    pooling = _pooling(original)
+    pooling = _pooling(original, architecture)
     fits = (
         names in (usual, ["Dense"])
         and layers[-1].config.get("out_features") == 1
@@ -192,7 +159,7 @@ def _module_head(original: Original, layers: list[Module], *, is_modernbert: boo
             f"architecture: {listed}. Expected none, or a reranker's head: {', '.join(usual)} to one value."
         )
     tensors = _module_tensors([read_tensors(layer.folder) for layer in layers], original, is_modernbert)
-    return Head(PoolingType.RANK, ("LABEL_0",), tensors, pooling if is_modernbert else None)
+    return _rank_keys(architecture, ["LABEL_0"], pooling), tensors
 
 
 def _module_tensors(layers: list[Tensors], original: Original, is_modernbert: bool) -> Tensors:
@@ -225,11 +192,11 @@ def _is_language_reranker(original: Original) -> bool:
     return _module(original, "Pooling") is None and "rerank" in names.lower()
 
 
-def _language_head(original: Original, tensors: Tensors, vocabulary: OriginalVocabulary) -> Head:
+def _language_head(original: Original, tensors: Tensors, tokenizer: Tokenizer) -> tuple[Json, Tensors]:
     """Two rows of the last matrix, "yes" first, between which llama.cpp's graph takes the softmax."""
     score = _module(original, "LogitScore")
     chosen = score.config if score is not None else {}
-    token = vocabulary.tokenizer.token_to_id
+    token = tokenizer.token_to_id
     rows = [chosen.get("true_token_id", token("yes")), chosen.get("false_token_id", token("no"))]
     if None in rows:
         raise ModelFileError(
@@ -239,4 +206,9 @@ def _language_head(original: Original, tensors: Tensors, vocabulary: OriginalVoc
     matrix = tensors["embed_tokens.weight" if is_tied else "lm_head.weight"]
     # A copy: a view of the rows would keep the whole matrix in memory.
     head = Tensor((2, *matrix.shape[1:]), lambda: matrix.load()[np.array(rows)].copy())
-    return Head(PoolingType.RANK, ("yes", "no"), {"cls.output.weight": head}, template=RERANK_TEMPLATE)
+    template = {
+        "tokenizer.chat_templates": ["rerank"],
+        "tokenizer.chat_template.rerank": RERANK_TEMPLATE,
+    }
+    keys = _rank_keys("qwen3", ["yes", "no"], PoolingType.LAST)
+    return {**keys, **template}, {"cls.output.weight": head}

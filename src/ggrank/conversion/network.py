@@ -8,16 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ggrank.conversion.heads import Head, read_head
-from ggrank.conversion.original import Json, Original, Tensor, Tensors
-from ggrank.conversion.vocabulary import OriginalVocabulary, read_vocabulary
+from ggrank.conversion.heads import read_head
+from ggrank.conversion.original import Json, Original, Tensor, Tensors, read_tensors
+from ggrank.conversion.vocabulary import gives_types, read_tokenizer, vocabulary_keys
 from ggrank.errors import ModelFileError
+from ggrank.types import PoolingType
 
-_TASKS = ("Model", "ForSequenceClassification", "ForMaskedLM")
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 _TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")
 _UNUSED = re.compile(r"(cls\.|lm_head\.|decoder\.|.*position_ids$|.*token_type_ids$|.*rotary_emb\.inv_freq$)")
 """Tensors that no score depends on: heads for masked words, and buffers."""
@@ -42,70 +45,69 @@ class Network:
     architecture: str
     keys: Json
     tensors: Tensors
-    vocabulary: OriginalVocabulary
-    head: Head
+    tokenizer: Tokenizer
+
+    def fact(self, name: str) -> Any:
+        """One of the architecture's keys, such as "context_length"."""
+        return self.keys[f"{self.architecture}.{name}"]
+
+    @property
+    def is_reranker(self) -> bool:
+        """Whether it scores pairs."""
+        return bool(self.fact("pooling_type") == PoolingType.RANK)
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether it is a reranker that reads a pair in a template, and answers "yes" or "no"."""
+        return "tokenizer.chat_template.rerank" in self.keys
 
 
 @dataclass(frozen=True)
 class _Family:
-    """How one ``model_type`` of transformers is converted.
+    """How one ``model_type`` of transformers is converted."""
 
-    Attributes:
-        prefix: of its classes' names, such as "Bert" in "BertForSequenceClassification".
-        architecture: llama.cpp's name.
-        embedding: the name of the matrix of token embeddings.
-        keys: the numbers of its shape, from config.json.
-        edit: changes its tensors to those that ``gguf`` has names for; None if that is not needed.
-        tasks: the rest of the names of the classes that can be converted.
-    """
-
-    prefix: str
+    classes: str
+    """Names in config.json, separated by spaces."""
     architecture: str
+    """llama.cpp's name."""
     embedding: str
+    """The name of the matrix of token embeddings."""
     keys: Callable[[Original, Tensors], Json]
-    edit: Callable[[Original, Tensors], Tensors] | None = None
-    tasks: tuple[str, ...] = _TASKS
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(f"{self.prefix}{task}" for task in self.tasks)
+    """The numbers of its shape, from config.json."""
+    edit: Callable[[Original, Tensors], Tensors] = lambda _, tensors: tensors
+    """Changes its tensors to those that ``gguf`` has names for."""
 
 
 def read_network(original: Original) -> Network:
-    """The whole model.
-
-    Raises:
-        ModelFileError: the architecture or something in it cannot be converted, or a file is missing.
-        ModelModeError: it neither embeds nor reranks.
-    """
+    """The whole model; an error if something in it cannot be converted."""
     family = _family_of(original)
-    tensors = _without_prefixes(original.tensors)
+    architecture, tensors = family.architecture, _without_prefixes(read_tensors(original.folder))
     if family.embedding not in tensors:
         raise ModelFileError(
             f"{original.folder} has no tensor {family.embedding!r}; expected the whole model."
         )
-    vocabulary = read_vocabulary(original, n_rows=tensors[family.embedding].shape[0])
-    head = read_head(original, tensors, vocabulary, architecture=family.architecture)
+    tokenizer = read_tokenizer(original)
+    head_keys, head = read_head(original, tensors, tokenizer, architecture=architecture)
     body = {name: one for name, one in tensors.items() if not (_UNUSED.match(name) or _HEADS.match(name))}
-    keys = {f"{family.architecture}.{name}": value for name, value in family.keys(original, body).items()}
+    keys = {f"{architecture}.{name}": value for name, value in family.keys(original, body).items()}
     if _TYPES in body:
         keys["tokenizer.ggml.token_type_count"] = body[_TYPES].shape[0]
-    keys |= head.keys(family.architecture)
-    if family.architecture == "bert":
+    keys |= head_keys
+    if architecture == "bert":
         # llama.cpp computes every GELU by one formula; the OpenVINO engine can compute either.
         keys["ggrank.gelu"] = "tanh" if original.config.get("hidden_act") in _TANH else "erf"
-    if head.is_reranker and _has_unused_segment(body, vocabulary):
+    if head and _has_unused_segment(body, tokenizer, original):
         keys["ggrank.segment_ids"] = False
-    edited = family.edit(original, body) if family.edit else body
-    named = _renamed(edited, family.architecture, original)
-    return Network(family.architecture, keys, {**named, **head.tensors}, vocabulary, head)
+    keys |= vocabulary_keys(original, tokenizer, n_rows=tensors[family.embedding].shape[0])
+    named = _renamed(family.edit(original, body), architecture, original)
+    return Network(architecture, keys, {**named, **head}, tokenizer)
 
 
 def _family_of(original: Original) -> _Family:
     found = (original.config.get("architectures") or [original.config.get("model_type")])[0]
     family = _FAMILIES.get(str(original.config.get("model_type")))
-    if family is None or found not in family.classes or original.config.get("moe_every_n_layers"):
-        supported = ", ".join(name for family in _FAMILIES.values() for name in family.classes)
+    if family is None or found not in family.classes.split() or original.config.get("moe_every_n_layers"):
+        supported = ", ".join(name for family in _FAMILIES.values() for name in family.classes.split())
         raise ModelFileError(
             f"{original.name} has the architecture {found} ({original.config.get('model_type')}), which "
             f"'ggrank convert' does not write; it writes {supported}. For others there is llama.cpp's "
@@ -143,9 +145,9 @@ def _renamed(tensors: Tensors, architecture: str, original: Original) -> Tensors
     return renamed
 
 
-def _has_unused_segment(tensors: Tensors, vocabulary: OriginalVocabulary) -> bool:
+def _has_unused_segment(tensors: Tensors, tokenizer: Tokenizer, original: Original) -> bool:
     """Whether the rows of token types differ, but the original's tokenizer gives pairs one type alone."""
-    if _TYPES not in tensors or vocabulary.gives_types or tensors[_TYPES].shape[0] < 2:
+    if _TYPES not in tensors or tensors[_TYPES].shape[0] < 2 or gives_types(tokenizer, original):
         return False
     rows = tensors[_TYPES].load()
     return not np.array_equal(rows[0], rows[1])
@@ -165,7 +167,7 @@ def _config(original: Original, name: str, *others: str, default: Any = None) ->
 
 
 def _need(original: Original, **allowed: tuple[Any, ...]) -> None:
-    """Refuses settings with which llama.cpp computes something else; a missing one has its usual value."""
+    """Refuses settings with which llama.cpp computes something else."""
     for name, values in allowed.items():
         found = original.config.get(name)
         if found is not None and found not in values:
@@ -238,12 +240,15 @@ def _modernbert_keys(original: Original, tensors: Tensors) -> Json:
 
 def _full_attention_period(original: Original) -> int:
     """Layers from one that reads the whole text to the next one; the first layer is such a one."""
-    kinds = original.config.get("layer_types")
-    if not kinds:
+    layer_types = original.config.get("layer_types")
+    if not layer_types:
         return int(_config(original, "global_attn_every_n_layers", default=3))
-    period = next((i for i, kind in enumerate(kinds) if i and kind == "full_attention"), len(kinds))
-    if [kind == "full_attention" for kind in kinds] != [i % period == 0 for i in range(len(kinds))]:
-        raise ModelFileError(f"{original.name} mixes its layers in a way that llama.cpp does not: {kinds}")
+    is_full = [layer_type == "full_attention" for layer_type in layer_types]
+    period = next((i for i in range(1, len(is_full)) if is_full[i]), len(is_full))
+    if is_full != [i % period == 0 for i in range(len(is_full))]:
+        raise ModelFileError(
+            f"{original.name} mixes its layers in a way that llama.cpp does not: {layer_types}"
+        )
     return period
 
 
@@ -307,18 +312,25 @@ def _stacked(tensors: list[Tensor]) -> Tensor:
     return Tensor((n_rows, *tensors[0].shape[1:]), lambda: np.concatenate([one.load() for one in tensors]))
 
 
-def _qwen3_tensors(original: Original, tensors: Tensors) -> Tensors:
+def _qwen3_tensors(_original: Original, tensors: Tensors) -> Tensors:
     return {f"model.{name}": tensor for name, tensor in tensors.items()}
 
 
 _WORDS = "embeddings.word_embeddings.weight"
-_BERT = _Family("Bert", "bert", _WORDS, _bert_keys, _bert_tensors)
+_BERT = _Family(
+    "BertModel BertForSequenceClassification BertForMaskedLM", "bert", _WORDS, _bert_keys, _bert_tensors
+)
 _FAMILIES = {
     "bert": _BERT,
-    "xlm-roberta": replace(_BERT, prefix="XLMRoberta"),
-    "modernbert": _Family("ModernBert", "modern-bert", "embeddings.tok_embeddings.weight", _modernbert_keys),
-    "nomic_bert": _Family("NomicBert", "nomic-bert", _WORDS, _nomic_keys, _nomic_tensors, ("Model",)),
+    "xlm-roberta": replace(_BERT, classes=_BERT.classes.replace("Bert", "XLMRoberta")),
+    "modernbert": _Family(
+        _BERT.classes.replace("Bert", "ModernBert"),
+        "modern-bert",
+        "embeddings.tok_embeddings.weight",
+        _modernbert_keys,
+    ),
+    "nomic_bert": _Family("NomicBertModel", "nomic-bert", _WORDS, _nomic_keys, _nomic_tensors),
     "qwen3": _Family(
-        "Qwen3", "qwen3", "embed_tokens.weight", _qwen3_keys, _qwen3_tensors, ("Model", "ForCausalLM")
+        "Qwen3Model Qwen3ForCausalLM", "qwen3", "embed_tokens.weight", _qwen3_keys, _qwen3_tensors
     ),
 }

@@ -60,20 +60,15 @@ class Module:
 
 @dataclass(frozen=True)
 class Original:
-    """The model to convert.
-
-    Attributes:
-        root: the folder that holds it.
-        name: of its folder or repo.
-        repo: ``org/name``, if it came from a hub; ``commit`` is then the revision that was fetched.
-        modules: those of sentence-transformers, in order; empty for a folder of transformers alone.
-    """
+    """The model to convert, in the folder ``root``."""
 
     root: Path
     name: str
     repo: str = ""
+    """``org/name``, if it came from a hub; ``commit`` is then the revision that was fetched."""
     commit: str = ""
     modules: tuple[Module, ...] = ()
+    """Those of sentence-transformers, in order; empty for a folder of transformers alone."""
 
     @property
     def folder(self) -> Path:
@@ -107,25 +102,13 @@ class Original:
         path = self.root / "README.md"
         return path.read_text("utf-8", "replace") if path.is_file() else ""
 
-    @cached_property
-    def tensors(self) -> Tensors:
-        """The tensors of the weights, by name."""
-        return read_tensors(self.folder)
-
 
 def find_original(source: str | Path, *, revision: str | None) -> Original:
-    """The model in the folder ``source``, else in the Hugging Face repo of that name.
-
-    Raises:
-        ModelNotFoundError: ``source`` is neither.
-        InputError: ``revision`` for a folder.
-        ModelFileError: the weights are pickles, or a settings file is not JSON.
-        DownloadError: the hub could not be reached, or refused.
-    """
+    """The model in the folder ``source``, else in the Hugging Face repo of that name."""
     path, name = Path(source).expanduser(), str(source)
     if path.is_dir():
         if revision is not None:
-            raise InputError(f"revision={revision!r} chooses inside a Hugging Face repo; {name} is a folder")
+            raise InputError(f"revision {revision!r} chooses inside a Hugging Face repo; {name} is a folder")
         original = Original(path, path.resolve().name)
     elif not path.exists() and REPO_ID.fullmatch(name):
         root = find_folder(name, lambda names: _choose_files(names, name), revision=revision)
@@ -160,11 +143,7 @@ def _refuse_pickles(names: Iterable[str], source: str | Path) -> None:
 
 
 def read_json(path: Path) -> Json:
-    """An object of JSON; empty if there is no such file.
-
-    Raises:
-        ModelFileError: the file holds something else.
-    """
+    """An object of JSON; empty if there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -185,19 +164,15 @@ def _modules(root: Path) -> tuple[Module, ...]:
         listed = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in entries]
     except (ValueError, TypeError, KeyError) as error:
         raise ModelFileError(f"{path} is not a list of modules ({error!r}): save the model again.") from None
-    # The first module's config.json is the transformer's own.
-    configs = [read_json(root / folder / "config.json") if folder else {} for _, folder in listed]
+    # The first module's config.json, in no folder of its own, is the transformer's.
     return tuple(
-        Module(name, root / folder, config) for (name, folder), config in zip(listed, configs, strict=True)
+        Module(name, root / folder, read_json(root / folder / "config.json") if folder else {})
+        for name, folder in listed
     )
 
 
 def read_tensors(folder: Path) -> Tensors:
-    """The tensors of a folder's safetensors, in one file or in several with an index.
-
-    Raises:
-        ModelFileError: there are none, one is missing, or one is damaged.
-    """
+    """The tensors of a folder's safetensors, in one file or in several with an index."""
     index = read_json(folder / "model.safetensors.index.json").get("weight_map")
     names = sorted(set(index.values())) if isinstance(index, dict) else ["model.safetensors"]
     tensors: Tensors = {}

@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,32 +42,8 @@ _XLMR = {"cls": "<s>", "sep": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<
 _UNUSED_SCORE = -10_000.0
 
 
-@dataclass(frozen=True)
-class OriginalVocabulary:
-    """A tokenizer and the GGUF's keys for it.
-
-    Attributes:
-        gives_types: whether it gives a pair's second text another token type than the first.
-    """
-
-    keys: Json
-    tokenizer: Tokenizer
-    gives_types: bool
-
-
-def read_vocabulary(original: Original, *, n_rows: int) -> OriginalVocabulary:
-    """The model's tokenizer.
-
-    Args:
-        n_rows: rows of the embedding matrix; unused tokens fill the vocabulary up to as many.
-
-    Raises:
-        ModelFileError: there is no tokenizer, or one that llama.cpp has no layout for.
-        InputError: a package is missing.
-    """
-    tokenizer = _tokenizer(original)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+def vocabulary_keys(original: Original, tokenizer: Tokenizer, *, n_rows: int) -> Json:
+    """The GGUF's keys for a tokenizer; unused tokens fill the vocabulary up to the matrix's ``n_rows``."""
     data = json.loads(tokenizer.to_str())
     tokens, types = _tokens(tokenizer, data, n_rows)
     algorithm = data["model"]["type"]
@@ -81,13 +56,14 @@ def read_vocabulary(original: Original, *, n_rows: int) -> OriginalVocabulary:
     special = _special(original, tokenizer, data["model"])
     keys = {**layouts[algorithm](data, tokens, types), **_special_keys(tokenizer, special, original)}
     keys["tokenizer.ggml.add_sep_token"] = algorithm == "Unigram"  # RoBERTa's pairs have two separators
-    return OriginalVocabulary(keys, tokenizer, _gives_types(tokenizer, original))
+    return keys
 
 
 # -- reading
 
 
-def _tokenizer(original: Original) -> Tokenizer:
+def read_tokenizer(original: Original) -> Tokenizer:
+    """The model's tokenizer, as transformers makes it."""
     from tokenizers import Tokenizer
 
     folder = original.folder
@@ -107,6 +83,8 @@ def _tokenizer(original: Original) -> Tokenizer:
             f"{folder} has no tokenizer: expected tokenizer.json, vocab.txt or sentencepiece.bpe.model "
             "beside config.json. Save it there: AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
         )
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
     return _with_overrides(tokenizer, original)
 
 
@@ -194,7 +172,8 @@ def _special(original: Original, tokenizer: Tokenizer, model: Json) -> dict[str,
     return ids | ({"unk": model["unk_id"]} if model.get("unk_id") is not None else {})
 
 
-def _gives_types(tokenizer: Tokenizer, original: Original) -> bool:
+def gives_types(tokenizer: Tokenizer, original: Original) -> bool:
+    """Whether it gives a pair's second text another token type than the first."""
     settings = original.json("tokenizer_config.json")
     # The general class of transformers 5 gives no types unless they are named; the classes of version 4 did.
     usual = [] if settings.get("tokenizer_class") == "TokenizersBackend" else ["token_type_ids"]
@@ -239,17 +218,13 @@ def _wordpiece(data: Json, tokens: list[str], types: list[int]) -> Json:
         "tokenizer.ggml.model": "bert",
         "tokenizer.ggml.pre": "bert-bge",
         "tokenizer.ggml.tokens": [
-            _with_word_start(token) if type_ == _NORMAL else token
+            token if type_ != _NORMAL else token[2:] if token.startswith("##") else f"\u2581{token}"
             for token, type_ in zip(tokens, types, strict=True)
         ],
         "tokenizer.ggml.token_type": types,
         "tokenizer.ggml.normalizer.lowercase": lowercase,
         "tokenizer.ggml.normalizer.strip_accents": lowercase if strip is None else bool(strip),
     }
-
-
-def _with_word_start(token: str) -> str:
-    return token[2:] if token.startswith("##") else "\u2581" + token
 
 
 def _unigram(data: Json, tokens: list[str], types: list[int]) -> Json:

@@ -1,4 +1,4 @@
-"""The one writer of GGUF files: keys and tensors, one tensor at a time."""
+"""Writes GGUF files: keys and tensors, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from ggrank.conversion.network import Network
 from ggrank.conversion.original import Json, Tensor
+from ggrank.engine.library import quantize
 from ggrank.errors import GgrankError, InputError, ModelFileError
 
 OnProgress = Callable[[str, int, int], object]
 """Is called with the step, how much of it is done, and how much there is."""
+
+_NARROW = 512
+"""Up to this width a q8_0 file keeps its value projections in float16: llama.cpp rounds their inputs to 8
+bits as well, and that hurts most there."""
 
 
 def ignore_progress(_step: str, _done: int, _total: int) -> None:
@@ -22,16 +28,33 @@ def ignore_progress(_step: str, _done: int, _total: int) -> None:
 
 
 def import_gguf() -> Any:
-    """The package ``gguf``.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """The package ``gguf``; InputError if it is not installed."""
     try:
         import gguf
     except ImportError as error:
         raise InputError("ggrank convert needs the package gguf: pip install 'ggrank[convert]'") from error
     return gguf
+
+
+def write_model(
+    path: Path, network: Network, own_keys: Json, quantization: str, on_progress: OnProgress = ignore_progress
+) -> None:
+    """Writes the network in that format; until it is done, a float32 file lies beside it."""
+    keys = {
+        "general.type": "model",
+        **own_keys,
+        "general.file_type": 0,
+        "general.quantization_version": 2,
+        **network.keys,
+    }
+    f32 = path if quantization == "f32" else path.with_name(f"{path.name}.f32")
+    write_gguf(f32, network.architecture, keys, network.tensors, on_progress=on_progress)
+    if quantization != "f32":
+        on_progress("quantizing", 0, 1)
+        is_narrow = network.fact("embedding_length") <= _NARROW
+        f16_tensors = r"attn_v\.weight" if quantization == "q8_0" and is_narrow else ""
+        quantize(f32, path, quantization=quantization, f16_tensors=f16_tensors)
+        f32.unlink()
 
 
 def write_gguf(
@@ -71,11 +94,7 @@ def write_gguf(
 
 @contextmanager
 def replacing(output: Path) -> Iterator[Path]:
-    """A temporary path in the folder of ``output``; its file becomes ``output`` if the block raises nothing.
-
-    Raises:
-        ModelFileError: the disk is full, or must not be written to.
-    """
+    """A temporary path beside ``output``, whose file becomes ``output`` if the block raises nothing."""
     try:
         with TemporaryDirectory(
             dir=output.parent, prefix=".ggrank-convert-", ignore_cleanup_errors=True
@@ -90,11 +109,3 @@ def replacing(output: Path) -> Iterator[Path]:
             f"{output.name} cannot be written: {error.strerror or error}. Choose another folder, or free "
             "space."
         ) from error
-
-
-def check_output(output: Path, *, force: bool) -> None:
-    """Raises InputError if a file would be overwritten, or its folder does not exist."""
-    if output.is_dir() or not output.parent.is_dir():
-        raise InputError(f"expected the path of a file to write in a folder that exists, found {output}")
-    if output.exists() and not force:
-        raise InputError(f"{output} exists already: give --force (force=True) to replace it, or another name")

@@ -1,8 +1,8 @@
 """llama.cpp, and OpenVINO for the files that it knows, behind one interface: `ggrank.types.Engine`.
 
     llama_cpp_engine.py, openvino/    the two engines
-    base.py                           their common part
-    library.py, vocabulary.py         llama.cpp's library, and its tokenizer, which both engines use
+    base.py                           their common part: llama.cpp's tokenizer, limits, closing
+    library.py                        llama.cpp's library
     weights.py                        a file's tensors as NumPy arrays
     lifetime.py, hardware.py          forks and the interpreter's end; this machine's processor
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def start_engine(file: GgufFile, settings: EngineSettings) -> Engine:
-    """A running engine; the errors are those of `LlamaCppEngine` and `OpenVinoEngine`."""
+    """A running engine."""
     if settings.engine == "openvino":
         from ggrank.engine.openvino import OpenVinoEngine
 

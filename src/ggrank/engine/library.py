@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ggrank.engine.lifetime import native_call, note_use
-from ggrank.errors import EngineError
+from ggrank.engine.lifetime import native_call
+from ggrank.errors import EngineError, ModelFileError
 
 SPIN_COUNT = "10000"
 """How often one of OpenMP's threads looks for work before it sleeps; libgomp's own count is 300,000.
@@ -90,7 +90,9 @@ def gpu_names() -> list[str]:
     if not api.llama_supports_gpu_offload():
         return []
     devices = [_device_get(i) for i in range(_device_count())]
-    return [_device_label(device) for device in devices if _device_type(device) in _GPU_TYPES]
+    gpus = [device for device in devices if _device_type(device) in _GPU_TYPES]
+    words = [(_device_name(device), _device_description(device)) for device in gpus]
+    return [(b"%b (%b)" % pair).decode("utf-8", "replace") for pair in words]
 
 
 def declare(name: str, result: Any, *arguments: Any) -> Any:
@@ -107,11 +109,6 @@ _device_name = declare("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p
 _device_description = declare("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
 
 
-def _device_label(device: int) -> str:
-    name, description = _device_name(device), _device_description(device)
-    return f"{name.decode('utf-8', 'replace')} ({description.decode('utf-8', 'replace')})"
-
-
 _started = False
 
 
@@ -121,19 +118,33 @@ def start_backend() -> None:
     with _start_lock:
         if not _started:
             api.llama_log_set(_on_log, ctypes.c_void_p(0))
-            api.llama_backend_init()
-            note_use()
+            with native_call():
+                api.llama_backend_init()
             _started = True
 
 
-def refusal(path: Path, what: str) -> str:
-    """The message for a file that llama.cpp refused, with its own last words."""
-    reason = "; ".join(recent_errors) or "it gave no reason"
-    return (
-        f"llama.cpp could not {what}: {path}. It said: {reason}. The file may be damaged (download it "
+def load_model(path: Path, params: Any) -> Any:
+    """A pointer to a ``llama_model``, to be freed with ``llama_model_free``."""
+    recent_errors.clear()
+    with native_call():
+        model = api.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise refusal(path, "load the model")
+    return model
+
+
+def refusal(path: Path, what: str) -> ModelFileError:
+    """The error for a file that llama.cpp refused, with its own last words."""
+    return ModelFileError(
+        f"llama.cpp could not {what}: {path}. It said: {last_words()}. The file may be damaged (download it "
         "again), made for a newer llama.cpp (pip install -U llama-cpp-python), or larger than the free "
         "memory."
     )
+
+
+def last_words() -> str:
+    """llama.cpp's errors since ``recent_errors`` was cleared."""
+    return "; ".join(recent_errors) or "it gave no reason"
 
 
 def quantize(source: Path, target: Path, *, quantization: str, f16_tensors: str = "") -> None:
@@ -144,9 +155,6 @@ def quantize(source: Path, target: Path, *, quantization: str, f16_tensors: str 
     Args:
         quantization: one of `FILE_TYPES`.
         f16_tensors: a regular expression; matrices with such names become float16 in every format.
-
-    Raises:
-        EngineError: llama.cpp refused.
     """
     start_backend()
     recent_errors.clear()
@@ -159,5 +167,6 @@ def quantize(source: Path, target: Path, *, quantization: str, f16_tensors: str 
     with native_call():
         status = api.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters))
     if status != 0:
-        reason = "; ".join(recent_errors) or "it gave no reason"
-        raise EngineError(f"llama.cpp could not quantize {source.name} to {quantization}. It said: {reason}.")
+        raise EngineError(
+            f"llama.cpp could not quantize {source.name} to {quantization}. It said: {last_words()}."
+        )

@@ -1,6 +1,4 @@
-"""Guards of native calls: none with a closed model or at the interpreter's end, and new threads after a
-fork.
-"""
+"""Guards of native calls: none at the interpreter's end, and new threads after a fork."""
 
 from __future__ import annotations
 
@@ -13,36 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ggrank.errors import ClosedError, EngineError
+from ggrank.errors import EngineError
 
 Result = TypeVar("Result")
-
-
-class Lifetime:
-    """Whether a loaded model may still be used; shared by all objects that have its pointers."""
-
-    def __init__(self) -> None:
-        self._process_id = os.getpid()
-        self._is_open = True
-
-    @property
-    def in_this_process(self) -> bool:
-        """False in a forked child: it shares the memory, but not the threads that compute."""
-        return self._process_id == os.getpid()
-
-    def check(self) -> None:
-        """Raises ClosedError if the model must not be used."""
-        if not self.in_this_process:
-            raise ClosedError(
-                "this model was loaded in another process, and its threads do not survive a fork. Load it in "
-                "the process that uses it, or start workers with multiprocessing's 'spawn'."
-            )
-        if not self._is_open:
-            raise ClosedError("this model is closed; load it again")
-
-    def end(self) -> None:
-        """After this, `check` raises."""
-        self._is_open = False
 
 
 class _Calls:
@@ -110,15 +81,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_again)
 
 
-def note_use() -> None:
-    """Records that this process uses native libraries, for `check_fork` in a forked child."""
-    _calls.were_any = True
-
-
 def check_fork(*, on_gpu: bool) -> None:
-    """Raises EngineError in a forked child that cannot compute because its parent has used native
-    libraries.
-    """
+    """Raises EngineError in a forked child that cannot compute after its parent's native calls."""
     if _calls.is_forked and (on_gpu or sys.platform != "linux"):
         what = "a GPU's driver does" if on_gpu else "this system's libraries do"
         raise EngineError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,13 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.engine.base import EngineBase, check_token_ids
-from ggrank.engine.library import api, gpu_names, log, recent_errors, refusal, start_backend
+from ggrank.engine.library import (
+    api,
+    gpu_names,
+    last_words,
+    load_model,
+    log,
+    recent_errors,
+    refusal,
+    start_backend,
+)
 from ggrank.engine.lifetime import check_fork, in_living_threads, native_call
-from ggrank.engine.vocabulary import Vocabulary
 from ggrank.engine.weights import TokenVectors, Weights
-from ggrank.errors import EngineError, ModelFileError
+from ggrank.errors import EngineError
 from ggrank.gguf import GgufFile
-from ggrank.types import Attention, EngineSettings, PoolingType, TokenIds
+from ggrank.types import Attention, EngineName, EngineSettings, PoolingType, TokenIds
 
 LEAST_UNUSED = 1 << 20
 """Bytes; less is not worth the call that gives them back."""
@@ -32,30 +39,15 @@ _F32 = 0
 """``GGML_TYPE_F32``, ggml.h."""
 
 _int32 = ctypes.POINTER(ctypes.c_int32)
-_float = ctypes.POINTER(ctypes.c_float)
 
 
 class LlamaCppEngine(EngineBase):
-    """One GGUF, loaded with one set of settings. Safe to call from several threads.
+    """One GGUF, loaded with one set of settings.
 
     Values that are not finite are computed again in a new context, and on a GPU then on the CPU.
-
-    Raises:
-        ModelFileError: llama.cpp refused the file; its own last words are in the message.
-
-    Example:
-        >>> from ggrank.gguf import open_gguf
-        >>> from ggrank.hub import find_model
-        >>> settings = EngineSettings(pooling_type=PoolingType.MEAN, n_ctx=256, n_ubatch=512,
-        ...                           n_seq_max=64, n_threads=2)
-        >>> engine = LlamaCppEngine(open_gguf(find_model("all-minilm-l6-v2").path), settings)
-        >>> tokens = engine.tokenize("hello world")
-        >>> engine.run([tokens, tokens]).shape
-        (2, 384)
-        >>> engine.close()
     """
 
-    name = "llama.cpp"
+    name: EngineName = "llama.cpp"
 
     def __init__(self, file: GgufFile, settings: EngineSettings) -> None:
         super().__init__(file, settings)
@@ -65,9 +57,7 @@ class LlamaCppEngine(EngineBase):
         may_use_gpu = settings.n_gpu_layers != 0 and bool(api.llama_supports_gpu_offload())
         check_fork(on_gpu=may_use_gpu)  # before a GPU's driver is asked for its devices
         self._on_gpu = may_use_gpu and bool(gpu_names())
-        with native_call():
-            self._model = self._load_model()
-        self._vocabulary = Vocabulary(self._model, self._lifetime)
+        self._take(self._load_model())
         try:
             with native_call():
                 self._context = self._new_context()
@@ -77,7 +67,6 @@ class LlamaCppEngine(EngineBase):
         self._token_vectors: TokenVectors | None = None
         if settings.segment_ids:
             self._token_vectors = TokenVectors(Weights(file), separator=self.special.sep)
-        self._arrays = BatchArrays(settings.n_ubatch, settings.n_seq_max)
         self.n_embd = int(api.llama_model_n_embd_out(self._model))
         is_rank = settings.pooling_type is PoolingType.RANK
         self.n_outputs = int(api.llama_model_n_cls_out(self._model)) if is_rank else self.n_embd
@@ -102,11 +91,7 @@ class LlamaCppEngine(EngineBase):
             params.devices = ctypes.cast(self._no_devices, ctypes.c_void_p)
         params.load_mode = api.LLAMA_LOAD_MODE_MMAP if self._settings.use_mmap else api.LLAMA_LOAD_MODE_NONE
         params.use_extra_bufts = self._settings.use_extra_bufts
-        recent_errors.clear()
-        model = api.llama_model_load_from_file(os.fsencode(self._path), params)
-        if not model:
-            raise ModelFileError(refusal(self._path, "load the model"))
-        return model
+        return load_model(self._path, params)
 
     def _new_context(self) -> Any:
         settings = self._settings
@@ -127,7 +112,7 @@ class LlamaCppEngine(EngineBase):
         recent_errors.clear()
         context = api.llama_init_from_model(self._model, params)
         if not context:
-            raise ModelFileError(refusal(self._path, "make a context for the model"))
+            raise refusal(self._path, "make a context for the model")
         return context
 
     def _free(self) -> None:
@@ -136,10 +121,11 @@ class LlamaCppEngine(EngineBase):
             self._context, self._most_tokens = None, 0
 
     def _finite(self, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        self._lifetime.check()
-        return in_living_threads(lambda: self._locked(lambda: self._until_finite(compute)))
+        self._check_open()
+        finite = super()._finite
+        return in_living_threads(lambda: finite(lambda: self._retried(compute)))
 
-    def _until_finite(self, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+    def _retried(self, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
         """A NaN from a GPU backend can stick to a context and spoil all that follows."""
         values = compute()
         if np.isfinite(values).all():
@@ -148,25 +134,18 @@ class LlamaCppEngine(EngineBase):
         self._free()
         self._context = self._new_context()
         values = compute()
-        if not np.isfinite(values).all() and self._on_gpu:
-            log.warning("still not finite; moving this model to the CPU")
-            self._move_to_cpu()
-            values = compute()
-        if np.isfinite(values).all():
+        if np.isfinite(values).all() or not self._on_gpu:
             return values
-        raise EngineError(
-            f"{self._path.name} computed values that are not finite (NaN or infinity), also in a new context "
-            f"on {self.device}. The file is damaged (ggrank models verify) or this llama.cpp build computes "
-            "wrongly here (ggrank doctor)."
-        )
+        log.warning("still not finite; moving this model to the CPU")
+        self._move_to_cpu()
+        return compute()
 
     def _move_to_cpu(self) -> None:
-        with self._vocabulary.lock:
+        with self._vocabulary_lock:
             self._free()
             api.llama_model_free(self._model)
             self._on_gpu, self._model = False, None
-            self._model = self._load_model()
-            self._vocabulary.read_from(self._model)
+            self._take(self._load_model())
             self._context = self._new_context()
 
     def _compute(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
@@ -194,8 +173,8 @@ class LlamaCppEngine(EngineBase):
         # llama.cpp's BERT graph adds segment 0 to every token (bert.cpp: "token types are hardcoded to
         # zero"), and takes vectors in place of ids; the difference of segment 1 to segment 0 is in these.
         vectors = None if self._token_vectors is None else self._token_vectors.of(sequences)
-        fields = self._arrays.fill(sequences, n_vocab=self._vocabulary.n_tokens, vectors=vectors)
-        batch = api.llama_batch(**fields)
+        check_token_ids(np.concatenate(sequences), self.n_vocab)
+        batch, _arrays = make_batch(sequences, vectors)
         memory = api.llama_get_memory(self._context)
         if memory:
             api.llama_memory_clear(memory, True)
@@ -203,8 +182,9 @@ class LlamaCppEngine(EngineBase):
         else:
             status = api.llama_encode(self._context, batch)
         if status != 0:
-            reason = "; ".join(recent_errors) or "no reason given"
-            raise EngineError(f"llama.cpp failed with status {status} on {batch.n_tokens} tokens: {reason}")
+            raise EngineError(
+                f"llama.cpp failed with status {status} on {batch.n_tokens} tokens: {last_words()}"
+            )
         if not memory and batch.n_tokens > self._most_tokens:
             self._most_tokens = batch.n_tokens
             self._give_back_logits()
@@ -218,57 +198,34 @@ class LlamaCppEngine(EngineBase):
         if not self._on_gpu:
             n_rows = max(self._most_tokens, self._settings.n_seq_max)
             address = ctypes.cast(api.llama_get_logits(self._context), ctypes.c_void_p).value
-            give_back(address or 0, 4 * self._vocabulary.n_tokens * n_rows if address else 0)
+            give_back(address or 0, 4 * self.n_vocab * n_rows if address else 0)
 
 
-class BatchArrays:
-    """The arrays of a ``llama_batch`` (llama.h) of at most ``n_tokens`` tokens and ``n_sequences`` sequences.
+def make_batch(sequences: Sequence[TokenIds], vectors: NDArray[np.float32] | None) -> tuple[Any, object]:
+    """A ``llama_batch`` (llama.h), and the arrays into which it points, which must live as long.
 
-    It must live as long as the batches made from it, which point into it.
+    Sequence i has id i and positions from 0; every token is an output. ``vectors``, shape (n_tokens, n_embd),
+    take the place of word vectors.
     """
-
-    def __init__(self, n_tokens: int, n_sequences: int) -> None:
-        self._token = np.zeros(n_tokens, dtype=np.int32)
-        self._pos = np.zeros(n_tokens, dtype=np.int32)
-        self._n_seq_id = np.ones(n_tokens, dtype=np.int32)
-        self._seq_ids = np.arange(n_sequences, dtype=np.int32)
-        self._seq_id = np.zeros(n_tokens, dtype=np.uintp)
-        self._output = np.ones(n_tokens, dtype=np.int8)
-        self._pointers: dict[str, Any] = {
-            "token": self._token.ctypes.data_as(_int32),
-            "embd": None,
-            "pos": self._pos.ctypes.data_as(_int32),
-            "n_seq_id": self._n_seq_id.ctypes.data_as(_int32),
-            "seq_id": self._seq_id.ctypes.data_as(ctypes.POINTER(_int32)),
-            "logits": self._output.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        }
-
-    def fill(
-        self, sequences: Sequence[TokenIds], *, n_vocab: int, vectors: NDArray[np.float32] | None = None
-    ) -> dict[str, Any]:
-        """The fields of one batch: sequence i has id i and positions from 0; every token is an output.
-
-        Args:
-            n_vocab: pieces of the vocabulary.
-            vectors: shape (n_tokens, n_embd), in place of the word vectors. The caller must keep it for as
-                long as the batch.
-
-        Raises:
-            InputError: a token id is not in the vocabulary.
-        """
-        lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-        n_tokens = int(lengths.sum())
-        tokens = self._token[:n_tokens]
-        np.concatenate(sequences, out=tokens)
-        check_token_ids(tokens, n_vocab)
-        self._pos[:n_tokens] = np.arange(n_tokens) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        # Each token points at its sequence's id: an address into _seq_ids, four bytes an id.
-        owner = np.repeat(np.arange(len(sequences), dtype=np.uintp), lengths)
-        self._seq_id[:n_tokens] = np.uintp(self._seq_ids.ctypes.data) + owner * np.uintp(4)
-        fields = {"n_tokens": n_tokens, **self._pointers}
-        if vectors is not None:
-            fields |= {"token": None, "embd": vectors.ctypes.data_as(_float)}
-        return fields
+    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+    tokens = np.concatenate(sequences).astype(np.int32, copy=False)
+    n_tokens = len(tokens)
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    positions = (np.arange(n_tokens) - starts).astype(np.int32)
+    # Each token points at its sequence's id: an address into ``ids``, four bytes an id.
+    ids = np.arange(len(sequences), dtype=np.int32)
+    owners = np.repeat(ids.ctypes.data + 4 * np.arange(len(sequences)), lengths).astype(np.uintp)
+    n_ids, is_output = np.ones(n_tokens, np.int32), np.ones(n_tokens, np.int8)
+    batch = api.llama_batch(
+        n_tokens=n_tokens,
+        token=tokens.ctypes.data_as(_int32) if vectors is None else None,
+        embd=None if vectors is None else vectors.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
+        pos=positions.ctypes.data_as(_int32),
+        n_seq_id=n_ids.ctypes.data_as(_int32),
+        seq_id=owners.ctypes.data_as(ctypes.POINTER(_int32)),
+        logits=is_output.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+    )
+    return batch, (tokens, vectors, positions, n_ids, ids, owners, is_output)
 
 
 def give_back(address: int, n_bytes: int) -> None:

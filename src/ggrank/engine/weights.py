@@ -74,11 +74,10 @@ class Weights:
         return _floats(table[indices].reshape(-1), tensor).reshape(len(indices), tensor.shape[0])
 
     def blocks(self, name: str) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-        """A matrix as whole numbers from -127 to 127, and a scale for each `BLOCK` of a row, as in q8_0.
+        """A matrix as whole numbers, (rows, blocks, BLOCK), with a scale for each block, (rows, blocks, 1).
 
-        Returns:
-            Shapes (rows, blocks, BLOCK), int8, and (rows, blocks, 1), float16. Of a q8_0 tensor they are
-            the file's own bytes; others are rounded to them, by 1/254 of the block's largest weight at most.
+        Of a q8_0 tensor they are the file's own bytes; others are rounded to -127 to 127, by 1/254 of the
+        block's largest weight at most.
         """
         tensor = self._tensors[name]
         n_rows = tensor.shape[1]
@@ -108,10 +107,7 @@ def _floats(data: NDArray[np.uint8], tensor: TensorInfo) -> Floats:
 class TokenVectors:
     """The word vectors of one BERT file, with what the segments add; an engine's input in place of token ids.
 
-    Args:
-        weights: the file's tensors.
-        separator: the id of ``[SEP]``, which ends a pair's query: what follows the first one is segment 1.
-            None: every token is segment 0.
+    What follows a sequence's first ``separator`` is segment 1; None if all tokens are segment 0.
     """
 
     def __init__(self, weights: Weights, *, separator: int | None) -> None:
@@ -123,15 +119,9 @@ class TokenVectors:
             self._segment_difference = types[1] - types[0]
 
     def of(self, sequences: Sequence[TokenIds]) -> Floats:
-        """Each token's word vector; in segment 1 with the difference of its type vector to segment 0's.
+        """Each token's word vector, all sequences in a row: shape (n_tokens, n_embd), float32.
 
-        Graphs add the vector of segment 0 to every token, so the sum is that of the original model.
-
-        Returns:
-            Shape (n_tokens, n_embd), float32, all sequences in a row.
-
-        Raises:
-            InputError: a token id is not in the vocabulary.
+        In segment 1 with the difference of its type vector to segment 0's, which graphs add to every token.
         """
         tokens = np.concatenate(sequences)
         words, which = np.unique(tokens, return_inverse=True)
@@ -143,9 +133,7 @@ class TokenVectors:
 
 
 def segments(sequences: Sequence[TokenIds], is_separator: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether each token follows the first separator of its sequence: shape (n_tokens,).
-
-    ``BertTokenizer`` of transformers gives these tokens the segment id 1.
+    """Whether each token follows the first separator of its sequence, and so is segment 1: (n_tokens,).
 
     Example:
         >>> pair = np.array([101, 7, 102, 8, 9, 102])

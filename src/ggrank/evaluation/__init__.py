@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from ggrank import Llama
 from ggrank.evaluation.datasets import GivenRun, TestSet
@@ -42,39 +43,18 @@ def evaluate(
         tests: from `ggrank.evaluation.datasets.read_test_set`.
         embedder: a loaded embedding model; its own prefixes are used.
         rerankers: loaded rerankers by the name that tables give them.
-        depths: how many of the embedder's best documents a reranker reads, each 1 to 100. Those beyond a
-            set's documents are run once, at their number.
+        depths: how many of the embedder's best documents a reranker reads, each 1 to 100.
         given: rankings by other systems of the one set, from `ggrank.evaluation.datasets.read_run`; they are
             measured, and reranked as the embedder's is.
 
     Raises:
         InputError: ir-measures is not installed.
-
-    Example:
-        >>> from ggrank import Llama
-        >>> from ggrank.evaluation.datasets import Query, TestSet
-        >>> test = TestSet("tiny", ("Llamas graze.", "Paris is a city."), (Query("q", "a town", {1: 1}),))
-        >>> with Llama.load("all-minilm-l6-v2") as embedder:
-        ...     result = next(evaluate([test], embedder))
-        >>> result.system("embedder").metrics["nDCG@10"]
-        1.0
     """
-    shown = progress or _silent
+    shown = progress or (lambda _n, label: nullcontext(lambda _done: None))
     for test in tests:
         with shown(len(test.documents), label=f"{test.name}: embedding") as advance:
             vectors = embed_documents(embedder, test.documents, advance=advance)
+        options: Any = {"embedder": embedder, "rerankers": rerankers or {}, "depths": depths, "given": given}
         with shown(len(test.queries), label=f"{test.name}: ranking") as advance:
-            runs = run_systems(
-                test,
-                vectors,
-                embedder=embedder,
-                rerankers=rerankers or {},
-                depths=depths,
-                given=given,
-                advance=advance,
-            )
+            runs = run_systems(test, vectors, advance=advance, **options)
         yield summarize(test, runs)
-
-
-def _silent(_n: int, *, label: str) -> AbstractContextManager[Advance]:
-    return nullcontext(lambda _done: None)

@@ -1,16 +1,6 @@
 """Test sets: what is searched, what is asked, and which documents answer; and rankings of other systems.
 
-    folder/corpus.jsonl    {"_id": "d1", "title": "...", "text": "..."}    or collection.tsv: id, text
-    folder/queries.jsonl   {"_id": "q1", "text": "..."}                    or queries.tsv: id, text
-    folder/qrels.tsv       query id, document id, grade                    or qrels/test.tsv
-
-    pairs.tsv, pairs.csv   query, passage                    (a first line of words in `_HEADER` is left out)
-    pairs.jsonl            {"query": "...", "passage": "..."}              or "positive" for "passage"
-
-    run.trec               query id, Q0, document id, rank, score, tag
-    run.tsv                query id, document id, rank                     as of MS MARCO
-
-All of them may be gzipped.
+docs/evaluation.md describes the formats: BEIR's and MS MARCO's folders, pairs, runs of TREC and MS MARCO.
 """
 
 from __future__ import annotations
@@ -46,11 +36,9 @@ _OWN_TEXT = 60
 
 @dataclass(frozen=True)
 class Query:
-    """A question.
+    """A question, and the grades above 0 of the documents that answer it, by position in the corpus.
 
-    Attributes:
-        relevant: the grades above 0 of the documents that answer it, by position in the corpus.
-        own: the document that is the query itself, as in ArguAna and Quora: it does not count.
+    ``own`` is the document that is the query itself, as in ArguAna and Quora: it does not count.
     """
 
     id: str
@@ -61,13 +49,10 @@ class Query:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Documents, and the queries that have at least one relevant document among them.
+    """Documents, with their positions by id where they have one; and the queries that have a relevant one.
 
-    Attributes:
-        positions: of the documents, by id; empty where they have none.
-        n_queries_in_all: queries before `sample` took some.
-        n_skipped: queries that were left out because they have none.
-        n_unknown: judgements left out because the query or the document is not there.
+    The counts are of the queries before `sample` took some, of those without a relevant document, and of
+    judgements whose query or document is not there: both are left out.
     """
 
     name: str
@@ -99,13 +84,7 @@ def read_test_set(path: Path) -> TestSet:
 
 
 def sample(test: TestSet, limit: int | None) -> TestSet:
-    """At most ``limit`` queries, always the same ones, in their order.
-
-    Example:
-        >>> queries = tuple(Query(str(i), "?", {0: 1}) for i in range(9))
-        >>> len(sample(TestSet("a", ("text",), queries), 4).queries)
-        4
-    """
+    """At most ``limit`` queries, always the same ones, in their order."""
     if limit is None or limit >= len(test.queries):
         return test
     chosen = sorted(random.Random(SEED).sample(range(len(test.queries)), limit))
@@ -235,15 +214,13 @@ def _judgements(path: Path) -> Iterator[tuple[str, str, int]]:
 
 def _read_pairs(path: Path) -> TestSet:
     """Each distinct passage is a document, each distinct query is asked; all its passages are relevant."""
-    file_format = format_of(path.name)
-    if file_format not in ("csv", "tsv", "jsonl"):
+    if format_of(path.name) not in ("csv", "tsv", "jsonl"):
         raise InputError(
             f"{path}: expected a folder of BEIR's or MS MARCO's files, or pairs as .tsv, .csv or .jsonl"
         )
     positions: dict[str, int] = {}
     relevant: dict[str, dict[int, int]] = {}
-    pairs = _json_pairs(path) if file_format == "jsonl" else _column_pairs(path, file_format == "csv")
-    for line, query, passage in pairs:
+    for line, query, passage in _pairs(path):
         if not query.strip() or not passage.strip():
             raise InputError(f"{path}:{line}: the query or the passage is empty")
         relevant.setdefault(query, {})[positions.setdefault(passage, len(positions))] = 1
@@ -254,15 +231,15 @@ def _read_pairs(path: Path) -> TestSet:
     return TestSet(name, tuple(positions), queries, n_queries_in_all=len(queries))
 
 
-def _json_pairs(path: Path) -> Iterator[tuple[int, str, str]]:
-    for row in read_rows(path):
-        with _at(path, row, 'an object like {"query": "...", "passage": "..."}'):
-            passage = "passage" if "passage" in row.values else "positive"
-            pair = string_in(row.values, "query"), string_in(row.values, passage)
-        yield row.line, *pair
-
-
-def _column_pairs(path: Path, has_quotes: bool) -> Iterator[tuple[int, str, str]]:
+def _pairs(path: Path) -> Iterator[tuple[int, str, str]]:
+    """The line, the query and the passage of each pair."""
+    if format_of(path.name) == "jsonl":
+        for row in read_rows(path):
+            with _at(path, row, 'an object like {"query": "...", "passage": "..."}'):
+                passage = "passage" if "passage" in row.values else "positive"
+                pair = string_in(row.values, "query"), string_in(row.values, passage)
+            yield row.line, *pair
+        return
     row = Row({}, 0)
 
     def lines() -> Iterator[str]:
@@ -271,8 +248,8 @@ def _column_pairs(path: Path, has_quotes: bool) -> Iterator[tuple[int, str, str]
             yield f"{row.values['text']}\n"
 
     # A tab-separated file has no quoting: a quotation mark in it is one.
-    rows = csv.reader(lines()) if has_quotes else (text.rstrip("\n").split("\t") for text in lines())
-    for number, cells in enumerate(rows):
+    split = (text.rstrip("\n").split("\t") for text in lines())
+    for number, cells in enumerate(csv.reader(lines()) if format_of(path.name) == "csv" else split):
         with _at(path, row, "two columns, query and passage"):
             query, passage = cells
         names = zip(cells, _HEADER, strict=True)

@@ -14,14 +14,14 @@ import numpy as np
 
 from ggrank.errors import InputError
 from ggrank.evaluation.datasets import SEED
-from ggrank.evaluation.results import MAIN_METRIC, METRICS, Change, Interval, Latency, SetResult, SystemResult
+from ggrank.evaluation.results import MAIN_METRIC, METRICS, Change, SetResult, SystemResult
 from ggrank.evaluation.systems import EMBEDDER
 from ggrank.rows.writing import written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".svg", ".pdf")
+PICTURES = (".png", ".svg", ".pdf")
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart: https://jfly.uni-koeln.de/color/
 _COLORS = ("black", "#E69F00", "#56B4E9", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "0.5")
@@ -32,9 +32,7 @@ _MARKERS = "Ds^poXP"
 class Section:
     """A table with its title and facts about it, as a terminal and Markdown show it.
 
-    Attributes:
-        rows: the header first; the columns in the order of their weight.
-        has_numbers: whether all columns but the first are numbers; else they are texts.
+    The header comes first; all columns but the first are numbers, or else texts.
     """
 
     title: str
@@ -60,26 +58,22 @@ class Report:
     @property
     def systems(self) -> tuple[SystemResult, ...]:
         """In the order of the tables, with the figures of the largest set: it has all depths."""
-        return max(self.sets, key=lambda one: one.n_documents).systems
+        return max(self.sets, key=lambda one: one.counts["documents"]).systems
 
     def mean(self, system: str, metric: str = MAIN_METRIC) -> float:
         """A metric's mean over the sets, each set counting the same."""
         return float(np.mean([one.system(system).metrics[metric] for one in self.sets]))
 
-    def mean_lift(self, system: str) -> float:
-        """The mean over the sets of the lift of nDCG@10 over the embedder."""
-        return self.mean(system) - self.mean(EMBEDDER)
-
     def mean_ms(self, system: str) -> float:
         """The mean over the sets of the median milliseconds a query, both stages together."""
-        return float(np.mean([one.system(system).total_ms.median for one in self.sets]))
+        return float(np.mean([one.system(system).ms for one in self.sets]))
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values."""
         means = {
             one.system: {
                 **{metric: self.mean(one.system, metric) for metric in METRICS},
-                "lift": self.mean_lift(one.system),
+                "lift": self.mean(one.system) - self.mean(EMBEDDER),
                 "ms": self.mean_ms(one.system),
             }
             for one in self.systems
@@ -87,8 +81,8 @@ class Report:
         return {"made_with": dict(self.made_with), "sets": [asdict(one) for one in self.sets], "mean": means}
 
     def to_markdown(self, *, explain: bool = False) -> str:
-        """nDCG@10 and its lift on all sets, then the sections of each set (see `set_sections`)."""
-        sections = list(self.overview())
+        """The means over several sets, then the sections of each set (see `set_sections`)."""
+        sections = [self.overview()] if len(self.sets) > 1 else []
         for one in self.sets:
             sections += set_sections(one, explain=explain)
         texts = [f"{key}: {value}" for key, value in self.made_with.items() if isinstance(value, str)]
@@ -96,42 +90,30 @@ class Report:
         parts = [*(one.to_markdown() for one in sections), "### made with", "\n".join(facts)]
         return "\n\n".join(parts) + "\n"
 
-    def overview(self) -> Iterator[Section]:
-        """nDCG@10 of every system, the best in bold, and its lift: the mean of several sets, and on each."""
-        several = len(self.sets) > 1
-        names = [*["mean"] * several, *(one.name for one in self.sets)]
-        quality, lifts = [[MAIN_METRIC, *names, "ms a query"]], [["lift [95 % interval]", *names]]
-        shown = {one.system: self._shown(one.system) for one in self.systems}
-        best = [max(column) for column in zip(*shown.values(), strict=True)]
-        for name, values in shown.items():
-            marked = (f"**{a}**" if a == most else a for a, most in zip(values, best, strict=True))
-            quality.append([name, *marked, ms_text(self.mean_ms(name))])
-            mean = [f"{self.mean_lift(name):+.3f}"] * several
-            lifts.append([name, *mean, *(lift_text(one.system(name).lift) for one in self.sets)])
-        yield Section("quality", (), quality)
-        yield Section("lift over the embedder", (), [lifts[0], *lifts[2:]])
-
-    def _shown(self, system: str) -> list[str]:
-        values = [one.system(system).metrics[MAIN_METRIC] for one in self.sets]
-        return [f"{value:.3f}" for value in [*[self.mean(system)] * (len(values) > 1), *values]]
+    def overview(self) -> Section:
+        """nDCG@10 of every system: the mean of all sets, its lift, and on each set."""
+        rows = [["system", "mean", "lift", *(one.name for one in self.sets), "ms"]]
+        for name in (one.system for one in self.systems):
+            each = [f"{one.system(name).metrics[MAIN_METRIC]:.3f}" for one in self.sets]
+            lift = "" if name == EMBEDDER else f"{self.mean(name) - self.mean(EMBEDDER):+.3f}"
+            rows.append([name, f"{self.mean(name):.3f}", lift, *each, ms_text(self.mean_ms(name))])
+        return Section(f"all sets: {MAIN_METRIC}", (), rows)
 
 
 def set_sections(one: SetResult, *, explain: bool) -> Iterator[Section]:
     """All figures of a set; with ``explain`` also the queries that its last system changed most."""
-    rows = [["system", MAIN_METRIC, "lift [95 % interval]", "better / worse", "ms", *METRICS[1:],
-             "retrieve ms", "rerank ms"]]  # fmt: skip
+    head = ["system", MAIN_METRIC, "lift [95 % interval]", "better / worse", "ms", *METRICS[1:], "p95 ms"]
+    rows = [head]
     for system in one.systems:
-        changes = system.changes
         main, *others = (f"{system.metrics[name]:.3f}" for name in METRICS)
-        changed = f"{changes.n_better:,} / {changes.n_worse:,}" if changes else ""
-        times = [_latency_text(system.retrieve_ms), _latency_text(system.rerank_ms)]
-        total = ms_text(system.total_ms.median)
-        rows.append([system.system, main, lift_text(system.lift), changed, total, *others, *times])
+        changed = f"{system.n_better:,} / {system.n_worse:,}" if system.lift else ""
+        lift = "" if system.lift is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*system.lift)
+        rows.append([system.system, main, lift, changed, ms_text(system.ms), *others, ms_text(system.p95_ms)])
     yield Section(one.name, set_facts(one), rows)
     last = one.systems[-1]
-    if explain and last.changes:
-        yield from _changed(f"{one.name}: most helped by {last.system}", last.changes.most_better)
-        yield from _changed(f"{one.name}: most harmed by {last.system}", last.changes.most_worse)
+    if explain:
+        yield from _changed(f"{one.name}: most helped by {last.system}", last.most_better)
+        yield from _changed(f"{one.name}: most harmed by {last.system}", last.most_worse)
 
 
 def _changed(title: str, changes: Sequence[Change]) -> Iterator[Section]:
@@ -145,55 +127,34 @@ def _changed(title: str, changes: Sequence[Change]) -> Iterator[Section]:
         yield Section(title, (), rows, has_numbers=False)
 
 
-def lift_text(lift: Interval | None) -> str:
-    """A lift and its interval.
-
-    Example:
-        >>> lift_text(Interval(0.0312, 0.0101, 0.0523))
-        '+0.031 [+0.010, +0.052]'
-    """
-    return "" if lift is None else f"{lift.mean:+.3f} [{lift.low:+.3f}, {lift.high:+.3f}]"
-
-
 def ms_text(milliseconds: float) -> str:
-    """Milliseconds, a decimal where it means something; nothing for what took no time here.
-
-    Example:
-        >>> ms_text(3.14159), ms_text(1234.5), ms_text(0)
-        ('3.1', '1,234', '')
-    """
+    """Milliseconds, a decimal where it means something; nothing for what took no time here."""
     if not milliseconds:
         return ""
     return f"{milliseconds:,.1f}" if milliseconds < 100 else f"{milliseconds:,.0f}"
 
 
-def _latency_text(latency: Latency) -> str:
-    return f"{ms_text(latency.median)}, p95 {ms_text(latency.p95)}" if latency.median else ""
-
-
 def set_facts(one: SetResult) -> list[str]:
     """A set's size, and what was left out."""
-    n_in_all = one.n_queries_in_all if one.n_queries < one.n_queries_in_all else 0
-    counts = {
-        "documents": one.n_documents,
-        "queries": one.n_queries,
-        f"sampled with seed {SEED} from": n_in_all,
-        "left out without a relevant document": one.n_skipped,
-        "judgements of unknown ids left out": one.n_unknown,
-        "queries whose own document is left out": one.n_own,
+    counts = dict(one.counts)
+    if counts["queries"] == counts["queries_in_all"]:
+        counts["queries_in_all"] = 0
+    labels = {
+        "documents": "documents",
+        "queries": "queries",
+        "queries_in_all": f"sampled with seed {SEED} from",
+        "skipped": "left out without a relevant document",
+        "unknown": "judgements of unknown ids left out",
+        "own": "queries whose own document is left out",
     }
-    facts = [f"{label}: {n:,}" for label, n in counts.items() if n]
-    is_whole = any(system.depth == one.n_documents for system in one.systems)
-    return facts + [f"@{one.n_documents} is all documents and stands for larger depths"] * is_whole
+    facts = [f"{label}: {counts[name]:,}" for name, label in labels.items() if counts[name]]
+    if any(system.depth == counts["documents"] for system in one.systems):
+        facts.append(f"@{counts['documents']} is all documents and stands for larger depths")
+    return facts
 
 
 def model_facts(made_with: Mapping[str, Any]) -> list[str]:
-    """Each model's file and quantization.
-
-    Example:
-        >>> model_facts({"embedder": {"file": "a.gguf", "quantization": "q8_0"}})
-        ['embedder: a.gguf, q8_0']
-    """
+    """Each model's file and quantization, such as "embedder: a.gguf, q8_0"."""
     models = {"embedder": made_with.get("embedder")}
     models |= {f"reranker {name}": facts for name, facts in made_with.get("rerankers", {}).items()}
     return [f"{role}: {facts['file']}, {facts['quantization']}" for role, facts in models.items() if facts]
@@ -204,13 +165,6 @@ def _cell(text: str) -> str:
 
 
 # -- the picture: quality against latency, and the lift on every set
-
-
-def draw(report: Report, suffix: str) -> bytes:
-    """The picture in one of `FORMATS`."""
-    picture = io.BytesIO()
-    figure(report).savefig(picture, format=suffix.lower().removeprefix("."), dpi=160)
-    return picture.getvalue()
 
 
 def figure(report: Report) -> Figure:
@@ -256,47 +210,36 @@ def _plain(text: str) -> str:
 # -- files
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Where to save a report; None leaves a form out. The plot's suffix says which format."""
-
-    json: Path | None = None
-    markdown: Path | None = None
-    plot: Path | None = None
-
-    def check(self) -> None:
-        """Before minutes of work: can these files be written?
-
-        Raises:
-            InputError: a folder is missing, a path is no file, two are the same, or there is no matplotlib.
-        """
-        paths = [path for path in (self.json, self.markdown, self.plot) if path]
-        if len({path.resolve() for path in paths}) < len(paths):
-            raise InputError(f"Several outputs have the same file name: {', '.join(map(str, paths))}")
-        for path in paths:
-            if not path.resolve().parent.is_dir():
-                raise InputError(f"{path}: the folder {path.resolve().parent} does not exist; make it first")
-            if path.exists() and not path.is_file():
-                raise InputError(f"{path} is not a file; name one to write")
-        if self.plot and self.plot.suffix.lower() not in FORMATS:
-            raise InputError(f"{self.plot}: a plot's name ends in {', '.join(FORMATS)}")
-        if self.plot and find_spec("matplotlib") is None:
+def check_outputs(paths: Sequence[Path]) -> None:
+    """Raises InputError, before minutes of work, where a report cannot be saved to these files."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError(f"Several outputs have the same file name: {', '.join(map(str, paths))}")
+    for path in paths:
+        if not path.resolve().parent.is_dir():
+            raise InputError(f"{path}: the folder {path.resolve().parent} does not exist; make it first")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a file; name one to write")
+        if path.suffix.lower() not in (".json", ".md", *PICTURES):
+            raise InputError(f"{path}: the name must end in .json, .md, {', '.join(PICTURES)}")
+        if path.suffix.lower() in PICTURES and find_spec("matplotlib") is None:
             raise InputError("A plot needs matplotlib: pip install 'ggrank[eval]'")
 
-    def save(self, report: Report, *, explain: bool = False) -> None:
-        """Writes each file whole or not at all; those that are there are replaced.
 
-        Raises:
-            InputError: one cannot be written.
-        """
-        text = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
-        _write(self.json, text.encode("utf-8", "replace"))
-        _write(self.markdown, report.to_markdown(explain=explain).encode("utf-8", "replace"))
-        if self.plot:
-            _write(self.plot, draw(report, self.plot.suffix))
+def save(report: Report, path: Path, *, explain: bool = False) -> None:
+    """Writes one file, whole or not at all: all figures (.json), tables (.md) or a plot.
 
-
-def _write(path: Path | None, content: bytes) -> None:
-    if path:
-        with written(path) as unfinished:
-            unfinished.write_bytes(content)
+    Raises:
+        InputError: it cannot be written.
+    """
+    suffix, picture = path.suffix.lower(), io.BytesIO()
+    if suffix == ".json":
+        content = (
+            json.dumps(report.to_json(), indent=1, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        )
+    elif suffix == ".md":
+        content = report.to_markdown(explain=explain).encode("utf-8", "replace")
+    else:
+        figure(report).savefig(picture, format=suffix[1:], dpi=160)
+        content = picture.getvalue()
+    with written(path) as unfinished:
+        unfinished.write_bytes(content)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +17,21 @@ from ggrank.evaluation.systems import Run
 METRICS = ("nDCG@10", "P@1", "MRR@5", "MRR@10", "recall@5", "recall@20", "recall@100")
 """In the order in which they are shown. nDCG's gain is the grade itself, as in trec_eval."""
 
-RESAMPLES = 10_000
-
-_DRAWN_AT_ONCE = 2_000_000
-"""Numbers; keeps memory flat however many queries there are."""
-
 MAIN_METRIC = "nDCG@10"
+RESAMPLES = 10_000
 
 SHOWN_CHANGES = 5
 """Queries that got better the most, and worse the most."""
+
+_DRAWN_AT_ONCE = 2_000_000
+"""Numbers; keeps memory flat however many queries there are."""
 
 _DEPTH = 10
 _LEAST = 1e-9
 """Below this a difference is rounding."""
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A mean difference and its 95 % bootstrap interval."""
 
     mean: float
@@ -42,14 +41,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Change:
-    """A query whose nDCG@10 differs between two systems.
+    """A query whose nDCG@10 differs between two systems, and the relevant document that moved most.
 
-    Attributes:
-        query: its text.
-        before, after: nDCG@10 in both.
-        relevant: the text of the relevant document that moved most.
-        rank_before, rank_after: that document's ranks, from 1; None where it was not found.
-        above: the first text that is not relevant above it in the worse of both lists; "" for none.
+    ``above`` is the first text that is not relevant above it in the worse of both lists; "" for none.
     """
 
     query: str
@@ -62,136 +56,90 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Changes:
-    """All that changed: how many queries got better and worse, and those that changed most."""
-
-    n_better: int
-    n_worse: int
-    most_better: tuple[Change, ...]
-    most_worse: tuple[Change, ...]
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds a query: the median over the queries, and the ninety-fifth percentile."""
-
-    median: float
-    p95: float
-
-
-@dataclass(frozen=True)
 class SystemResult:
-    """One system on one set.
+    """One system on one set, compared with the embedder: metrics are means over the queries, 0 to 1.
 
-    Attributes:
-        system: its name.
-        reranker: the name of its reranker; "" for a first stage.
-        depth: documents that its reranker read; 0 for a first stage.
-        metrics: the mean of each metric over the queries, 0 to 1.
-        lift: of nDCG@10 over the embedder; None for the embedder.
-        changes: queries that got better and worse than the embedder's; None for the embedder.
-        retrieve_ms, rerank_ms, total_ms: of both stages, and of both together; 0 for what was given.
+    A family is the name without the depth, the same for all depths of a reranker; a first stage has depth 0.
+    Milliseconds a query are the median and the ninety-fifth percentile, 0 for a ranking that was given.
     """
 
     system: str
-    reranker: str
+    family: str
     depth: int
     metrics: Mapping[str, float]
-    lift: Interval | None
-    changes: Changes | None
-    retrieve_ms: Latency
-    rerank_ms: Latency
-    total_ms: Latency
-
-    @property
-    def family(self) -> str:
-        """What is the same for all depths of a reranker: the name without the depth."""
-        return self.system.rpartition("@")[0] if self.depth else self.system
+    ms: float
+    p95_ms: float
+    lift: Interval | None = None
+    n_better: int = 0
+    n_worse: int = 0
+    most_better: tuple[Change, ...] = ()
+    most_worse: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True)
 class SetResult:
-    """All systems on one set.
-
-    Attributes:
-        n_queries: those that were asked.
-        n_queries_in_all: those with a relevant document, before a sample was taken.
-        n_skipped: queries without a relevant document, left out.
-        n_unknown: judgements of queries or documents that the set does not have, left out.
-        n_own: queries whose own document was left out.
-    """
+    """All systems on one set."""
 
     name: str
-    n_documents: int
-    n_queries: int
-    n_queries_in_all: int
-    n_skipped: int
-    n_unknown: int
-    n_own: int
+    counts: Mapping[str, int]
     systems: tuple[SystemResult, ...]
 
     def system(self, name: str) -> SystemResult:
         """The result of one system; for a depth beyond the documents, that of all of them."""
         found = {one.system: one for one in self.systems}
-        return found.get(name) or found[f"{name.rpartition('@')[0]}@{self.n_documents}"]
+        return found.get(name) or found[f"{name.rpartition('@')[0]}@{self.counts['documents']}"]
 
 
 def summarize(test: TestSet, runs: Sequence[Run]) -> SetResult:
     """The figures of every run; the first run, the embedder's, is what the others are compared with."""
-    measured = [measure(run.rankings, [query.relevant for query in test.queries]) for run in runs]
-    systems = []
-    for run, values in zip(runs, measured, strict=True):
-        is_base = run is runs[0]
-        ndcg, base = values[MAIN_METRIC], measured[0][MAIN_METRIC]
-        retrieve_ms, rerank_ms = np.array(run.retrieve_ms), np.array(run.rerank_ms)
-        systems.append(
-            SystemResult(
-                system=run.system,
-                reranker=run.reranker,
-                depth=run.depth,
-                metrics={name: float(values[name].mean()) for name in METRICS},
-                lift=None if is_base else bootstrap(ndcg - base),
-                changes=None if is_base else find_changes(test, runs[0].rankings, run.rankings, base, ndcg),
-                retrieve_ms=_latency(retrieve_ms),
-                rerank_ms=_latency(rerank_ms),
-                total_ms=_latency(retrieve_ms + rerank_ms),
-            )
+    counts = {
+        "documents": len(test.documents),
+        "queries": len(test.queries),
+        "queries_in_all": test.n_queries_in_all,
+        "skipped": test.n_skipped,
+        "unknown": test.n_unknown,
+        "own": sum(query.own is not None for query in test.queries),
+    }
+    relevant = [query.relevant for query in test.queries]
+    base = measure(runs[0].rankings, relevant)[MAIN_METRIC]
+
+    def system(run: Run) -> SystemResult:
+        values = measure(run.rankings, relevant)
+        ndcg = values[MAIN_METRIC]
+        result = SystemResult(
+            system=run.system,
+            family=run.system.rpartition("@")[0] if run.depth else run.system,
+            depth=run.depth,
+            metrics={name: float(values[name].mean()) for name in METRICS},
+            ms=float(np.median(run.ms)),
+            p95_ms=float(np.percentile(run.ms, 95)),
         )
-    return SetResult(
-        name=test.name,
-        n_documents=len(test.documents),
-        n_queries=len(test.queries),
-        n_queries_in_all=test.n_queries_in_all,
-        n_skipped=test.n_skipped,
-        n_unknown=test.n_unknown,
-        n_own=sum(query.own is not None for query in test.queries),
-        systems=tuple(systems),
-    )
+        if run is runs[0]:
+            return result
+        better, worse = find_changes(test, runs[0].rankings, run.rankings, base, ndcg)
+        return replace(
+            result,
+            lift=bootstrap(ndcg - base),
+            n_better=len(better),
+            n_worse=len(worse),
+            most_better=tuple(better[:SHOWN_CHANGES]),
+            most_worse=tuple(worse[:SHOWN_CHANGES]),
+        )
 
-
-def _latency(milliseconds: NDArray[np.float64]) -> Latency:
-    return Latency(float(np.median(milliseconds)), float(np.percentile(milliseconds, 95)))
+    return SetResult(test.name, counts, tuple(map(system, runs)))
 
 
 def measure(
     rankings: Sequence[Sequence[int]], relevant: Sequence[Mapping[int, int]]
 ) -> dict[str, NDArray[np.float64]]:
-    """The value of every metric for every query.
+    """The value of every metric for every query: for each name of `METRICS` an array of shape (n_queries,).
 
     Args:
         rankings: for each query the positions of documents, best first.
         relevant: for each query the grades above 0 by position; none is empty.
 
-    Returns:
-        For each name of `METRICS` an array of shape (n_queries,), float64, 0 to 1.
-
     Raises:
         InputError: ir-measures is not installed.
-
-    Example:
-        >>> values = measure([[3, 1, 2]], [{1: 1}])
-        >>> float(values["MRR@10"][0]), float(values["P@1"][0]), round(float(values["nDCG@10"][0]), 4)
-        (0.5, 0.0, 0.6309)
     """
     try:
         import ir_measures
@@ -200,7 +148,7 @@ def measure(
         raise InputError("Metrics need ir-measures: pip install 'ggrank[eval]'") from error
     # Not by `parse_measure`, which needs ``ast.Num``: gone from Python 3.14.
     computed = (nDCG @ 10, P @ 1, RR @ 5, RR @ 10, R @ 5, R @ 20, R @ 100)
-    measures = dict(zip(computed, METRICS, strict=True))
+    names = dict(zip(computed, METRICS, strict=True))
     # trec_eval orders by score and breaks ties by name: each rank gets a score of its own.
     run = [
         ir_measures.ScoredDoc(str(query), str(document), float(-rank))
@@ -214,7 +162,7 @@ def measure(
     ]
     values = {name: np.zeros(len(rankings)) for name in METRICS}
     for found in ir_measures.iter_calc(computed, qrels, run):
-        values[measures[found.measure]][int(found.query_id)] = found.value
+        values[names[found.measure]][int(found.query_id)] = found.value
     return values
 
 
@@ -223,14 +171,6 @@ def bootstrap(differences: NDArray[np.float64]) -> Interval:
 
     The same numbers come out every time. Source: Efron and Tibshirani, An Introduction to the Bootstrap
     (1993), chapter 13; for retrieval: Sakai, SIGIR 2006, https://doi.org/10.1145/1148170.1148261.
-
-    Args:
-        differences: one a query, shape (n_queries,), n_queries at least 1.
-
-    Example:
-        >>> import numpy as np
-        >>> bootstrap(np.full(50, 0.25))
-        Interval(mean=0.25, low=0.25, high=0.25)
     """
     rng = np.random.default_rng(SEED)
     n = len(differences)
@@ -247,22 +187,21 @@ def find_changes(
     second: Sequence[Sequence[int]],
     before: NDArray[np.float64],
     after: NDArray[np.float64],
-) -> Changes:
-    """What changed from one system's rankings to another's, largest change first.
+) -> tuple[list[Change], list[Change]]:
+    """The queries that got better and worse from one system's rankings to another's; largest change first.
 
     Args:
-        test: whose queries were answered.
-        first, second: the rankings of each query.
         before, after: the nDCG@10 of each query, shape (n_queries,).
     """
     difference = after - before
 
     def change(i: int) -> Change:
         relevant, worse = test.queries[i].relevant, first[i] if difference[i] > 0 else second[i]
-        moved = max(
-            relevant,
-            key=lambda one: relevant[one] * abs(_discount(one, first[i]) - _discount(one, second[i])),
-        )
+
+        def movement(one: int) -> float:
+            return relevant[one] * abs(_discount(one, first[i]) - _discount(one, second[i]))
+
+        moved = max(relevant, key=movement)
         above = [one for one in worse[: (_rank(moved, worse) or len(worse) + 1) - 1] if one not in relevant]
         return Change(
             query=test.queries[i].text,
@@ -276,8 +215,7 @@ def find_changes(
 
     better = [i for i in np.argsort(-difference, kind="stable").tolist() if difference[i] > _LEAST]
     worse = [i for i in np.argsort(difference, kind="stable").tolist() if difference[i] < -_LEAST]
-    shown = (tuple(map(change, some[:SHOWN_CHANGES])) for some in (better, worse))
-    return Changes(len(better), len(worse), *shown)
+    return list(map(change, better)), list(map(change, worse))
 
 
 def _discount(document: int, ranking: Sequence[int]) -> float:

@@ -7,7 +7,7 @@ given, and each reranker over the first k of the embedder and of the given ones.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,28 +34,20 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Run:
-    """A system's answers to the queries of a set so far.
+    """A system's answers to the queries of a set so far: positions of at most `DEPTH` documents, best first.
 
-    Attributes:
-        system: its name, such as "BM25" or "bge-reranker-base@20".
-        reranker: the name of its reranker; "" for a first stage.
-        depth: how many documents the reranker reads; 0 for a first stage.
-        rankings: for each query the positions of at most `DEPTH` documents, best first.
-        retrieve_ms, rerank_ms: milliseconds of each query in both stages; 0 for what was not computed here.
+    Its reranker reads ``depth`` documents, 0 for a first stage; a ranking that was given takes 0 ms.
     """
 
     system: str
-    reranker: str = ""
     depth: int = 0
     rankings: list[list[int]] = field(default_factory=list)
-    retrieve_ms: list[float] = field(default_factory=list)
-    rerank_ms: list[float] = field(default_factory=list)
+    ms: list[float] = field(default_factory=list)
 
-    def add(self, ranking: Sequence[int], retrieve_ms: float, rerank_ms: float, own: int | None) -> None:
+    def add(self, ranking: Sequence[int], ms: float, own: int | None) -> None:
         """The answer to the next query, without the document that is the query itself."""
         self.rankings.append([position for position in ranking if position != own][:DEPTH])
-        self.retrieve_ms.append(retrieve_ms)
-        self.rerank_ms.append(rerank_ms)
+        self.ms.append(ms)
 
 
 def embed_documents(embedder: Llama, documents: Sequence[str], *, advance: Advance) -> NDArray[np.float32]:
@@ -85,7 +77,12 @@ def run_systems(
     query costs is measured on the query alone.
     """
     bm25 = Bm25(test.documents)
-    _warm_up(test, embedder, bm25, rerankers.values())
+    # One short call each, so that the first query's time holds nothing that is done once only.
+    warm_up = test.queries[0].text
+    embedder.embed(warm_up, prefix=embedder.query_prefix)
+    bm25.search(warm_up, k=LEXICAL_DEPTH)
+    for reranker in rerankers.values():
+        reranker.rerank(warm_up, test.documents[:1])
     queries = embedder.embed_many([query.text for query in test.queries], prefix=embedder.query_prefix)
     runs: dict[str, Run] = {}
     for number, (query, vector) in enumerate(zip(test.queries, queries, strict=True)):
@@ -95,7 +92,7 @@ def run_systems(
         first = _first_stages(query, cosines, vectors, embedder=embedder, bm25=bm25)
         first |= {one.name: (one.rankings[number], 0.0) for one in given}
         for name, (ranking, ms) in first.items():
-            runs.setdefault(name, Run(name)).add(ranking, ms, 0.0, query.own)
+            runs.setdefault(name, Run(name)).add(ranking, ms, query.own)
         for name, reranker in rerankers.items():
             for before in (EMBEDDER, *(one.name for one in given)):
                 label = name if before == EMBEDDER else f"{before} + {name}"
@@ -104,28 +101,13 @@ def run_systems(
                     query, ranking, cosines, documents=test.documents, reranker=reranker, depths=depths
                 ):
                     system = f"{label}@{depth}"
-                    run = runs.setdefault(system, Run(system, name, depth))
-                    run.add(order, ms, rerank_ms, query.own)
+                    runs.setdefault(system, Run(system, depth)).add(order, ms + rerank_ms, query.own)
         advance(1)
     return list(runs.values())
 
 
-def _warm_up(test: TestSet, embedder: Llama, bm25: Bm25, rerankers: Iterable[Llama]) -> None:
-    """One short call each, so that the first query's time holds nothing that is done once only."""
-    query = test.queries[0].text
-    embedder.embed(query, prefix=embedder.query_prefix)
-    bm25.search(query, k=LEXICAL_DEPTH)
-    for reranker in rerankers:
-        reranker.rerank(query, test.documents[:1])
-
-
 def _first_stages(
-    query: Query,
-    cosines: NDArray[np.float32],
-    vectors: NDArray[np.float32],
-    *,
-    embedder: Llama,
-    bm25: Bm25,
+    query: Query, cosines: NDArray[np.float32], vectors: NDArray[np.float32], *, embedder: Llama, bm25: Bm25
 ) -> dict[str, tuple[Sequence[int], float]]:
     """The ranking of each first stage, and its milliseconds."""
     clock = [time.perf_counter()]

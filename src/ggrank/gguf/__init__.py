@@ -4,8 +4,7 @@
     checks.py, vocabulary.py    checks of what llama.cpp asserts
     impostors.py                names of files that are not GGUF at all
 
-llama.cpp may still refuse a file that passes, or crash: `ggrank.loading.preflight` tries it in another
-process.
+llama.cpp may still refuse a file that passes, or crash, so `ggrank.loading.preflight` tries it out.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -47,20 +46,9 @@ class GgufFile:
     """The header of a GGUF that passed every check.
 
     Attributes:
-        path: the file.
-        n_bytes: its size.
         metadata: all keys. Numbers, booleans and strings are values; an array is a `GgufArray`, which
             `strings` or `numbers` reads.
         tensors: all tensors by name, in the file's order.
-
-    Example:
-        >>> from ggrank.gguf import open_gguf
-        >>> from ggrank.hub import find_model
-        >>> file = open_gguf(find_model("all-minilm-l6-v2").path)
-        >>> file.architecture, file.pooling_type.name, file.n_ctx_train, file.quantization
-        ('bert', 'MEAN', 512, 'q8_0')
-        >>> file.strings("tokenizer.ggml.tokens")[2088]
-        '▁world'
     """
 
     path: Path
@@ -92,7 +80,7 @@ class GgufFile:
     @property
     def tokenizer_pre(self) -> str:
         """How a BPE tokenizer splits text first, such as "modern-bert"; empty if the file does not say."""
-        return self._text("tokenizer.ggml.pre") or ""
+        return self.text("tokenizer.ggml.pre")
 
     @property
     def unknown_id(self) -> int | None:
@@ -102,9 +90,9 @@ class GgufFile:
         return found
 
     @property
-    def rerank_template(self) -> str | None:
-        """The chat template named "rerank"; None if there is none."""
-        return self._text("tokenizer.chat_template.rerank")
+    def rerank_template(self) -> str:
+        """The chat template named "rerank"; empty if there is none."""
+        return self.text("tokenizer.chat_template.rerank")
 
     @property
     def has_head(self) -> bool:
@@ -130,33 +118,13 @@ class GgufFile:
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of a classifier's outputs, such as ("yes", "no"); empty if they have none."""
-        return self._texts(f"{self.architecture}.classifier.output_labels")
-
-    @property
-    def query_prefix(self) -> str:
-        """The model's prefix of queries, as `ggrank.convert` writes it; empty if there is none."""
-        return self._text("ggrank.query_prefix") or ""
-
-    @property
-    def document_prefix(self) -> str:
-        """The model's prefix of documents, as `ggrank.convert` writes it; empty if there is none."""
-        return self._text("ggrank.document_prefix") or ""
+        return self.texts(f"{self.architecture}.classifier.output_labels")
 
     @property
     def n_ctx(self) -> int | None:
         """The length in tokens at which the original cuts; None if the file does not say."""
         value = self.metadata.get("ggrank.n_ctx")
         return value if isinstance(value, int) and 16 <= value <= self.n_ctx_train else None
-
-    @property
-    def gelu(self) -> Literal["erf", "tanh"]:
-        """How the original computes GELU: exactly, or by the approximation with tanh."""
-        return "tanh" if self.metadata.get("ggrank.gelu") == "tanh" else "erf"
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages of the model's card ("en", "multilingual"); empty if it names none."""
-        return self._texts("general.languages")
 
     @property
     def dimensions(self) -> tuple[int, ...]:
@@ -176,23 +144,23 @@ class GgufFile:
             n_bytes[tensor.type] += tensor.n_bytes
         return n_bytes.most_common(1)[0][0]
 
-    def strings(self, key: str) -> list[str]:
-        """The strings of an array, read from the file now; a large vocabulary takes some 0.1 s.
+    def text(self, key: str) -> str:
+        """A string of the metadata; empty if there is none."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else ""
 
-        Raises:
-            KeyError: there is no such key.
-            TypeError: it is no array of strings.
-        """
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings of the metadata; empty if there is none."""
+        value = self.metadata.get(key)
+        return tuple(self.strings(key)) if isinstance(value, GgufArray) and value.type == "string" else ()
+
+    def strings(self, key: str) -> list[str]:
+        """The strings of an array, read from the file now; a large vocabulary takes some 0.1 s."""
         with _mapped(self.path) as data:
             return gguf_format.strings(data, self._array(key))
 
     def numbers(self, key: str) -> NDArray[Any]:
-        """The numbers of an array, read from the file now: shape (count,), the file's own dtype.
-
-        Raises:
-            KeyError: there is no such key.
-            TypeError: it is no array of numbers.
-        """
+        """The numbers of an array, read from the file now: shape (count,), the file's own dtype."""
         with _mapped(self.path) as data:
             return gguf_format.numbers(data, self._array(key))
 
@@ -214,14 +182,6 @@ class GgufFile:
 
     def _fact(self, name: str) -> Any:
         return self.metadata.get(f"{self.architecture}.{name}")
-
-    def _texts(self, key: str) -> tuple[str, ...]:
-        value = self.metadata.get(key)
-        return tuple(self.strings(key)) if isinstance(value, GgufArray) and value.type == "string" else ()
-
-    def _text(self, key: str) -> str | None:
-        value = self.metadata.get(key)
-        return value if isinstance(value, str) else None
 
 
 def open_gguf(path: str | os.PathLike[str]) -> GgufFile:
@@ -245,32 +205,27 @@ def open_gguf(path: str | os.PathLike[str]) -> GgufFile:
 
 
 def check_usable(file: GgufFile, pooling_type: PoolingType) -> None:
-    """Checks that a file can be loaded with this pooling; UNSPECIFIED means that it is not known.
-
-    Raises:
-        ModelModeError: it is a chat model, or its pooling is not known, or it cannot rerank.
-    """
+    """Raises ModelModeError if a file cannot be loaded with this pooling; UNSPECIFIED means not known."""
     name, architecture = file.path.name, file.architecture
     if pooling_type is PoolingType.RANK and not file.has_head:
         lost = "has a pooler (cls.weight) but" if "cls.weight" in file.tensors else "has"
         raise ModelModeError(
             f"{name} {lost} no classification layer (cls.output.weight), so it cannot rerank: it is an "
             "embedding model, or a reranker that lost its head in conversion. Take a reranker such as "
-            "'bge-reranker-base'; to embed with it, load it without pooling_type=RANK."
+            "'bge-reranker-base'; to embed with it, load it without pooling_type rank."
         )
     if pooling_type is not PoolingType.UNSPECIFIED:
         return
     if architecture in ENCODERS:
         raise ModelModeError(
             f"{name} does not say how it pools token vectors (no {architecture}.pooling_type). Its model "
-            "card does: pass pooling_type=PoolingType.MEAN (most sentence-transformers models) or CLS (bge, "
-            "gte)."
+            "card does: set pooling_type to mean (most sentence-transformers models) or cls (bge, gte)."
         )
     raise ModelModeError(
         f"{name} looks like a chat model ({architecture}, with no {architecture}.pooling_type and no "
         "classification layer): it writes text. Expected an embedding or reranker model, such as "
         "'all-minilm-l6-v2' or 'bge-reranker-base'. If it is an embedding model whose file does not say so, "
-        "pass pooling_type=PoolingType.LAST (Qwen3-Embedding) or MEAN, as its model card says."
+        "set pooling_type to last (Qwen3-Embedding) or mean, as its model card says."
     )
 
 
@@ -286,7 +241,11 @@ def _size(path: Path) -> int:
     except OSError as error:
         raise _unreadable(path, error) from None
     if stat.S_ISDIR(status.st_mode):
-        raise ModelFileError(_about_directory(path))
+        names = sorted(file.name for file in path.glob("*.gguf"))
+        found = (
+            f"it holds {', '.join(names[:5])}: name one of them" if names else "there is no .gguf file in it"
+        )
+        raise ModelFileError(f"{path} is a directory. Expected a .gguf file; {found}.")
     if not stat.S_ISREG(status.st_mode):
         raise ModelFileError(f"{path} is a device, pipe or socket. Expected a .gguf file.")
     if status.st_size == 0:
@@ -297,22 +256,15 @@ def _size(path: Path) -> int:
     return status.st_size
 
 
-def _about_directory(path: Path) -> str:
-    try:
-        names = sorted(entry.name for entry in path.iterdir() if entry.suffix == ".gguf")
-    except OSError:
-        names = []
-    found = f"it holds {', '.join(names[:5])}: name one of them" if names else "there is no .gguf file in it"
-    return f"{path} is a directory. Expected a .gguf file; {found}."
-
-
-def _unreadable(path: Path, error: OSError) -> ModelFileError:
+def _unreadable(path: Path, error: OSError | ValueError) -> ModelFileError:
     if isinstance(error, PermissionError):
         return ModelFileError(
             f"{path} may not be read by this user (permission denied). Give yourself the right to read the "
             "file and its folders (chmod a+r), or copy it to a place of your own."
         )
-    return ModelFileError(f"{path} could not be read: {error.strerror or error}. Check disk and path.")
+    return ModelFileError(
+        f"{path} could not be read: {getattr(error, 'strerror', error)}. Check disk and path."
+    )
 
 
 @contextmanager
@@ -321,7 +273,7 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error if isinstance(error, OSError) else OSError(str(error))) from None
+        raise _unreadable(path, error) from None
     try:
         yield data
     finally:

@@ -1,7 +1,7 @@
-"""Checks of a GGUF's metadata and shapes, for everything that llama.cpp asserts instead of refusing.
+"""Checks of a GGUF's metadata and shapes, for which llama.cpp ends the process or reads past an array.
 
-llama.cpp refuses many damaged files itself; those are left to it. A failed ``GGML_ASSERT`` ends the
-process, so what it asserts when it loads a file, plans a graph or computes is checked here.
+llama.cpp refuses many damaged files itself. What it asserts in every graph, such as heads that divide a
+vector, is left to `ggrank.loading.preflight`, whose child process meets the same assertion.
 
 Source: llama.cpp's ``src/llama-model.cpp`` (``load_hparams``), ``src/llama-graph.cpp``,
 ``src/models/*.cpp``, ``ggml/src/ggml-cpu/ops.cpp``.
@@ -21,39 +21,28 @@ ENCODERS = frozenset(
 )
 """Architectures that read a whole text at once: embedders and rerankers, never chat models."""
 
-_HEADS_FILL_N_EMBD = ENCODERS | {"qwen2"}
-_ROTATES_WHOLE_HEADS = frozenset({"llama", "llama-embed", "mistral3", "qwen2", "qwen3", "qwen3vl"})
-_ROTATES_NOTHING = frozenset({"bert", "jina-bert-v2"})
-_PLAIN_ATTENTION = _HEADS_FILL_N_EMBD | _ROTATES_WHOLE_HEADS | {"gemma-embedding"}
-"""Those that assert keys and values of one length, in heads, in every layer. Others are left alone."""
-
-_PERIODS = {"modern-bert": 3, "gemma-embedding": 6}
-"""Layers from one that reads the whole text to the next, in files that do not name the number."""
+_WIDE_AS_EMBEDDINGS = ENCODERS | {"llama", "llama-embed", "mistral3", "gemma-embedding"}
+_WIDE_AS_EMBEDDINGS |= {"qwen2", "qwen3", "qwen3vl"}
+"""Architectures whose vectors are as wide as their embeddings."""
 
 _NOT_FOR_COMPUTING = frozenset({"q8_1", "q8_k", "i8", "i16", "i32", "i64", "f64"})
 """Types without ``vec_dot`` in ggml-cpu.c; a matrix product with one calls a null pointer."""
 
 _MOST_LAYERS = 512
-_MOST_EXPERTS = 1024
 _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 
 
 def check_kind(header: Header) -> None:
-    """Checks that a valid GGUF is a complete model.
-
-    Raises:
-        ModelModeError: it belongs to a model: an image encoder, a LoRA adapter, an importance matrix.
-        ModelFileError: it is one piece of several, has no weights, or names no architecture.
-    """
+    """Checks that a valid GGUF is a complete model, and not a part of one or an addition to one."""
     metadata, path = header.metadata, header.path
-    architecture, kind = metadata.get("general.architecture"), metadata.get("general.type")
-    if architecture == "clip" or kind == "mmproj":
+    architecture, file_type = metadata.get("general.architecture"), metadata.get("general.type")
+    if architecture == "clip" or file_type == "mmproj":
         raise ModelModeError(
             f"{path} is a multimodal projector (mmproj): it turns images into input for another model. "
             "Expected an embedding or reranker model: load the .gguf without 'mmproj' in its name."
         )
-    if kind in ("adapter", "imatrix"):
-        name = "a LoRA adapter" if kind == "adapter" else "an importance matrix"
+    if file_type in ("adapter", "imatrix"):
+        name = "a LoRA adapter" if file_type == "adapter" else "an importance matrix"
         raise ModelModeError(
             f"{path} is {name}, which is not a model by itself. Expected an embedding or reranker model: "
             "load the model that it was made for, or one that it was merged into."
@@ -74,11 +63,7 @@ def check_kind(header: Header) -> None:
 
 
 def check_model(header: Header, data: Bytes) -> None:
-    """Checks the model's settings and the types of its tensors.
-
-    Raises:
-        ModelFileError: llama.cpp would end the process over them.
-    """
+    """Checks the model's settings and the types of its tensors."""
     facts = _ModelKeys(header, data)
     for name in ("context_length", "embedding_length"):
         facts.need(1 <= facts.whole(name, 0) < 1 << 31, name, "a whole number from 1")
@@ -94,9 +79,6 @@ def check_model(header: Header, data: Bytes) -> None:
         facts.need(fits, name, "a small positive number")
     scaling = facts.get("rope.scaling.type", "none")
     facts.need(scaling in _ROPE_SCALINGS, "rope.scaling.type", f"one of {', '.join(_ROPE_SCALINGS)}")
-    _check_heads(facts)
-    _check_windows(facts, n_layers)
-    _check_experts(facts)
     _check_widths(facts)
     _check_tensors(facts)
 
@@ -132,74 +114,9 @@ class _ModelKeys:
         raise self.header.damaged(f"expected {self.architecture}.{name} to be {expected}, found {found}")
 
 
-def _check_heads(facts: _ModelKeys) -> None:
-    """Reshapes and matrix products of the attention assert that heads divide what they share."""
-    n_embd = facts.whole("embedding_length", 0)
-    heads = facts.wholes("attention.head_count")
-    is_plain = facts.architecture in _PLAIN_ATTENTION
-    facts.need(not is_plain or min(heads, default=0) > 0, "attention.head_count", "a whole number from 1")
-    if not facts.whole("attention.key_length", 0):
-        # Then a head is n_embd / n_heads wide.
-        fits = all(n_embd % n_heads == 0 for n_heads in heads if n_heads > 0)
-        facts.need(fits, "attention.head_count", f"a divisor of the embedding's length {n_embd}")
-    shared = facts.wholes("attention.head_count_kv") or heads
-    n_layers = max(len(heads), len(shared))
-    for n_heads, n_shared in zip(_each(heads, n_layers), _each(shared, n_layers), strict=False):
-        fits = n_heads % n_shared == 0 if n_shared > 0 else not is_plain
-        facts.need(fits, "attention.head_count_kv", f"a divisor of the {n_heads} heads")
-    if is_plain:
-        _check_head_width(facts, n_embd // heads[0])
-
-
-def _each(values: list[int], n_layers: int) -> list[int]:
-    return values * n_layers if len(values) == 1 else values
-
-
-def _check_head_width(facts: _ModelKeys, usual: int) -> None:
-    keys, values = facts.whole("attention.key_length", usual), facts.whole("attention.value_length", usual)
-    facts.need(keys == values > 0, "attention.value_length", f"as long as a key, {keys}")
-    if facts.architecture in _HEADS_FILL_N_EMBD:
-        facts.need(keys == usual, "attention.key_length", f"{usual}, embedding_length over head_count")
-    rotated = facts.whole("rope.dimension_count", keys)
-    if facts.architecture in _ROTATES_WHOLE_HEADS:
-        facts.need(rotated == keys, "rope.dimension_count", f"{keys}, the width of a head")
-    if facts.architecture not in _ROTATES_NOTHING:
-        fits = 0 <= rotated <= keys and rotated % 2 == 0
-        facts.need(fits, "rope.dimension_count", f"an even number up to {keys}, the width of a head")
-
-
-def _check_windows(facts: _ModelKeys, n_layers: int) -> None:
-    """llama.cpp asserts a buffer for the mask of each kind of layer, with and without a window."""
-    period = _PERIODS.get(facts.architecture, 0)
-    if not period or not facts.whole("attention.sliding_window", 0):
-        return
-    pattern = facts.get("attention.sliding_window_pattern", period)
-    if isinstance(pattern, GgufArray):
-        have = [] if pattern.type == "string" else numbers(facts.data, pattern)[:n_layers].tolist()
-        kinds = {bool(value) for value in have} | ({False} if len(have) < n_layers else set())
-    else:
-        period = facts.whole("attention.sliding_window_pattern", period)
-        full = 0 if facts.architecture == "modern-bert" else period - 1
-        kinds = {period == 0 or i % period != full for i in range(n_layers)}
-    expected = "layers with a window and layers without"
-    facts.need(len(kinds) == 2, "attention.sliding_window_pattern", expected)
-
-
-def _check_experts(facts: _ModelKeys) -> None:
-    """``load_hparams`` asserts all of this."""
-    n_experts, used = facts.whole("expert_count", 0), max(facts.wholes("expert_used_count"), default=0)
-    facts.need(n_experts <= _MOST_EXPERTS, "expert_count", f"{_MOST_EXPERTS} at most")
-    fits = 1 <= used <= n_experts if n_experts else used == 0
-    facts.need(fits, "expert_used_count", f"within the {n_experts} experts")
-    groups, used_groups = facts.whole("expert_group_count", 0), facts.whole("expert_group_used_count", 0)
-    fits = groups < max(n_experts, 1) and (groups < 2 or n_experts % groups == 0)
-    facts.need(fits, "expert_group_count", f"a divisor of the {n_experts} experts")
-    facts.need(groups < 2 or 1 <= used_groups < groups, "expert_group_used_count", f"less than {groups}")
-
-
 def _check_widths(facts: _ModelKeys) -> None:
     n_embd, n_ff = facts.whole("embedding_length", 0), facts.wholes("feed_forward_length")
-    if facts.architecture in _PLAIN_ATTENTION:
+    if facts.architecture in _WIDE_AS_EMBEDDINGS:
         # llama.cpp would read that many numbers of each vector.
         fits = facts.whole("embedding_length_out", n_embd) == n_embd
         facts.need(fits, "embedding_length_out", f"{n_embd}, as embedding_length")

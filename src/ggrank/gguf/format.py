@@ -42,8 +42,9 @@ TENSOR_TYPES: Mapping[int, tuple[str, int, int]] = {
 }  # fmt: skip
 """``enum ggml_type``, ggml.h: name, numbers in a block, bytes of a block (ggml-common.h)."""
 
-DEFAULT_ALIGNMENT = 32
-MAX_DIMENSIONS = 4
+LEAST_ALIGNMENT = 32
+"""Less is legal, but llama.cpp asserts it for memory-mapped weights (ggml_backend_cpu_buffer_from_ptr)."""
+
 MAX_NAME_BYTES = 63
 """llama.cpp keeps a tensor's name in 64 bytes with a closing zero: ``GGML_MAX_NAME``."""
 
@@ -54,14 +55,7 @@ _STRING, _ARRAY = VALUE_TYPES.index("string"), VALUE_TYPES.index("array")
 
 @dataclass(frozen=True)
 class GgufArray:
-    """The range of an array of the metadata in the file.
-
-    Attributes:
-        type: "string", or a NumPy name such as "i4" or "f4".
-        count: how many values.
-        offset: of the first value, in bytes from the beginning of the file.
-        n_bytes: of all values.
-    """
+    """Where the file has an array of the metadata; ``type`` is "string", or a NumPy name such as "i4"."""
 
     type: str
     count: int
@@ -85,7 +79,6 @@ class Header:
     """Everything before the weights; ``string_offsets`` are those of each array of strings."""
 
     path: Path
-    version: int
     metadata: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]
     string_offsets: Mapping[str, NDArray[np.int64]]
@@ -96,13 +89,9 @@ class Header:
 
 
 def read_header(data: Bytes, path: Path) -> Header:
-    """Reads a file that begins with ``GGUF``; ``path`` is for messages only.
-
-    Raises:
-        ModelFileError: the version is unknown, or the file is damaged or cut off.
-    """
+    """Reads a file that begins with ``GGUF``; ``path`` is for messages only."""
     reader = _Reader(data, path)
-    version = _read_version(reader)
+    _check_version(reader)
     n_tensors = reader.count("tensors", smallest=_SMALLEST_TENSOR)
     n_keys = reader.count("keys", smallest=_SMALLEST_KEY)
     metadata: dict[str, Any] = {}
@@ -111,18 +100,16 @@ def read_header(data: Bytes, path: Path) -> Header:
         if not key or key in metadata:
             raise reader.damaged(f"expected every key to have its own name, found {key!r}")
         metadata[key] = reader.value(key)
-    alignment = _alignment(reader, metadata)
-    tensors = _placed(reader, _read_tensors(reader, n_tensors, alignment), alignment)
-    by_name = {tensor.name: tensor for tensor in tensors}
-    return Header(path, version, metadata, by_name, reader.string_offsets)
+    alignment = metadata.get("general.alignment", LEAST_ALIGNMENT)
+    is_power = isinstance(alignment, int) and alignment > 0 and alignment & (alignment - 1) == 0
+    if not is_power or alignment < LEAST_ALIGNMENT:
+        raise reader.damaged(f"expected general.alignment to be a power of two from 32, found {alignment!r}")
+    tensors = _read_tensors(reader, n_tensors, int(alignment))
+    return Header(path, metadata, tensors, reader.string_offsets)
 
 
 def numbers(data: Bytes, array: GgufArray) -> NDArray[Any]:
-    """The values of an array of numbers: a copy of shape (count,).
-
-    Raises:
-        TypeError: it is an array of strings.
-    """
+    """The values of an array of numbers: a copy of shape (count,)."""
     if array.type == "string":
         raise TypeError("expected an array of numbers, found one of strings")
     block = data[array.offset : array.offset + array.n_bytes]
@@ -130,11 +117,7 @@ def numbers(data: Bytes, array: GgufArray) -> NDArray[Any]:
 
 
 def strings(data: Bytes, array: GgufArray) -> list[str]:
-    """The values of an array of strings; bytes that are not UTF-8 become U+FFFD.
-
-    Raises:
-        TypeError: it is an array of numbers.
-    """
+    """The values of an array of strings; bytes that are not UTF-8 become U+FFFD."""
     if array.type != "string":
         raise TypeError("expected an array of strings, found one of numbers")
     found = raw_strings(data, string_offsets(data, array.offset, array.count))
@@ -145,9 +128,6 @@ def string_offsets(data: Bytes, start: int, count: int) -> NDArray[np.int64]:
     """The position of each string of an array, and the end of the last one: shape (count + 1,).
 
     A string is its length, eight bytes little-endian, and then its bytes.
-
-    Raises:
-        ValueError: a string would end after the data.
     """
     length_at, n_bytes = struct.Struct("<Q").unpack_from, len(data)
 
@@ -183,11 +163,11 @@ def repeated_string(data: Bytes, offsets: NDArray[np.int64]) -> str | None:
     return twice.decode("utf-8", "backslashreplace")
 
 
-def _read_version(reader: _Reader) -> int:
+def _check_version(reader: _Reader) -> None:
     reader.skip(4, "its first word")
     version = reader.u32("its version")
     if version in (2, 3):
-        return version
+        return
     if version & 0xFFFF == 0:
         raise ModelFileError(
             f"{reader.path} is a big-endian GGUF; expected a little-endian one. Download the little-endian "
@@ -201,39 +181,36 @@ def _read_version(reader: _Reader) -> int:
     raise ModelFileError(f"{reader.path} is GGUF version {version}; expected version 2 or 3. {advice}")
 
 
-def _alignment(reader: _Reader, metadata: Mapping[str, Any]) -> int:
-    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-    is_power = isinstance(alignment, int) and alignment > 0 and alignment & (alignment - 1) == 0
-    # Less than 32 is legal in a GGUF, but llama.cpp asserts 32 for memory-mapped weights
-    # (ggml_backend_cpu_buffer_from_ptr).
-    if not is_power or alignment < DEFAULT_ALIGNMENT:
-        raise reader.damaged(f"expected general.alignment to be a power of two from 32, found {alignment!r}")
-    return int(alignment)
-
-
-def _read_tensors(reader: _Reader, n_tensors: int, alignment: int) -> list[TensorInfo]:
-    """The tensors as the file lists them: offsets count from the first one's beginning."""
-    found: list[TensorInfo] = []
-    names, end = set(), 0
+def _read_tensors(reader: _Reader, n_tensors: int, alignment: int) -> dict[str, TensorInfo]:
+    """The tensors by name, all of them inside the file."""
+    found: dict[str, TensorInfo] = {}
+    end = padded_end = 0
     for _ in range(n_tensors):
         tensor = _read_tensor(reader)
-        if tensor.name in names:
+        if tensor.name in found:
             raise reader.damaged(f"expected every tensor to have its own name, found {tensor.name!r} twice")
-        if tensor.offset != end:
+        if tensor.offset != padded_end:
             raise reader.damaged(
-                f"expected the numbers of {tensor.name!r} at {end:,}, after those of the tensor before it, "
-                f"found {tensor.offset:,}"
+                f"expected the numbers of {tensor.name!r} at {padded_end:,}, after those of the tensor "
+                f"before it, found {tensor.offset:,}"
             )
-        found.append(tensor)
-        names.add(tensor.name)
-        end = _padded(end + tensor.n_bytes, alignment)
-    return found
+        found[tensor.name] = tensor
+        end = tensor.offset + tensor.n_bytes
+        padded_end = _padded(end, alignment)
+    start = _padded(reader.position, alignment)
+    missing = start + end - reader.size
+    if missing > 0 and found:
+        raise ModelFileError(
+            f"{reader.path} is cut off: expected {start + end:,} bytes, found {reader.size:,}; {missing:,} "
+            "are missing. The download or copy was interrupted: download it again."
+        )
+    return {name: replace(tensor, offset=start + tensor.offset) for name, tensor in found.items()}
 
 
 def _read_tensor(reader: _Reader) -> TensorInfo:
     name = reader.string("the name of a tensor", most=MAX_NAME_BYTES)
     n_dimensions = reader.u32(f"the shape of {name!r}")
-    if not 1 <= n_dimensions <= MAX_DIMENSIONS:
+    if not 1 <= n_dimensions <= 4:
         raise reader.damaged(f"expected 1 to 4 dimensions of {name!r}, found {n_dimensions}")
     shape = tuple(reader.u64(f"the shape of {name!r}") for _ in range(n_dimensions))
     code = reader.u32(f"the type of {name!r}")
@@ -252,19 +229,6 @@ def _read_tensor(reader: _Reader) -> TensorInfo:
             f"found {shape}"
         )
     return TensorInfo(name, shape, type_name, offset, n_numbers // block * block_bytes)
-
-
-def _placed(reader: _Reader, tensors: list[TensorInfo], alignment: int) -> list[TensorInfo]:
-    """The same tensors with offsets from the file's beginning, all of them inside the file."""
-    start = _padded(reader.position, alignment)
-    placed = [replace(tensor, offset=start + tensor.offset) for tensor in tensors]
-    end = placed[-1].offset + placed[-1].n_bytes if placed else 0
-    if end > reader.size:
-        raise ModelFileError(
-            f"{reader.path} is cut off: expected {end:,} bytes, found {reader.size:,}; "
-            f"{end - reader.size:,} are missing. The download or copy was interrupted: download it again."
-        )
-    return placed
 
 
 def _padded(size: int, alignment: int) -> int:

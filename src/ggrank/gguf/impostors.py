@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import getincrementaldecoder
 from pathlib import Path
 
 _CONVERT = (
@@ -14,33 +15,24 @@ _UNPACK = "Expected a GGUF: unpack it first."
 _BEGINNINGS = (
     (b"PK\x03\x04", "a zip archive, as PyTorch writes its .bin, .pt and .pth files", _CONVERT),
     (b"\x80\x02", "a Python pickle, as PyTorch writes its .bin and .pt files", _CONVERT),
-    (b"\x80\x04", "a Python pickle", _CONVERT),
-    (b"\x80\x05", "a Python pickle", _CONVERT),
-    (b"\x89HDF", "an HDF5 file, as Keras writes", _CONVERT),
-    (b"\x93NUMPY", "a NumPy array", _CONVERT),
     (b"lmgg", "a GGML file, the format before GGUF", _CONVERT),
     (b"tjgg", "a GGJT file, the format before GGUF", _CONVERT),
     (b"fmgg", "a GGMF file, the format before GGUF", _CONVERT),
-    (b"algg", "a GGLA file, a LoRA adapter in the format before GGUF", _CONVERT),
     (b"\x1f\x8b", "a gzip archive", _UNPACK),
-    (b"\xfd7zXZ", "an xz archive", _UNPACK),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive", _UNPACK),
-    (b"7z\xbc\xaf", "a 7z archive", _UNPACK),
 )
 _MARKUP = re.compile(rb"\s*(<!doctype|<html|<head|<body|<\?xml|<Error)", re.IGNORECASE)
 _SIZE = re.compile(rb"^size (\d+)", re.MULTILINE)
 
 
 def what_it_is(path: Path, beginning: bytes, n_bytes: int) -> str:
-    """The message for a file that does not begin with ``GGUF``.
-
-    Args:
-        path: the file, for the message.
-        beginning: its first bytes, a few thousand.
-        n_bytes: its size.
-    """
+    """The message for a file that does not begin with ``GGUF``, by its first few thousand bytes."""
     if beginning.startswith(b"version https://git-lfs"):
-        return _about_pointer(path, beginning, n_bytes)
+        size = _SIZE.search(beginning)
+        real = f" of {int(size[1]):,} bytes" if size else ""
+        return (
+            f"{path} is a Git LFS pointer of {n_bytes:,} bytes, not the model{real} that it points to. "
+            "Expected a GGUF: run 'git lfs pull' in its repository, or download the file from its page."
+        )
     if _MARKUP.match(beginning):
         return (
             f"{path} is a web page, not a model: a server's error or login page was saved under the model's "
@@ -69,21 +61,10 @@ def what_it_is(path: Path, beginning: bytes, n_bytes: int) -> str:
     )
 
 
-def _about_pointer(path: Path, beginning: bytes, n_bytes: int) -> str:
-    size = _SIZE.search(beginning)
-    real = f" of {int(size[1]):,} bytes" if size else ""
-    return (
-        f"{path} is a Git LFS pointer of {n_bytes:,} bytes, not the model{real} that it points to. Expected "
-        "a GGUF: run 'git lfs pull' in its repository, or download the file from its page."
-    )
-
-
 def _as_text(beginning: bytes) -> str | None:
-    """The beginning as text, or None where it is not text."""
+    """The beginning as text, or None if it is not text."""
     try:
-        text = beginning.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        if error.start < len(beginning) - 3:
-            return None
-        text = beginning[: error.start].decode("utf-8").strip()  # A character was cut at the end.
+        text = getincrementaldecoder("utf-8")().decode(beginning).strip()  # may end inside a character
+    except UnicodeDecodeError:
+        return None
     return text if text and all(char.isprintable() or char.isspace() for char in text) else None

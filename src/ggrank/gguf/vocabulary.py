@@ -33,18 +33,15 @@ _MOST_TOKENS = 1 << 22
 """Words of a vocabulary; the largest ones have 300,000."""
 
 _LONGEST_WORD = 1024
-"""Bytes of a word of a unigram tokenizer; XLM-R's longest has 48."""
+"""Bytes of a word of a unigram tokenizer; XLM-R's longest has 48. llama.cpp's naive_trie calls itself for
+each byte, until the stack is full."""
 
 _LONGEST_PREFIX = 256
 """Bytes of text that one entry of a charsmap may replace; real ones stay below 20."""
 
 
 def check_vocabulary(header: Header, data: Bytes) -> None:
-    """Checks the tokenizer.
-
-    Raises:
-        ModelFileError: llama.cpp would end the process with it, or go on with other tokens.
-    """
+    """Checks the tokenizer."""
     model = header.metadata.get("tokenizer.ggml.model")
     tokens = header.metadata.get(TOKENS)
     if not isinstance(model, str) or model in _NOT_FOR_TEXT:
@@ -53,7 +50,12 @@ def check_vocabulary(header: Header, data: Bytes) -> None:
         raise header.damaged(f"expected a list of words in {TOKENS}, found none")
     if tokens.count > _MOST_TOKENS:
         raise header.damaged(f"expected at most {_MOST_TOKENS:,} words in {TOKENS}, found {tokens.count:,}")
-    _check_pre(header)
+    if header.metadata.get("tokenizer.ggml.pre") == "whitespace":
+        # GGML_ASSERT in llama_vocab::find_bpe_rank, still so in llama-cpp-python 0.3.36.
+        raise ModelFileError(
+            f"{header.path} has a tokenizer (tokenizer.ggml.pre = 'whitespace') with which llama.cpp ends "
+            "the process at the first two spaces in a row; expected another. Use another model."
+        )
     _check_lists(header, data, tokens.count)
     _check_special_ids(header, tokens.count, model)
     offsets = header.string_offsets[TOKENS]
@@ -63,17 +65,11 @@ def check_vocabulary(header: Header, data: Bytes) -> None:
     if model == "llama":
         _check_byte_tokens(header, data, offsets)
     if model == "t5":
-        _check_lengths(header, offsets)
+        longest = int(np.diff(offsets).max()) - 8
+        if longest > _LONGEST_WORD:
+            most = f"{_LONGEST_WORD:,} bytes"
+            raise header.damaged(f"expected words of at most {most}, found one of {longest:,}")
         _check_charsmap(header, data)
-
-
-def _check_pre(header: Header) -> None:
-    if header.metadata.get("tokenizer.ggml.pre") == "whitespace":
-        # GGML_ASSERT in llama_vocab::find_bpe_rank, still so in llama-cpp-python 0.3.36.
-        raise ModelFileError(
-            f"{header.path} has a tokenizer (tokenizer.ggml.pre = 'whitespace') with which llama.cpp ends "
-            "the process at the first two spaces in a row; expected another. Use another model."
-        )
 
 
 def _check_lists(header: Header, data: Bytes, n_tokens: int) -> None:
@@ -112,13 +108,6 @@ def _check_byte_tokens(header: Header, data: Bytes, offsets: NDArray[np.int64]) 
             raise header.damaged(f"expected a token for every byte, found none for <0x{byte:02X}>")
 
 
-def _check_lengths(header: Header, offsets: NDArray[np.int64]) -> None:
-    """naive_trie calls itself for each byte of a word, until the stack is full."""
-    longest = int(np.diff(offsets).max()) - 8
-    if longest > _LONGEST_WORD:
-        raise header.damaged(f"expected words of at most {_LONGEST_WORD:,} bytes, found one of {longest:,}")
-
-
 def _check_charsmap(header: Header, data: Bytes) -> None:
     """The table that normalises text for a unigram tokenizer: a trie of prefixes and their replacements.
 
@@ -142,11 +131,8 @@ def trie_is_closed(trie: NDArray[np.uint32], *, last_value: int) -> bool:
     """Whether no text can lead a walk through a charsmap's trie to an index or a value outside.
 
     The trie is an XOR-compressed double array: from the base b of a node, the byte c leads to the
-    unit b ^ c if that unit's label is c. All nodes of one depth are followed at once.
-
-    Args:
-        trie: the units, shape (n,), uint32.
-        last_value: the largest offset of a replacement that ends before the table does.
+    unit b ^ c if that unit's label is c. All nodes of one depth are followed at once. ``last_value`` is the
+    largest offset of a replacement that ends before the table does.
 
     Source: Shunsuke Kanda, Space- and Time-Efficient String Dictionaries (2018); ``xcda_array_view``
     in llama.cpp.

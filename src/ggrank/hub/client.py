@@ -32,18 +32,11 @@ _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST
 
 @dataclass(frozen=True)
 class HubFile:
-    """One file of a repo.
-
-    Attributes:
-        repo: ``"org/name"``.
-        file: its path in the repo; None means the repo's only ``.gguf`` file.
-        revision: branch, tag or commit; None means the main branch.
-        sha256: what the file must have; None if that is not known.
-        size: in bytes; None if that is not known.
-    """
+    """One file of a repo ``"org/name"``."""
 
     repo: str
     file: str | None = None
+    """Its path in the repo; None means the repo's only ``.gguf`` file."""
     revision: str | None = None
     sha256: str | None = None
     size: int | None = None
@@ -55,9 +48,6 @@ class HubFile:
 @dataclass(frozen=True)
 class HubAccess:
     """How the hub is reached; None leaves it to huggingface_hub and its environment variables.
-
-    Raises:
-        InputError: the token has characters that no token has. The message does not show it.
 
     Example:
         >>> HubAccess("hf_secret", endpoint="https://name:password@mirror.example/").page
@@ -73,11 +63,11 @@ class HubAccess:
 
     def __post_init__(self) -> None:
         if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
-            raise InputError("token= holds spaces, line ends or other characters that no token has")
+            raise InputError("the token holds spaces, line ends or other characters that no token has")
 
     @property
     def offline(self) -> bool:
-        """True when the network must not be used."""
+        """Whether the network must not be used."""
         return self.local_files_only or bool(_constants().HF_HUB_OFFLINE)
 
     @property
@@ -123,9 +113,7 @@ def cached(file: HubFile, access: HubAccess) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     def look() -> object:
-        return try_to_load_from_cache(
-            file.repo, file.file or "", cache_dir=access.cache, revision=file.revision
-        )
+        return try_to_load_from_cache(file.repo, file.file or "", access.cache, file.revision)
 
     found = _translate_errors(look, file, access)
     return Path(found) if isinstance(found, str) else None
@@ -133,61 +121,40 @@ def cached(file: HubFile, access: HubAccess) -> Path | None:
 
 def sum_in_cache(path: Path) -> str | None:
     """The sha256 that the hub gave for a cached file: it is the name of the blob that the file links to."""
-    if not path.is_symlink():
-        return None
-    name = path.readlink().name
+    name = path.readlink().name if path.is_symlink() else ""
     return name if _SHA256.fullmatch(name) else None
 
 
 def look_up(file: HubFile, access: HubAccess) -> HubFile:
-    """The file's name, sha256 and size from the hub, in one request.
-
-    Raises:
-        ModelNotFoundError: no such repo, revision or file, or several files to choose from.
-        DownloadError: the hub cannot be reached or refuses.
-    """
+    """The file's name, sha256 and size from the hub, in one request."""
     files = list_files(file, access)
     name = file.file or _only_gguf(file.repo, files)
     if name not in files:
-        raise ModelNotFoundError(f"{file.repo} has no file {name!r}.{_offer(name, files)}")
+        ggufs = _gguf_files(files)
+        meant = "".join(f" Did you mean {near!r}?" for near in difflib.get_close_matches(name, ggufs, n=1))
+        listed = ", ".join(ggufs) or "none"
+        raise ModelNotFoundError(f"{file.repo} has no file {name!r}.{meant} Its .gguf files: {listed}")
     return replace(files[name], revision=file.revision)
 
 
 def list_files(repo: HubFile, access: HubAccess) -> dict[str, HubFile]:
-    """All files of a repo's revision by name, with the commit that the revision names now; one request.
-
-    Raises:
-        ModelNotFoundError: no such repo or revision.
-        DownloadError: the hub cannot be reached or refuses.
-    """
+    """All files of a repo's revision by name, with the commit that the revision names now; one request."""
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=access.address, token=access.token, library_name="ggrank")
-    timeout = _constants().HF_HUB_ETAG_TIMEOUT
-    info = _translate_errors(
-        lambda: api.model_info(repo.repo, revision=repo.revision, files_metadata=True, timeout=timeout),
-        repo,
-        access,
-    )
-    return {
-        one.rfilename: HubFile(
-            repo.repo,
-            one.rfilename,
-            info.sha,
-            sha256=one.lfs.sha256 if one.lfs else None,
-            size=one.lfs.size if one.lfs else one.size,
-        )
-        for one in info.siblings or ()
-    }
+    options = {"revision": repo.revision, "timeout": _constants().HF_HUB_ETAG_TIMEOUT}
+    info = _translate_errors(lambda: api.model_info(repo.repo, files_metadata=True, **options), repo, access)
+    files = {}
+    for one in info.siblings or ():
+        sha256, size = (one.lfs.sha256, one.lfs.size) if one.lfs else (None, one.size)
+        files[one.rfilename] = HubFile(repo.repo, one.rfilename, info.sha, sha256, size)
+    return files
 
 
 def _gguf_files(names: Collection[str]) -> list[str]:
     """The files that hold a whole model: no pieces of one, no image projectors."""
-    return sorted(
-        name
-        for name in names
-        if name.endswith(".gguf") and not _SHARD.search(name) and not name.split("/")[-1].startswith("mmproj")
-    )
+    whole = re.compile(r"(.*/)?(?!mmproj)[^/]+\.gguf")
+    return sorted(name for name in names if whole.fullmatch(name) and not _SHARD.search(name))
 
 
 def _only_gguf(repo: str, names: Collection[str]) -> str:
@@ -196,7 +163,8 @@ def _only_gguf(repo: str, names: Collection[str]) -> str:
         return files[0]
     if files:
         raise ModelNotFoundError(
-            f"{repo} has {len(files)} .gguf files; say which one with filename=: {', '.join(files)}"
+            f"{repo} has {len(files)} .gguf files; say which one with --filename (filename in Python): "
+            f"{', '.join(files)}"
         )
     if any(_SHARD.search(name) for name in names):
         raise ModelNotFoundError(
@@ -206,22 +174,11 @@ def _only_gguf(repo: str, names: Collection[str]) -> str:
     raise ModelNotFoundError(f"{repo} has no .gguf file: look for the model's repo with GGUF in its name.")
 
 
-def _offer(name: str, names: Collection[str]) -> str:
-    files = _gguf_files(names)
-    near = difflib.get_close_matches(name, files, n=1)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{meant} Its .gguf files: {', '.join(files) or 'none'}"
-
-
 def fetch(file: HubFile, access: HubAccess, directory: Path | None = None) -> Path:
     """Downloads into the cache, or as a plain file into ``directory``.
 
     huggingface_hub resumes broken connections, shows progress on a terminal, and renames a file when it is
     complete.
-
-    Raises:
-        ModelNotFoundError: no such repo, revision or file.
-        DownloadError: no network, no permission, no room on the disk, or a connection that broke for good.
     """
     from huggingface_hub import hf_hub_download
 
@@ -273,14 +230,17 @@ def _explain(error: Exception, file: HubFile, access: HubAccess, target: Path) -
     if isinstance(error, errors.HfHubHTTPError):
         return _explain_status(error, file, access)
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        size = "size unknown" if file.size is None else f"{file.size:,} bytes"
+        existing = next(place for place in (target, *target.absolute().parents) if place.exists())
+        free = f"{shutil.disk_usage(existing).free:,} bytes are free there"
         return DownloadError(
-            f"No room to write {file} ({_bytes(file.size)}) to {target}: {error.strerror}; {_free(target)}. "
-            "Free some, or choose another place: cache_dir=, or the environment variable HF_HOME."
+            f"No room to write {file} ({size}) to {target}: {error.strerror}; {free}. "
+            "Free some, or choose another folder with HF_HOME (cache_dir in Python)."
         )
     if isinstance(error, OSError) and error.errno in _NO_PLACE:
         return DownloadError(
             f"{error.filename or target} cannot be written to: {error.strerror}. "
-            "Choose another place: cache_dir=, or the environment variable HF_HOME."
+            "Choose another folder with HF_HOME (cache_dir in Python)."
         )
     if isinstance(error, UnicodeEncodeError):  # a request's header, which holds the token
         return InputError("HF_TOKEN holds characters that no token has: copy it again")
@@ -298,7 +258,7 @@ def _explain_status(error: Exception, file: HubFile, access: HubAccess) -> Ggran
 
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
     hub = access.page
-    pass_token = "HF_TOKEN (or token=) must hold a token that has access to it."
+    pass_token = "HF_TOKEN (or token in Python) must hold a token that has access to it."
     if isinstance(error, errors.GatedRepoError):
         page = f"{hub}/{file.repo}"
         return DownloadError(f"{file.repo} is gated: accept its terms at {page}. Then {pass_token}")
@@ -328,12 +288,3 @@ def _root(error: BaseException) -> BaseException:
 def _in_one_line(error: BaseException, access: HubAccess) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {access.without_secrets(lines[0])}" if lines else type(error).__name__
-
-
-def _bytes(size: int | None) -> str:
-    return "size unknown" if size is None else f"{size:,} bytes"
-
-
-def _free(target: Path) -> str:
-    existing = next(place for place in (target, *target.absolute().parents) if place.exists())
-    return f"{shutil.disk_usage(existing).free:,} bytes are free there"

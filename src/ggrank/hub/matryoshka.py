@@ -14,29 +14,20 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Matryoshka:
-    """The widths that a model was trained with.
-
-    Attributes:
-        widths: a tuple of them, ascending, or a `range`.
-        layer_norm: whether the whole vector goes through a layer norm before it is cut.
+    """The widths that a model was trained with: a tuple, ascending, or a `range`.
 
     Example:
-        >>> Matryoshka.parse("32-1024").widths
-        range(32, 1025)
         >>> str(Matryoshka.parse("512, 256, 128")), str(Matryoshka.parse("64-768, layer norm"))
         ('128, 256 or 512', '64 to 768')
     """
 
     widths: Sequence[int]
     layer_norm: bool = False
+    """Whether the whole vector goes through a layer norm before it is cut."""
 
     @classmethod
     def parse(cls, text: str) -> Matryoshka:
-        """Reads a preset's words: widths or a range of them, then ", layer norm" if there is one.
-
-        Raises:
-            ValueError: the words are others.
-        """
+        """Reads a preset's words: widths or a range of them, then ", layer norm" if there is one."""
         widths = text.removesuffix(", layer norm")
         least, dash, most = widths.partition("-")
         listed = () if dash else tuple(sorted(map(int, widths.split(","))))
@@ -50,24 +41,11 @@ class Matryoshka:
 
 
 def cut(vectors: NDArray[np.float32], width: int | None, trained: Matryoshka | None) -> NDArray[np.float32]:
-    """The first ``width`` numbers of vectors, shape (n, n_embd); normalize them again afterwards.
-
-    None, or the model's own width, gives the vectors as they are.
-
-    Args:
-        trained: what `ggrank.hub.presets.check_dimensions` was asked with before.
-    """
+    """The first ``width`` numbers of vectors, shape (n, n_embd), not normalised; None for all."""
     if width is None or width == vectors.shape[1]:
         return vectors
-    return (_layer_norm(vectors) if trained and trained.layer_norm else vectors)[:, :width]
-
-
-def _layer_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean 0 and variance 1 over all dimensions.
-
-    Source: the card of https://huggingface.co/nomic-ai/nomic-embed-text-v1.5, which cuts the layer norm.
-    """
-    centred = vectors - vectors.mean(axis=1, keepdims=True)
-    deviation = np.sqrt(np.mean(centred**2, axis=1, keepdims=True) + 1e-5)
-    scaled: NDArray[np.float32] = (centred / deviation).astype(np.float32)
-    return scaled
+    if trained and trained.layer_norm:
+        # As the card of https://huggingface.co/nomic-ai/nomic-embed-text-v1.5 does it.
+        centred = vectors - vectors.mean(axis=1, keepdims=True)
+        vectors = centred / np.sqrt(np.mean(centred**2, axis=1, keepdims=True) + 1e-5)
+    return vectors[:, :width].astype(np.float32)

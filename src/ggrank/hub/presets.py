@@ -31,25 +31,15 @@ class Preset:
     """A model by name. Facts that are not known are None or empty.
 
     Attributes:
-        name: such as ``"bge-small-en-v1.5"``.
-        summary: one line for a table.
         license: of the weights, an SPDX id; "Gemma" for the Gemma Terms of Use.
-        languages: that it was trained for, as ISO 639-1 codes; if they are many, one word ("100+").
         file: the file's path in its repo, or its name in the package.
-        repo: the Hugging Face repo that has the file; empty for a bundled model.
+        languages: that it was trained for, as ISO 639-1 codes; if they are many, one word ("100+").
         revision: the commit that is pinned; None for the repo's main branch.
-        sha256: of the file, 64 hex digits.
-        size: of the file, in bytes.
         about_mb: approximate megabytes, if ``size`` is not known.
-        pooling_type: how the model pools; `PoolingType.RANK` makes it a reranker.
         n_ctx: the longest sequence that it is loaded with, in tokens, if that is not ggrank's default.
         context: the longest sequence that its file allows, in tokens.
         width: numbers of a vector; None for a reranker.
-        query_prefix: goes before a query.
-        document_prefix: goes before a document.
-        matryoshka: the widths to which its vectors may be cut; None if they must not be cut.
-        blend: of a reranker: the weight of the first stage beside its logits (`ggrank.scoring.blend`).
-        bundled: whether the file is part of the package.
+        blend: of a reranker: the weight of the first stage, in logits (`ggrank.scoring.blend`).
     """
 
     name: str
@@ -109,7 +99,9 @@ def _read_preset(name: str, entry: dict[str, Any]) -> Preset:
     pooling = entry.pop("pooling_type", None)
     widths = entry.pop("matryoshka", None)
     if entry.get("bundled"):
-        entry["sha256"] = _bundled_sums().get(entry["file"])
+        sums = BUNDLED_MODELS / "SHA256SUMS"
+        lines = sums.read_text("utf-8").splitlines() if sums.is_file() else []
+        entry["sha256"] = next((line[:64] for line in lines if line[66:] == entry["file"]), None)
     return Preset(
         name=name,
         languages=tuple(entry.pop("languages", ())),
@@ -117,15 +109,6 @@ def _read_preset(name: str, entry: dict[str, Any]) -> Preset:
         matryoshka=Matryoshka.parse(widths) if widths else None,
         **entry,
     )
-
-
-def _bundled_sums() -> dict[str, str]:
-    """The sums of the bundled files, from a file in the format of ``sha256sum``."""
-    try:
-        lines = (BUNDLED_MODELS / "SHA256SUMS").read_text("utf-8").splitlines()
-    except OSError:
-        return {}
-    return {file: digest for digest, _, file in (line.partition("  ") for line in lines)}
 
 
 def preset_of_file(name: str) -> Preset | None:
@@ -136,20 +119,12 @@ def preset_of_file(name: str) -> Preset | None:
 
 
 def multilingual_preset(*, reranker: bool) -> Preset:
-    """The first model of many languages in the catalogue, to recommend if another cannot read a text."""
+    """The model to recommend if another cannot read a text."""
     return next(one for one in presets().values() if one.is_multilingual and one.is_reranker is reranker)
 
 
 def check_dimensions(dimensions: int, *, model: str, n_embd: int, trained: Matryoshka | None) -> None:
-    """Checks that vectors of a model may be cut to this width; its own width is always allowed.
-
-    Args:
-        model: its name in the error.
-        trained: the widths that it was trained with.
-
-    Raises:
-        InputError: they must not be cut to it.
-    """
+    """Raises InputError if vectors must not be cut to this width; the model's own is always allowed."""
     if dimensions == n_embd or (trained and dimensions < n_embd and dimensions in trained.widths):
         return
     if trained is not None:
@@ -163,11 +138,7 @@ def check_dimensions(dimensions: int, *, model: str, n_embd: int, trained: Matry
 
 
 def bundled_path(preset: Preset) -> Path:
-    """The bundled model's file.
-
-    Raises:
-        ModelNotFoundError: this installation lacks it.
-    """
+    """The bundled model's file."""
     path = BUNDLED_MODELS / preset.file
     if not path.is_file():
         raise ModelNotFoundError(

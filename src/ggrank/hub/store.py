@@ -24,12 +24,7 @@ _NAMED = "as the hub names it"
 
 
 def obtain(file: HubFile, access: HubAccess, directory: Path | None = None) -> Path:
-    """The file's path, after a download if it is not here yet; checked, and remembered for the next time.
-
-    Raises:
-        ModelNotFoundError: no such repo or file, or it is not here and the network must not be used.
-        DownloadError: the hub cannot be reached or refuses; `ChecksumError` for other bytes.
-    """
+    """The file's path, after a download if it is not here yet; checked, and remembered for the next time."""
     file = with_name(file)
     path = present(file, access, directory)
     if path is None:
@@ -46,12 +41,7 @@ def obtain(file: HubFile, access: HubAccess, directory: Path | None = None) -> P
 def obtain_folder(repo: HubFile, access: HubAccess, choose: Callable[[Collection[str]], list[str]]) -> Path:
     """A folder of the cache with those of a repo's files that ``choose`` returns for the list of their names.
 
-    ``choose`` returns at least one, or raises. The folder's name is the commit's. Without network it is the
-    folder of an earlier call.
-
-    Raises:
-        ModelNotFoundError: no such repo, or it is not here and the network must not be used.
-        DownloadError: the hub cannot be reached or refuses; `ChecksumError` for other bytes.
+    Without network it is the folder of an earlier call.
     """
     if access.offline:
         cached = (client.cached(replace(repo, file=name), access) for name in ("config.json", "modules.json"))
@@ -60,15 +50,11 @@ def obtain_folder(repo: HubFile, access: HubAccess, choose: Callable[[Collection
             raise ModelNotFoundError(_not_here(repo, access))
         return found.parent
     files = client.list_files(repo, access)
-    paths = {name: _fetched(files[name], access) for name in choose(files)}
-    name, path = min(paths.items())
+    for name in choose(files):
+        file = files[name]
+        path = client.cached(file, access) or client.fetch(file, access)
+        check(path, Expected(file.sha256, file.size, _NAMED))
     return path.parents[name.count("/")]
-
-
-def _fetched(file: HubFile, access: HubAccess) -> Path:
-    path = client.cached(file, access) or client.fetch(file, access)
-    check(path, Expected(file.sha256, file.size, _NAMED))
-    return path
 
 
 def present(file: HubFile, access: HubAccess, directory: Path | None = None) -> Path | None:
@@ -109,11 +95,7 @@ def expected_at(path: Path) -> Expected:
 
 
 def copy(source: Path, target: Path) -> Path:
-    """Copies a file; one that is at ``target`` already is left alone.
-
-    Raises:
-        DownloadError: ``target`` cannot be written.
-    """
+    """Copies a file; one that is at ``target`` already is left alone."""
     if target.is_file():
         return target
     try:
@@ -127,7 +109,7 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def _ask_hub(file: HubFile, access: HubAccess) -> HubFile:
-    """The file with its name and expected size; nothing is downloaded yet.
+    """The file with its name and expected size.
 
     The sum is recorded before the download begins. Otherwise a damaged download that ends in an error would
     be taken for the original at the next start.
@@ -139,7 +121,7 @@ def _ask_hub(file: HubFile, access: HubAccess) -> HubFile:
     if known.sha256 and remote.sha256 and known.sha256 != remote.sha256:
         raise ChecksumError(
             f"The hub now has another file as {remote}: sha256 {remote.sha256}, expected {known.sha256}, "
-            f"{known.source}. Nothing was downloaded. If the new file is wanted, choose its revision=."
+            f"{known.source}. Nothing was downloaded. If the new file is wanted, choose its revision."
         )
     if file.file is None:
         records.remember(DOWNLOADS, {_key(file): {"file": remote.file}})

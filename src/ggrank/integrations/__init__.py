@@ -1,5 +1,4 @@
-"""ggrank in other people's frameworks: one thin file each, and an extra of the same name.
+"""Adapters for frameworks: one file each, and an extra of the same name; see docs/integrations.md.
 
-Each file turns a framework's own types into a call of `Llama`, and back; nothing is computed here, so scores
-and vectors are those of `Llama`. Importing this package loads no framework. See docs/integrations.md.
+Scores and vectors are those of `Llama`. Importing this package loads no framework.
 """

@@ -1,7 +1,4 @@
-"""Chroma: an embedding function that a collection remembers, so that it reopens with the same model.
-
-A program that opens a collection in a new process imports this module first, so that Chroma knows its name.
-"""
+"""Chroma: an embedding function that a collection remembers, so that it reopens with the same model."""
 
 from __future__ import annotations
 
@@ -29,14 +26,15 @@ except ImportError as error:
 class GgrankEmbeddingFunction(EmbeddingFunction):
     """Vectors of length 1 for a Chroma collection; queries and documents each get the model's own prefix.
 
-    The model is loaded at the first text, once for all collections that have the same one.
+    The model is loaded at the first text, once for all collections of one model. A new process that opens
+    such a collection has to import this module first.
 
     Args:
         model: a preset, path or repo id that `ggrank.Llama.load` takes.
         model_kwargs: its options, such as ``{"n_ctx": 128}``; values that JSON can hold.
 
     Raises:
-        InputError: what cannot, or must not, be written into a collection, such as a loaded model or a token.
+        InputError: what a collection cannot or must not keep, such as a loaded model or a token.
 
     Example:
         >>> embed = GgrankEmbeddingFunction()
@@ -51,8 +49,7 @@ class GgrankEmbeddingFunction(EmbeddingFunction):
             self._config = {"model": os.fspath(model), "model_kwargs": dict(model_kwargs or {})}
             self._model = _held(json.dumps(self._config, sort_keys=True))
         except TypeError as error:
-            message = "Chroma keeps the model's name or path and its options as JSON; these cannot be"
-            raise InputTypeError(f"{message}: {error}") from error
+            raise InputTypeError(f"Chroma keeps the model's name and options as JSON: {error}") from error
 
     def __call__(self, input: Sequence[str]) -> list[NDArray[np.float32]]:
         """The vector of each document, shape (n_embd,)."""
@@ -64,28 +61,24 @@ class GgrankEmbeddingFunction(EmbeddingFunction):
 
     @staticmethod
     def name() -> str:
-        """What a collection calls it."""
+        """How a collection names it."""
         return "ggrank"
 
     def get_config(self) -> dict[str, Any]:
-        """What a collection writes down: the model's name and options."""
+        """The model's name and options, which a collection keeps."""
         return self._config
 
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> GgrankEmbeddingFunction:
-        """The function that a collection wrote down."""
+        """The function from what a collection kept."""
         return GgrankEmbeddingFunction(config["model"], model_kwargs=config["model_kwargs"])
 
     def default_space(self) -> str:
-        """How a new collection compares vectors; Chroma's others rank alike for vectors of length 1."""
+        """How a new collection compares vectors."""
         return "cosine"
 
     def validate_config_update(self, old_config: dict[str, Any], new_config: dict[str, Any]) -> None:
-        """A model's file may have moved; another one would not fit the vectors that are there.
-
-        Raises:
-            InputError: the file or name is another one.
-        """
+        """Raises InputError for another model, whose vectors would not fit; a file may have moved."""
         old, new = (PurePath(config["model"]).name for config in (old_config, new_config))
         if old != new:
             raise InputError(f"this collection's vectors are of {old}, not of {new}: make a new collection")
@@ -93,6 +86,6 @@ class GgrankEmbeddingFunction(EmbeddingFunction):
 
 @lru_cache(maxsize=4)
 def _held(config: str) -> HeldModel:
-    """The model of a configuration: Chroma makes a new function each time that a collection is opened."""
+    """Shared, because Chroma makes a new function each time that a collection is opened."""
     facts = json.loads(config)
     return HeldModel(facts["model"], facts["model_kwargs"])

@@ -1,7 +1,7 @@
-"""The model that an adapter holds: loaded once, shared by its copies, loaded again where a pickle arrives.
+"""The model of an adapter: loaded once, shared by copies, and loaded again from a pickle.
 
 Frameworks copy their components, send them to other processes and call them from several threads; a loaded
-`Llama` belongs to one process and is large.
+`Llama` is large and belongs to one process.
 """
 
 from __future__ import annotations
@@ -15,22 +15,17 @@ from ggrank import Llama, RemoteEmbedder, RemoteReranker
 from ggrank.errors import InputError, InputTypeError
 
 ModelLike: TypeAlias = str | os.PathLike[str] | Llama | RemoteReranker | RemoteEmbedder
-"""What an adapter takes as its model: a name or path for `Llama.load`, or a loaded or remote model."""
+"""A name or path for `Llama.load`, or a loaded or remote model."""
 
 Options: TypeAlias = Mapping[str, Any] | None
-"""What an adapter takes as its ``model_kwargs``: options of `Llama.load`, such as ``{"n_ctx": 1024}``."""
+"""Options of `Llama.load`, such as ``{"n_ctx": 1024}``."""
 
 BUNDLED_EMBEDDER = "all-minilm-l6-v2"
 BUNDLED_RERANKER = "ggrank-reranker-mini"
 
 
 class HeldModel:
-    """What an adapter was given as its model; loaded once, however many threads ask.
-
-    A copy, deep or not, shares the loaded model. A pickle carries the name and the options.
-
-    Raises:
-        InputError: no model, options for one that is loaded already, or a token among the options.
+    """A model that is loaded once, however many threads ask; a pickle carries its name and options.
 
     Example:
         >>> held = HeldModel("all-minilm-l6-v2", {"n_ctx": 128})
@@ -55,11 +50,11 @@ class HeldModel:
 
     @property
     def name(self) -> str:
-        """The name or path; of a loaded model its file, of a remote one what it says of itself."""
+        """The name or path; of a loaded model its file, of a remote one its repr."""
         return str(getattr(self._model, "model_path", self._model))
 
     def load(self) -> Llama:
-        """The model; one on a server has the same methods. Raises what `Llama.load` raises."""
+        """The model; a remote one has the same methods."""
         with self._lock:
             if self._loaded is None:
                 self._loaded = Llama.load(cast(str, self._model), **self.options)
@@ -75,11 +70,11 @@ class HeldModel:
         return cast("list[list[float]]", vectors.tolist())
 
     def check_portable(self) -> None:
-        """Raises InputTypeError unless the model was given by name: only that can be saved or sent."""
+        """Raises InputTypeError unless the model was given by name, which can be saved or sent."""
         if not self._by_name:
             raise InputTypeError(
-                f"what holds a loaded {type(self._model).__name__} can be neither saved nor sent to another "
-                "process; give it the model's name or path, and options as model_kwargs"
+                f"a component with a loaded {type(self._model).__name__} can be neither saved nor sent to "
+                "another process; give it the model's name or path, and options as model_kwargs"
             )
 
     def __deepcopy__(self, memo: dict[int, object]) -> HeldModel:

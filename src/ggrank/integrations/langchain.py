@@ -1,7 +1,4 @@
-"""LangChain: embeddings for a vector store, a reranker for a retriever, a cross-encoder of pairs.
-
-Needs langchain-core, and no other package of LangChain's.
-"""
+"""LangChain: embeddings for a vector store, a reranker for a retriever, a cross-encoder of pairs."""
 
 from __future__ import annotations
 

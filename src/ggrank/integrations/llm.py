@@ -1,7 +1,6 @@
-"""Plugin for the command line tool ``llm``: ggrank's embedding models as ``ggrank/NAME``.
+"""Plugin for the command line tool ``llm``: the embedders on this machine as ``ggrank/NAME``.
 
-The presets that are on this machine: the bundled one, and those that ``ggrank models download`` brought. llm
-imports all plugins whenever it starts, so this loads a model, and llama.cpp, only when one is asked to embed.
+llm imports all plugins whenever it starts, so llama.cpp is loaded only when a model is asked to embed.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_embedding_models(register: Callable[[EmbeddingModel], None]) -> None:
-    """Called by llm where it needs embedding models."""
+    """Registers the bundled embedder and those that ``ggrank models download`` fetched."""
     from ggrank.hub import list_models
 
     for status in list_models():
@@ -32,7 +31,7 @@ def register_embedding_models(register: Callable[[EmbeddingModel], None]) -> Non
 
 
 class GgrankEmbeddingModel(EmbeddingModel):
-    """One preset. llm does not tell queries from documents: each text gets the prefix of a document.
+    """One preset. llm does not say which text is a query, so each gets the prefix of a document.
 
     Example:
         >>> len(GgrankEmbeddingModel("all-minilm-l6-v2").embed("Llamas live in the Andes."))
@@ -44,7 +43,7 @@ class GgrankEmbeddingModel(EmbeddingModel):
         self._preset = preset
 
     def embed_batch(self, items: Iterable[str], *, key: str | None = None) -> Iterator[list[float]]:
-        """The vector of each text, of length 1. There is no key: nothing leaves this machine."""
+        """The vector of each text, of length 1."""
         for vector in self._llama.embed_many(items, prefix=self._llama.document_prefix):
             yield vector.tolist()
 

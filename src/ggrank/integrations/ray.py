@@ -15,8 +15,8 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from ggrank.jobs.job import Job, Progress, Summary, Tally, Units, compute_units,
 from ggrank.jobs.shards import BLOCK_ROWS
 from ggrank.jobs.sources import STDIN
 from ggrank.jobs.steps import Step
+from ggrank.rows.parquet import with_columns
 from ggrank.rows.writing import UNFINISHED
 
 try:
@@ -66,7 +67,7 @@ def run_on_ray(
         InputError: there is no cluster, it has no free cores, or the rows come from stdin.
         EngineError: an actor was lost again and again, or machines differ.
     """
-    if any(source.name == STDIN for source in job.sources):
+    if STDIN in job.sources:
         raise InputError("a cluster cannot read stdin; name files that all of its machines see")
     connects = not ray.is_initialized()
     if connects:
@@ -109,7 +110,7 @@ def _compute_on_ray(job: Job, units: Units, tally: Tally) -> None:
     """Lets actors compute and write the units, and adds up what they count."""
     if not units:
         return
-    from ray.data import ActorPoolStrategy, DataContext, from_items
+    from ray.data import DataContext, from_items
 
     facts = _facts(job.step)
     num_gpus = 0 if job.step.model.device == "CPU" else 1
@@ -117,41 +118,25 @@ def _compute_on_ray(job: Job, units: Units, tally: Tally) -> None:
     # The engine that was found here, so that another machine does not choose another one.
     params = replace(job.step.params, engine=facts["engine"])
     there = replace(job, step=portable(replace(job.step, params=params)), workers=1)  # type: ignore[type-var]
-    share = wait_for_room(workers=job.workers if job.workers > 1 else None, num_gpus=num_gpus)
     DataContext.get_current().enable_progress_bars = False
-    left, lost = dict(units), 0
-
-    def attempt(share: Share) -> str:
-        """Computes what is left; "" when all is done, else why Ray gave up."""
-        done = from_items([{"number": n} for n in left], override_num_blocks=len(left)).map_batches(
-            _UnitActor,
-            fn_constructor_args=(there, dict(left), facts, str(Path.cwd())),
-            compute=ActorPoolStrategy(size=min(share.workers, len(left))),
-            batch_size=1,
-            num_cpus=share.but_one_core(),
-            num_gpus=share.num_gpus,
-        )
+    left, workers = dict(units), job.workers if job.workers > 1 else None
+    for lost in range(RETRIES + 1):
+        options = actor_options(workers=None if lost else workers, num_gpus=num_gpus, most=len(left))
+        items = from_items([{"number": number} for number in left], override_num_blocks=len(left))
+        arguments = (there, dict(left), facts, str(Path.cwd()))
+        done = items.map_batches(_UnitActor, fn_constructor_args=arguments, batch_size=1, **options)
         try:
             for row in done.iter_rows():
-                _take(row, tally)
+                if row["error"]:
+                    raise (InputError if row["is_input"] else EngineError)(row["error"])
+                tally.add(rows=row["rows"], truncated=row["truncated"], tokens=row["tokens"])
                 del left[row["number"]]
-                tally.bytes_read, tally.bytes_total = len(units) - len(left), len(units)
-        except ray.exceptions.RayError as error:
-            return _first_line(error)
-        return ""
-
-    while reason := attempt(share):  # Ray Data gives up when a whole machine is lost
-        lost += 1
-        if lost > RETRIES:
-            raise EngineError(f"Ray could not go on: {reason}; what is done is kept")
-        share = wait_for_room(num_gpus=num_gpus)
-
-
-def _take(row: Mapping[str, Any], tally: Tally) -> None:
-    """Adds up what an actor counted. Raises the error that it had."""
-    if row["error"]:
-        raise (InputError if row["is_input"] else EngineError)(row["error"])
-    tally.add(rows=row["rows"], truncated=row["truncated"], tokens=row["tokens"])
+                tally.size_done, tally.size = len(units) - len(left), len(units)
+        except ray.exceptions.RayError as error:  # Ray Data gives up when a whole machine is lost
+            reason = _first_line(error)
+        else:
+            return
+    raise EngineError(f"Ray could not go on: {reason}; what is done is kept")
 
 
 def _facts(step: Step) -> dict[str, Any]:
@@ -175,18 +160,13 @@ class _UnitActor:
         attempts = self._job.folder.path / f".attempts-{number:05}{UNFINISHED}"
         try:
             self._check(attempts)
-            list(compute_units(self._job, [(number, self._units[number])], tally))
+            compute_units(self._job, [(number, self._units[number])], tally)
             attempts.unlink()
         except GgrankError as raised:
             error = raised
-        return {
-            "number": [number],
-            "error": [str(error or "")],
-            "is_input": [isinstance(error, InputError)],
-            "rows": [tally.rows],
-            "truncated": [tally.truncated],
-            "tokens": [tally.tokens],
-        }
+        counts = {"rows": tally.rows, "truncated": tally.truncated, "tokens": tally.tokens}
+        found = {"number": number, "error": str(error or ""), "is_input": isinstance(error, InputError)}
+        return {name: [value] for name, value in {**found, **counts}.items()}
 
     def _check(self, attempts: Path) -> None:
         """Counts an attempt, a byte each. Raises EngineError at the last one, and where machines differ."""
@@ -230,12 +210,10 @@ class StepActor:
         step = self._step
         if isinstance(batch, Mapping):
             return step(batch)
-        from ggrank.rows.parquet import with_columns
-
-        table = {
+        columns = {
             name: batch[name].to_pylist() if name in step.read else batch[name] for name in batch.column_names
         }
-        found = step(table)
+        found = step(columns)
         return with_columns(batch, {name: found[name] for name in step.names}, {step.column: step.origin()})
 
 
@@ -255,111 +233,68 @@ def map_step(
     Args:
         step: `EmbedStep` or `ScoreStep`; a model given by its path must be there on every machine.
         workers: actors; None for as many as fit.
-        num_cpus, num_gpus: of each actor, as in `share_machines`.
+        num_cpus: cores of each; None for `CORES`, and for 1 beside a GPU or where else not all fit.
+        num_gpus: GPUs of each; of 0.5, two share one.
         batch_size: rows that are computed together.
 
     Raises:
         InputError: the cluster has no room for them.
     """
-    from ray.data import ActorPoolStrategy
-
-    share = wait_for_room(workers=workers, num_cpus=num_cpus, num_gpus=num_gpus)
+    options = actor_options(workers=workers, num_cpus=num_cpus, num_gpus=num_gpus)
+    arguments = (portable(step),)
     return dataset.map_batches(
-        StepActor,
-        fn_constructor_args=(portable(step),),
-        compute=ActorPoolStrategy(size=share.workers),
-        batch_size=batch_size,
-        batch_format="pyarrow",
-        num_cpus=share.but_one_core(),
-        num_gpus=share.num_gpus,
+        StepActor, fn_constructor_args=arguments, batch_size=batch_size, batch_format="pyarrow", **options
     )
 
 
-@dataclass(frozen=True)
-class Share:
-    """So many actors, and what each has of the cluster; ``most_cores`` has the largest machine."""
-
-    workers: int
-    num_cpus: int
-    num_gpus: float
-    most_cores: int
-
-    def but_one_core(self) -> float:
-        """``num_cpus`` where the actors of the largest machine together leave one.
-
-        Ray Data reads and writes in tasks of one core each, and waits for ever where actors have them all.
-        """
-        return math.floor(10_000 * (self.num_cpus - self.num_cpus / self.most_cores)) / 10_000
-
-
-def wait_for_room(*, workers: int | None = None, num_cpus: int | None = None, num_gpus: float = 0) -> Share:
-    """`share_machines` of the cluster that Ray is connected to, no more than its free cores.
+def actor_options(
+    *, workers: int | None = None, num_cpus: int | None = None, num_gpus: float = 0, most: int | None = None
+) -> dict[str, Any]:
+    """What `map_batches` takes for actors that fit into the cluster and its free cores, at most ``most``.
 
     Raises:
         InputError: the cluster has no room, or no actor's cores are free within `PATIENCE` seconds.
     """
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    share = share_machines(machines, workers=workers, num_cpus=num_cpus, num_gpus=num_gpus)
-    deadline = time.monotonic() + PATIENCE
-    while (n_free := int(ray.available_resources().get("CPU", 0))) < (num_cpus or 1):
-        if time.monotonic() > deadline:
-            n_cores = sum(int(machine.get("CPU", 0)) for machine in machines)
-            raise InputError(
-                f"{n_free} of the cluster's {n_cores} cores are free, and an actor takes {num_cpus or 1}; "
-                "wait until its other work is done, or add machines"
-            )
-        time.sleep(1)
-    each = min(share.num_cpus, n_free)
-    return replace(share, num_cpus=each, workers=min(share.workers, n_free // each))
-
-
-def share_machines(
-    machines: Sequence[Mapping[str, float]],
-    *,
-    workers: int | None = None,
-    num_cpus: int | None = None,
-    num_gpus: float = 0,
-) -> Share:
-    """How many actors of which size a cluster takes.
-
-    Args:
-        machines: what each has, such as {"CPU": 16.0, "GPU": 1.0}.
-        workers: actors; None for as many as fit.
-        num_cpus: cores of each; None for 1 beside a GPU, else for the share of each of ``workers``, else for
-            `CORES`.
-        num_gpus: GPUs of each; of 0.5, two share one.
-
-    Raises:
-        InputError: there is no room for so many.
-
-    Example:
-        >>> share_machines([{"CPU": 16.0}, {"CPU": 8.0}])
-        Share(workers=12, num_cpus=2, num_gpus=0, most_cores=16)
-    """
     for name, value in (("workers", workers), ("num_cpus", num_cpus)):
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1; found {value}")
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = [int(machine.get("CPU", 0)) for machine in machines]
 
-    def room(cores: int) -> int:
-        return sum(_room(machine, cores, num_gpus) for machine in machines)
+    def room(each: int) -> int:
+        gpus = [machine.get("GPU", 0) / num_gpus if num_gpus else math.inf for machine in machines]
+        return sum(int(min(n // each, limit)) for n, limit in zip(cores, gpus, strict=True))
 
-    most = max(int(machine.get("CPU", 0)) for machine in machines)
-    each = num_cpus or (1 if num_gpus else max(1, min(CORES, most)))
-    if workers is not None and not (num_cpus or num_gpus):
-        each = next((cores for cores in range(most, 1, -1) if room(cores) >= workers), 1)
+    each = num_cpus or (1 if num_gpus else max(1, min(CORES, max(cores))))
+    if not num_cpus and room(each) < (workers or 1):
+        each = 1
     if room(each) < (workers or 1):
-        gpus = f" and {num_gpus:g} GPUs" if num_gpus else ""
         raise InputError(
-            f"{workers or 1} workers of {each} cores{gpus} do not fit: the cluster's machines have room for "
-            f"{room(each)}; ask for fewer or smaller ones"
+            f"{workers or 1} workers of {each} cores and {num_gpus:g} GPUs do not fit: the cluster has room "
+            f"for {room(each)}; ask for fewer or smaller ones"
         )
-    return Share(workers or room(each), each, num_gpus, most)
+    n_free = _wait_for_cores(num_cpus or 1, sum(cores))
+    each = min(each, n_free)
+    n_actors = min(workers or room(each), n_free // each, most or n_free)
+    # Ray Data reads and writes in tasks of one core each, and waits for ever where actors have them all: the
+    # actors of the largest machine together leave one.
+    less = math.floor(10_000 * (each - each / max(cores))) / 10_000
+    from ray.data import ActorPoolStrategy
+
+    return {"compute": ActorPoolStrategy(size=n_actors), "num_cpus": less, "num_gpus": num_gpus}
 
 
-def _room(machine: Mapping[str, float], num_cpus: int, num_gpus: float) -> int:
-    """How many actors a machine takes."""
-    n = int(machine.get("CPU", 0)) // num_cpus
-    return min(n, int(machine.get("GPU", 0) / num_gpus)) if num_gpus else n
+def _wait_for_cores(n_needed: int, n_cores: int) -> int:
+    """How many cores are free, once there are enough."""
+    deadline = time.monotonic() + PATIENCE
+    while (n_free := int(ray.available_resources().get("CPU", 0))) < n_needed:
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"{n_free} of the cluster's {n_cores} cores are free, and an actor takes {n_needed}; "
+                "wait until its other work is done, or add machines"
+            )
+        time.sleep(1)
+    return n_free
 
 
 def portable(step: Any) -> Any:

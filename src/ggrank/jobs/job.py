@@ -6,38 +6,27 @@ sources -> units -> shards -> computed -> written beside and renamed -> one file
 from __future__ import annotations
 
 import hashlib
-import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from ggrank.errors import InputError
-from ggrank.jobs.output import (
-    JOB,
-    LOCK,
-    Folder,
-    assemble_file,
-    beside,
-    check_input,
-    check_place,
-    finished,
-    is_same,
-)
-from ggrank.jobs.shards import SHARD_ROWS, BadRow, Shard, shards_of
-from ggrank.jobs.sources import STDIN, Source
+from ggrank.jobs.output import Folder, Format, is_same, joined, json_lines
+from ggrank.jobs.shards import SHARD_ROWS, Shard, shards_of
+from ggrank.jobs.sources import STDIN
 from ggrank.jobs.steps import Computed, Item, Step
-from ggrank.jobs.tables import Format, joined, json_lines
-from ggrank.jobs.workers import compute_here, compute_in_workers, with_threads
-from ggrank.loading.tuning import default_threads
+from ggrank.jobs.workers import compute_all
 from ggrank.rows.parquet import check_pyarrow
-from ggrank.rows.writing import locked, write_errors
-
-T = TypeVar("T")
+from ggrank.rows.reading import FileFormat
 
 _FORMATS: dict[str, Format] = {".parquet": "parquet", ".jsonl": "jsonl"}
+
+
+def _silent(_told: object) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -46,21 +35,28 @@ class Job:
 
     Attributes:
         step: what is computed, by which model.
-        sources: the rows, in order.
+        sources: the files of rows, in order, or ("-",) for stdin; see `find_sources`.
         output: a folder of shards, which can grow; or one file that ends in .parquet or .jsonl.
+        file_format: of the sources; "auto" goes by their names, or else by how they begin.
         format: of a folder's shards.
         shard_rows: rows of a shard at most.
         workers: processes that compute; 1 is this one alone.
         is_folder: the output is a folder, whatever its name ends in.
+        tell: is called with what the user should know of how a file is read.
+
+    Raises:
+        InputError: there are no sources, or a number is below 1.
     """
 
     step: Step
-    sources: tuple[Source, ...]
+    sources: tuple[str, ...]
     output: Path
+    file_format: FileFormat = "auto"
     format: Format = "parquet"
     shard_rows: int = SHARD_ROWS
     workers: int = 1
     is_folder: bool = False
+    tell: Callable[[str], object] = _silent
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -82,23 +78,16 @@ class Job:
     @property
     def folder(self) -> Folder:
         """Where the shards are, at least until the job is done."""
-        path = beside(self.output, ".shards") if self.is_file else self.output
-        return Folder(path, self.written, self.step)
+        return Folder(self.output, self.written, self.step, is_file=self.is_file)
 
-    def facts(self) -> dict[str, Any]:
-        """What makes two jobs the same one; loads the model."""
-        return {**self.step.facts(), "format": self.written, "shard_rows": self.shard_rows}
+    def shards(self, sources: Sequence[str], *, written: Format) -> Iterator[Shard]:
+        """The shards of some of the sources."""
+        options: Any = {"file_format": self.file_format, "shard_rows": self.shard_rows, "tell": self.tell}
+        return shards_of(sources, self.step, all_columns=written == "jsonl", **options)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far this run is.
-
-    Attributes:
-        rows, tokens: that it computed and read.
-        fraction: of its input, about, 0 to 1.
-        seconds: since it began.
-    """
+class Progress(NamedTuple):
+    """How far a run is: rows and tokens that it computed, about which fraction of its input, and seconds."""
 
     rows: int
     tokens: int
@@ -114,7 +103,7 @@ class Summary:
         output: as it was asked for.
         rows, bad_rows, shards: of the whole output, left out of it, and how many shards it has or had.
         new_rows, truncated, tokens: computed by this run, cut by it, and read by it.
-        removed: files that earlier runs had and that are gone; their rows stay.
+        removed: files that earlier runs had and that are gone; the rows of those that were done stay.
         engine: that computed, "llama.cpp" or "openvino".
         seconds: of this run.
         tokens_per_second: of this run; None where it computed nothing.
@@ -136,10 +125,10 @@ class Summary:
 class Tally:
     """Counts what one run computes, and reports its progress."""
 
-    def __init__(self, on_progress: Callable[[Progress], object] = lambda progress: None) -> None:
+    def __init__(self, on_progress: Callable[[Progress], object] = _silent) -> None:
         self._on_progress, self._started = on_progress, perf_counter()
         self.rows = self.tokens = self.truncated = 0
-        self.bytes_read, self.bytes_total = 0, 1
+        self.size_done, self.size = 0, 1
 
     def __call__(self, computed: Computed) -> None:
         """Takes a block that was computed."""
@@ -151,7 +140,7 @@ class Tally:
         self.rows += rows
         self.truncated += truncated
         self.tokens += tokens
-        fraction = min(1.0, self.bytes_read / self.bytes_total)
+        fraction = min(1.0, self.size_done / self.size)
         self._on_progress(Progress(self.rows, self.tokens, fraction, perf_counter() - self._started))
 
     def summary(self, output: str, counts: Mapping[str, int], engine: str, removed: Sequence[str]) -> Summary:
@@ -159,7 +148,7 @@ class Tally:
         seconds = perf_counter() - self._started
         return Summary(
             output,
-            **{name: counts[name] for name in ("rows", "bad_rows", "shards")},
+            **counts,
             new_rows=self.rows,
             truncated=self.truncated,
             tokens=self.tokens,
@@ -170,14 +159,14 @@ class Tally:
         )
 
 
-Units = list[tuple[int, list[Source]]]
+Units = list[tuple[int, list[str]]]
 """Units with their numbers."""
 
 
 def run(
     job: Job,
     *,
-    on_progress: Callable[[Progress], object] = lambda progress: None,
+    on_progress: Callable[[Progress], object] = _silent,
     compute: Callable[[Job, Units, Tally], None] | None = None,
 ) -> Summary:
     """Does a job, or what is left of it.
@@ -193,141 +182,89 @@ def run(
         InputError: what was asked for cannot be done, or a file cannot be read or written.
         GgrankError: whatever loading a model and computing raise.
     """
-    tally = Tally(on_progress)
-    if job.is_file:
-        check_place(job.output)
+    tally, folder = Tally(on_progress), job.folder
     if job.written == "parquet":
         check_pyarrow()
     try:
-        facts = job.facts()  # what is wrong with the model is told before anything is written
-        engine = facts["model"]["engine"][0]
-        folder = job.folder
-        if job.is_file and (mark := finished(job.output, job.sources, facts)):
-            _check_stream_again(job, mark)
-            return tally.summary(str(job.output), mark["counts"], engine, ())
-        with _held(folder.path):
-            if job.is_file:
-                check_input(job.output, job.sources, folder)
-            units, removed = folder.plan(job.sources, facts)
-            todo = [(n, unit) for n, unit in enumerate(units) if not _is_done(folder, n, unit)]
+        # What is wrong with the model is said before anything is written.
+        facts = {**job.step.facts(), "format": job.written, "shard_rows": job.shard_rows}
+        with folder.held():
+            units, removed = folder.plan(job.sources, facts, job.file_format)
+            # A stream is read again even when it is done: it could be another one.
+            todo = [(n, names) for n, names in enumerate(units) if STDIN in names or not folder.is_done(n)]
             (compute or _compute_here)(job, todo, tally)
-            found = [folder.counts(number) or {} for number in range(len(units))]
-            counts = {name: sum(one.get(name, 0) for one in found) for name in ("rows", "bad_rows")}
-            counts["shards"] = len(folder.shard_paths())
-            if job.is_file:
-                assemble_file(job.output, folder, counts)
+            counts = folder.counts(len(units))
+            folder.finish()
     finally:
         job.step.close()
-    if job.is_file:
-        shutil.rmtree(folder.path, ignore_errors=True)
-    return tally.summary(str(job.output), counts, engine, removed)
+    return tally.summary(str(job.output), counts, facts["model.engine"][0], removed)
 
 
 def _compute_here(job: Job, todo: Units, tally: Tally) -> None:
-    files = [source.name for _, sources in todo for source in sources if source.name != STDIN]
-    tally.bytes_total = max(1, sum(Path(name).stat().st_size for name in files))
-    for _ in compute_units(job, todo, tally):
-        pass
-
-
-def _is_done(folder: Folder, number: int, sources: Sequence[Source]) -> bool:
-    is_stream = any(source.name == STDIN for source in sources)  # it is compared again
-    return folder.counts(number) is not None and not is_stream
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Makes a folder and holds its lock; on an error before the first shard, a new folder goes again."""
-    with write_errors(path):
-        if path.exists() and not path.is_dir():
-            raise InputError(
-                f"{path} is a file, and a folder of shards should go there; name another --output"
-            )
-        is_new = not (path / JOB).exists()
-        if is_new and path.exists() and any(entry.name[0] not in "._" for entry in path.iterdir()):
-            raise InputError(f"{path} has other files in it, and no job's; name another folder for --output")
-        above = [parent for parent in path.absolute().parents if not parent.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-    with locked(path / LOCK, taken=f"{path}: another process works on this job; wait until it is done"):
-        try:
-            yield
-        except BaseException:
-            if is_new and not any(path.glob("part-*")):
-                shutil.rmtree(path, ignore_errors=True)
-                with suppress(OSError):  # folders that others use by now stay
-                    for parent in above:
-                        parent.rmdir()
-            raise
+    files = [Path(name) for _, names in todo for name in names if name != STDIN]
+    tally.size = max(1, sum(path.stat().st_size for path in files))
+    compute_units(job, todo, tally)
 
 
 @dataclass
 class _Unit:
-    """A unit at work: its files, what is recorded of it, and what it has so far."""
+    """A unit at work: its record, and its shards, good rows by file and bad rows so far."""
 
     number: int
-    sources: Sequence[Source]
     record: dict[str, Any]
     shards: list[int] = field(default_factory=list)
-    rows: int = 0
-    bad_rows: int = 0
-    size: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    n_bad: int = 0
 
 
 _Piece = tuple[_Unit, "Shard | None"]
 
 
-def compute_units(job: Job, units: Units, tally: Tally) -> Iterator[int]:
-    """Computes and writes the shards of units that are missing; yields each unit's number when it is done."""
+def compute_units(job: Job, units: Units, tally: Tally) -> None:
+    """Computes and writes the shards of units that are missing."""
     folder = job.folder
     _ = folder.origins  # as long as the model is loaded here
-    for (unit, shard), computed in _compute(_pieces(job, folder, units), job, tally):
-        if shard is None:
-            counts = {"rows": unit.rows, "bad_rows": unit.bad_rows}
-            folder.record(unit.number, {**unit.record, "shards": unit.shards, "counts": counts})
-            yield unit.number
-            continue
-        tally.bytes_read += shard.size
-        _check_unchanged(unit)
-        n_rows = len(shard.rows) + len(shard.bad)
-        if not shard.is_done:
-            folder.write(unit.number, shard, computed)
-        if shard.checksum:
-            unit.record["checked"] = [shard.number, shard.checksum]
-            folder.record(unit.number, unit.record)
-        n_bad = folder.n_bad(unit.number, shard)
-        unit.bad_rows += n_bad
-        unit.rows += n_rows - n_bad
-        if shard.rows:
-            unit.shards.append(shard.number)
+    work = _pieces(job, folder, units)
+    for (unit, shard), computed in compute_all(work, job.step, tally, workers=job.workers):
+        if shard is not None:
+            tally.size_done += shard.size
+            _finish(folder, unit, shard, computed)
+        elif "rows" not in unit.record:
+            found = {"shards": unit.shards, "rows": dict(unit.rows), "bad_rows": unit.n_bad}
+            folder.record(unit.number, unit.record | found)
 
 
 def _pieces(job: Job, folder: Folder, units: Units) -> Iterator[tuple[_Piece, list[list[Item]]]]:
     """Each shard of each unit with the blocks that are to be computed, and after them the unit's end."""
-    for number, sources in units:
-        unit = _Unit(number, sources, folder.begin(number, sources))
-        shards = shards_of(sources, job.step, shard_rows=job.shard_rows, all_columns=job.written == "jsonl")
-        if any(source.name == STDIN for source in sources):
-            shards = _checked(shards, unit.record, f"the one that {job.output} was begun with")
+    for number, names in units:
+        unit = _Unit(number, folder.begin(number, names))
+        shards = job.shards(names, written=job.written)
+        if STDIN in names:
+            shards = _checked(shards, unit.record, job.output)
         for shard in shards:
-            shard.is_done = shard.is_done and folder.shard_path(number, shard.number).exists()
+            there = folder.is_finished or folder.shard_path(number, shard.number).exists()
+            shard.is_done = shard.is_done and there
             yield (unit, shard), ([] if shard.is_done else shard.blocks())
         yield (unit, None), []
 
 
-def _checked(shards: Iterable[Shard], record: Mapping[str, Any], known: str) -> Iterator[Shard]:
+def _checked(shards: Iterable[Shard], record: Mapping[str, Any], output: Path) -> Iterator[Shard]:
     """The shards of a stream, compared with the checksum that an earlier run recorded. Those after it are not
     done; they get the checksum of all rows so far.
     """
     last, expected = record.get("checked") or (-1, "")
     checksum, number = hashlib.sha256(), -1
-    other = InputError(f"stdin is another stream than {known}; give the same again, or name another --output")
+    other = InputError(
+        f"stdin is another stream than the one that {output} was begun with; give the same again, or name "
+        "another --output"
+    )
     for number, shard in enumerate(shards):
-        for one in (*(row.values for row in shard.rows), *shard.bad):
-            checksum.update(repr(one).encode())
+        for row in (*shard.rows, *shard.bad):
+            checksum.update(repr((row.values, row.problem)).encode("utf-8", "surrogatepass"))
         if number == last and checksum.hexdigest() != expected:
             raise other
         if number > last:
-            if "counts" in record:
+            if "rows" in record:
                 raise other
             shard.is_done, shard.checksum = False, checksum.hexdigest()
         yield shard
@@ -335,53 +272,41 @@ def _checked(shards: Iterable[Shard], record: Mapping[str, Any], known: str) -> 
         raise other
 
 
-def _check_stream_again(job: Job, mark: Mapping[str, Any]) -> None:
-    """Raises InputError where stdin is another stream than the one of a job that is done."""
-    if job.sources[0].name == STDIN:
-        is_parquet = job.written == "parquet"
-        shards = shards_of(job.sources, job.step, shard_rows=job.shard_rows, all_columns=not is_parquet)
-        for _ in _checked(shards, mark, f"the one of {job.output}"):
-            pass
+def _finish(folder: Folder, unit: _Unit, shard: Shard, computed: Sequence[Computed]) -> None:
+    """Writes a shard where it is not done, and counts its rows."""
+    for name, facts in unit.record["files"].items():
+        if not is_same(name, facts):
+            raise InputError(f"{name} was changed while it was read; start the same command again")
+    read = Counter(row.file for row in (*shard.rows, *shard.bad))
+    if not shard.is_done:
+        folder.write(unit.number, shard, computed)
+    if shard.checksum:
+        unit.record["checked"] = [shard.number, shard.checksum]
+        folder.record(unit.number, unit.record)
+    bad = Counter(row["file"] for row in folder.bad_rows(unit.number, shard.number))
+    unit.n_bad += bad.total()
+    unit.rows.update(read - bad)
+    if shard.rows:
+        unit.shards.append(shard.number)
 
 
-def _check_unchanged(unit: _Unit) -> None:
-    for source in unit.sources:
-        facts = unit.record["files"].get(source.name)
-        if facts and not is_same(source, facts):
-            raise InputError(f"{source.shown} was changed while it was read; start the same command again")
-
-
-def _compute(
-    pieces: Iterable[tuple[T, list[list[Item]]]], job: Job, tally: Tally
-) -> Iterator[tuple[T, list[Computed]]]:
-    """Pieces with their new columns, computed by as many processes as were asked for."""
-    if job.workers == 1:
-        return compute_here(pieces, job.step, tally)
-    job.step.close()  # from here on the workers compute
-    each = max(1, (job.step.params.n_threads or default_threads()) // job.workers)
-    return compute_in_workers(pieces, with_threads(job.step, each), tally, workers=job.workers)
-
-
-def stream(job: Job, write: Callable[[bytes], object], *, on_bad: Callable[[BadRow], object]) -> Summary:
+def stream(job: Job, write: Callable[[bytes], object]) -> Summary:
     """Computes the rows and writes them as JSON lines, shard by shard; nothing is kept.
 
     Args:
-        job: whose output is not looked at.
+        job: whose output is not looked at; its ``tell`` is called for each row that is left out.
         write: called with each line.
-        on_bad: called with each row that is left out.
     """
     tally, n_bad = Tally(), 0
     engine = job.step.model.engine
-    shards = shards_of(job.sources, job.step, shard_rows=job.shard_rows, all_columns=True)
-    pieces = ((shard, shard.blocks()) for shard in shards)
+    work = ((shard, shard.blocks()) for shard in job.shards(job.sources, written="jsonl"))
     try:
-        for shard, computed in _compute(pieces, job, tally):
+        for shard, computed in compute_all(work, job.step, tally, workers=job.workers):
             n_bad += len(shard.bad)
-            for bad in shard.bad:
-                on_bad(bad)
-            if computed:
-                for line in json_lines(shard.rows, joined([one.columns for one in computed])):
-                    write(line)
+            for row in shard.bad:
+                job.tell(f"{row.file}:{row.line}: left out: {row.problem}")
+            for line in json_lines(shard.rows, joined(computed)):
+                write(line)
     finally:
         job.step.close()
     return tally.summary("-", {"rows": tally.rows, "bad_rows": n_bad, "shards": 0}, engine, ())

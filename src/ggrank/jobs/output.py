@@ -6,55 +6,103 @@
     _job.json                  what the job is: model and settings; and which files each unit has
     _lock                      locked by the one process that works on the job
 
-Programs that read a folder of Parquet pass over names with an underscore.
-
-Where one file is asked for, the folder is beside it until the last shard is done:
+Programs that read a folder of Parquet pass over names with an underscore. Where one file is asked for:
 
     corpus.parquet             the rows of all shards
-    corpus.parquet.shards/     the shards, as long as the job is not done
-    corpus.parquet.job.json    what the job was, and what came out
     corpus.parquet.bad.jsonl   the rows that were left out, where there are any
+    corpus.parquet.job/        the folder: its shards until all are done, and what is known
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from ggrank.errors import InputError
 from ggrank.hub.checksums import sha256_of
-from ggrank.jobs.shards import BadRow, Shard, grouped
-from ggrank.jobs.sources import STDIN, Source
+from ggrank.jobs.shards import Shard, grouped
+from ggrank.jobs.sources import BAD, RECORD, STDIN
 from ggrank.jobs.steps import Computed, Step
-from ggrank.jobs.tables import Format, joined, kinds_in, kinds_of, misfit, table_of_values, write_jsonl
-from ggrank.rows.writing import UNFINISHED, json_line, write_errors, write_json, written
+from ggrank.rows import parquet
+from ggrank.rows.reading import FileFormat, Row, read_errors
+from ggrank.rows.writing import UNFINISHED, json_line, locked, write_errors, write_json, written
 
-JOB, LOCK = "_job.json", "_lock"
+JOB = "_job.json"
+
+Format = Literal["parquet", "jsonl"]
+"""How a job writes its rows."""
+
+Json = dict[str, Any]
 
 
 class Folder:
-    """The output folder of one job."""
+    """The output folder of one job, or the one beside its single output file."""
 
-    def __init__(self, path: Path, format: Format, step: Step) -> None:
-        self.path, self._format, self._step = path, format, step
+    def __init__(self, output: Path, format: Format, step: Step, *, is_file: bool) -> None:
+        self.output, self._format, self._step, self._is_file = output, format, step, is_file
+        self.path = output.with_name(output.name + RECORD) if is_file else output
 
     @cached_property
-    def origins(self) -> dict[str, Any]:
+    def origins(self) -> Json:
         """What computed the new column, for the metadata of Parquet; loads the model."""
         return {self._step.column: self._step.origin()}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder and locks it; an error before the first shard removes a new folder again."""
+        self._check_place()
+        path = self.path
+        with write_errors(path):
+            is_new = not (path / JOB).exists()
+            above = [parent for parent in path.absolute().parents if not parent.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+        with locked(
+            path / "_lock", taken=f"{path}: another process works on this job; wait until it is done"
+        ):
+            try:
+                yield
+            except BaseException:
+                if is_new and not self.shard_paths():
+                    shutil.rmtree(path, ignore_errors=True)
+                    with suppress(OSError):  # folders that others use by now stay
+                        for parent in above:
+                            parent.rmdir()
+                raise
+
+    def _check_place(self) -> None:
+        """Raises InputError where something else has the output's name, or a file's folder is missing."""
+        output, path = self.output, self.path
+        is_ours = (path / JOB).exists()
+        if self._is_file and not output.absolute().parent.is_dir():
+            raise InputError(f"{output}: the folder {output.parent} does not exist; make it first")
+        if self._is_file and output.is_dir():
+            raise InputError(
+                f"{output} is a folder, and a file should go there; name another --output, or end the name "
+                "with a slash for a folder of shards"
+            )
+        if self._is_file and output.exists() and not is_ours:
+            raise InputError(f"{output} is there, and no job made it; remove it, or name another --output")
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file, and a folder should go there; name another --output")
+        if path.exists() and not is_ours and any(entry.name[0] not in "._" for entry in path.iterdir()):
+            raise InputError(f"{path} has other files in it, and no job's; name another folder for --output")
 
     # -- units
 
     def plan(
-        self, sources: Sequence[Source], facts: Mapping[str, Any]
-    ) -> tuple[list[list[Source]], list[str]]:
+        self, sources: Sequence[str], facts: Json, file_format: FileFormat
+    ) -> tuple[list[list[str]], list[str]]:
         """The units of all files: those of earlier runs, and after them the new files'. The shards of units
-        whose files were changed are removed.
+        whose files were changed are removed; the rows of files that are gone stay.
 
         Args:
             facts: what makes two jobs the same one.
@@ -63,43 +111,85 @@ class Folder:
             The units; and the names of files that earlier runs had and that are not there any more.
 
         Raises:
-            InputError: the folder holds shards of another job.
+            InputError: there is another job's output, or its single file cannot take in new rows.
         """
-        before = self.recorded(facts)
-        by_name = {source.name: source for source in sources}
-        known = {name for names in before for name in names}
-        for number, names in enumerate(before):
-            present = [name for name in names if name in by_name]
-            if self.is_changed(number, [by_name[name] for name in present]):
-                self._reset(number)
-                names[:] = present
-        units = [[by_name[name] for name in names if name in by_name] for names in before]
-        new = grouped(source for source in sources if source.name not in known)
-        all_names = before + [[source.name for source in unit] for unit in new]
-        write_json(self.path / JOB, {"job": facts, "units": all_names})
-        return [*units, *new], sorted(known - by_name.keys())
+        units = self._recorded(facts)
+        wanted, known = set(sources), [name for names in units for name in names]
+        changed = [number for number, names in enumerate(units) if self._is_changed(number, names, wanted)]
+        if self._is_file and units and (changed or known != list(sources)):
+            raise InputError(
+                f"{self.output} was begun with other files, or one was changed since, and one file does not "
+                f"grow: name a folder as --output, or remove {self.path} and begin anew"
+            )
+        for number in changed:
+            gone = [name for name in units[number] if name not in wanted]
+            units[number] = [name for name in units[number] if name in wanted]
+            if gone and "rows" in self.unit(number):
+                self._copy_rows(number, gone, to=len(units))
+                units.append(gone)
+        units += grouped([name for name in sources if name not in known], file_format)
+        if not self.is_finished:
+            write_json(self.path / JOB, {"job": facts, "units": units})
+        for number in changed:
+            self._reset(number)
+        return [[name for name in names if name in wanted] for names in units], sorted({*known} - wanted)
 
-    def recorded(self, facts: Mapping[str, Any]) -> list[list[str]]:
+    def _recorded(self, facts: Json) -> list[list[str]]:
         """The names of each unit's files as an earlier run of the same job recorded them."""
         for path in self.path.glob(f".*{UNFINISHED}"):  # left by a killed process
             path.unlink(missing_ok=True)
         before = read_json(self.path / JOB)
-        if self.shard_paths():
-            found, remedy = f"{self.path} holds shards of another job", "remove the folder and begin anew"
-            check_same(before.get("job", {}), facts, found, remedy)
-            return list(before["units"])
-        # There is nothing to keep: whichever job comes now begins anew.
-        for path in (*self.path.glob("_*.json"), *self.bad_paths()):
-            path.unlink()
-        return []
+        units: list[list[str]] = []
+        if self.shard_paths() or self.is_finished:
+            self._check_same(before, facts)
+            units = before["units"]
+        # Of no unit: what was there before the first shard, and copies that were cut off before the plan.
+        for pattern in ("part-?????-*", "_part-?????-*.bad", "_unit-?????.json"):
+            for path in self.path.glob(pattern):
+                number = path.name.partition("-")[2][:5]
+                if number.isdecimal() and int(number) >= len(units):
+                    path.unlink()
+        return units
 
-    def is_changed(self, number: int, present: Sequence[Source]) -> bool:
+    def _check_same(self, before: Json, facts: Json) -> None:
+        remedy = f"remove {self.output} and {self.path}" if self._is_file else "remove the folder"
+        for name, value in facts.items():
+            old = before.get("job", {}).get(name)
+            if old != value:
+                raise InputError(
+                    f"{self.output} is of another job: its {name} was {_short(old)}, and now it is "
+                    f"{_short(value)}; use the same again, name another --output, or {remedy} and begin anew"
+                )
+        if self.is_finished and self.output.stat().st_size != before.get("size"):
+            raise InputError(f"{self.output} was changed since its job wrote it; {remedy} and begin anew")
+
+    def _is_changed(self, number: int, names: Sequence[str], wanted: set[str]) -> bool:
         """Whether a unit has to be computed anew; one that is done stays when only files were removed."""
         unit = self.unit(number)
-        files = unit.get("files", {})
-        if unit and "counts" not in unit and len(present) < len(files):
+        present = [name for name in names if name in wanted]
+        if unit and "rows" not in unit and len(present) < len(names):
             return True
-        return any(not is_same(source, files[source.name]) for source in present if source.name in files)
+        files = unit.get("files", {})
+        return any(not is_same(name, files[name]) for name in present if name in files)
+
+    def _copy_rows(self, number: int, files: Sequence[str], *, to: int) -> None:
+        """Copies what a finished unit has of these files to another one, as its only shard."""
+        unit = self.unit(number)
+        rows, ends = unit["rows"], list(accumulate(unit["rows"].values()))
+        slices = [slice(end - rows[name], end) for name, end in zip(rows, ends, strict=True) if name in files]
+        paths = [self.shard_path(number, shard) for shard in unit["shards"]]
+        if bad := [row for row in self.bad_rows(number) if row["file"] in files]:
+            _write_lines(self.bad_path(to, 0), bad)
+        if slices:
+            with written(self.shard_path(to, 0)) as unfinished:
+                if self._format == "jsonl":
+                    lines = b"".join(path.read_bytes() for path in paths).splitlines(keepends=True)
+                    unfinished.write_bytes(b"".join(line for one in slices for line in lines[one]))
+                else:
+                    parquet.copy_rows(unfinished, paths, slices)
+        found = {"files": {name: unit["files"][name] for name in files}, "shards": [0] if slices else []}
+        kept = {name: n for name, n in rows.items() if name in files}
+        self.record(to, {**found, "rows": kept, "bad_rows": len(bad)})
 
     def _reset(self, number: int) -> None:
         """Removes a unit's shards, and then what says that they are right."""
@@ -108,33 +198,37 @@ class Folder:
                 for path in self.path.glob(pattern):
                     path.unlink()
 
-    def unit(self, number: int) -> dict[str, Any]:
+    def unit(self, number: int) -> Json:
         """What is known of a unit; empty before it was begun."""
-        return read_json(self._unit_path(number))
+        return read_json(self.path / f"_unit-{number:05}.json")
 
-    def counts(self, number: int) -> dict[str, int] | None:
-        """The counts of a unit that is done, whose shards are all there; else None."""
+    def record(self, number: int, unit: Json) -> None:
+        """Records what is known of a unit."""
+        write_json(self.path / f"_unit-{number:05}.json", unit)
+
+    def is_done(self, number: int) -> bool:
+        """Whether a unit is done and all of its shards are there, or were when the single file was made."""
         unit = self.unit(number)
-        shards = unit.get("shards", [])
-        return (
-            unit.get("counts") if all(self.shard_path(number, shard).exists() for shard in shards) else None
-        )
+        paths = (self.shard_path(number, shard) for shard in unit.get("shards", ()))
+        return "rows" in unit and (self.is_finished or all(path.exists() for path in paths))
 
-    def begin(self, number: int, sources: Sequence[Source]) -> dict[str, Any]:
+    def counts(self, n_units: int) -> dict[str, int]:
+        """The rows, bad rows and shards of all units."""
+        units = [self.unit(number) for number in range(n_units)]
+        return {
+            "rows": sum(sum(unit.get("rows", {}).values()) for unit in units),
+            "bad_rows": sum(unit.get("bad_rows", 0) for unit in units),
+            "shards": sum(len(unit.get("shards", ())) for unit in units),
+        }
+
+    def begin(self, number: int, names: Sequence[str]) -> Json:
         """Records a unit's files, unless an earlier run did."""
         if found := self.unit(number):
             return found
         self._reset(number)
-        unit = {"files": {source.name: facts_of(source) for source in sources}}
+        unit = {"files": {name: facts_of(name) for name in names}}
         self.record(number, unit)
         return unit
-
-    def record(self, number: int, unit: Mapping[str, Any]) -> None:
-        """Records what is known of a unit: once it is done, its shards and counts."""
-        write_json(self._unit_path(number), unit)
-
-    def _unit_path(self, number: int) -> Path:
-        return self.path / f"_unit-{number:05}.json"
 
     # -- shards
 
@@ -150,96 +244,97 @@ class Folder:
         """All shards, in order."""
         return sorted(self.path.glob(f"part-*.{self._format}"))
 
-    def bad_paths(self) -> list[Path]:
-        """All files of bad rows, in order."""
-        return sorted(self.path.glob("_part-*.bad"))
-
-    def n_bad(self, number: int, shard: Shard) -> int:
-        """How many bad rows of a shard were written."""
-        path = self.bad_path(number, shard.number)
-        return path.read_bytes().count(b"\n") if path.exists() else 0
+    def bad_rows(self, number: int, shard: int | None = None) -> list[Json]:
+        """The bad rows that were written of a unit, or of one of its shards."""
+        pattern = self.bad_path(number, shard).name if shard is not None else f"_part-{number:05}-*.bad"
+        paths = sorted(self.path.glob(pattern))
+        return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
 
     def write(self, number: int, shard: Shard, computed: Sequence[Computed]) -> None:
         """Writes a shard and its bad rows; when this returns they are on the disk."""
-        if not shard.rows:
-            self._write_bad(number, shard)
-            return
-        columns = joined([one.columns for one in computed])
-        if self._format == "jsonl":
-            self._write(number, shard, lambda path: write_jsonl(path, shard.rows, columns))
-            return
-        from ggrank.rows.parquet import table_of, with_columns, write_tables
-
-        if shard.rows[0].batch is not None:
-            table = table_of(shard.rows)
-        else:
-            kinds = kinds_of(shard.rows, self._kinds_before(number, shard.number))
-            problems = [misfit(row, kinds) for row in shard.rows]
-            keep = [i for i, problem in enumerate(problems) if not problem]
-            shard.bad += [
-                BadRow(file, row.line, problem)
-                for file, row, problem in zip(shard.files, shard.rows, problems, strict=True)
-                if problem
-            ]
-            table = table_of_values([shard.rows[i] for i in keep], kinds)
-            columns = {name: values[keep] for name, values in columns.items()}
-        table = with_columns(table, columns, self.origins)
-        self._write(number, shard, lambda path: write_tables(path, iter([table]), table.schema))
-
-    def _write_bad(self, number: int, shard: Shard) -> None:
+        columns, table = joined(computed), None
+        if shard.rows and self._format == "parquet":
+            if shard.rows[0].batch is not None:
+                table = parquet.table_of(shard.rows)
+            else:
+                table, problems = parquet.typed_table(shard.rows, self._types_before(number, shard.number))
+                shard.bad += [replace(shard.rows[i], problem=problem) for i, problem in problems.items()]
+                columns = {
+                    name: np.delete(values, list(problems), axis=0) for name, values in columns.items()
+                }
+            table = parquet.with_columns(table, columns, self.origins)
         if shard.bad:
-            with written(self.bad_path(number, shard.number)) as path:
-                path.write_bytes(b"".join(json_line(asdict(bad)) for bad in shard.bad))
+            bad = [{"file": row.file, "line": row.line, "reason": row.problem} for row in shard.bad]
+            _write_lines(self.bad_path(number, shard.number), bad)
+        if shard.rows:
+            with written(self.shard_path(number, shard.number)) as path:
+                if table is not None:
+                    parquet.write_tables(path, [table], table.schema)
+                else:
+                    with path.open("wb") as file:
+                        file.writelines(json_lines(shard.rows, columns))
 
-    def _write(self, number: int, shard: Shard, write: Callable[[Path], None]) -> None:
-        self._write_bad(number, shard)
-        with written(self.shard_path(number, shard.number)) as path:
-            write(path)
-
-    def _kinds_before(self, number: int, shard: int) -> dict[str, str]:
-        """The kinds of the columns in the last shard before this one."""
-        from ggrank.rows.parquet import schema_of
-
-        for before in range(shard - 1, -1, -1):
-            if (path := self.shard_path(number, before)).exists():
-                return kinds_in(schema_of(path), self._step.names)
+    def _types_before(self, number: int, shard: int) -> dict[str, str]:
+        """The types of the columns in the last shard before this one."""
+        paths = (self.shard_path(number, before) for before in range(shard - 1, -1, -1))
+        if path := next((path for path in paths if path.exists()), None):
+            schema = parquet.schema_of(path)
+            return {field.name: str(field.type) for field in schema if field.name not in self._step.names}
         return {}
 
-    def assemble(self, path: Path) -> None:
-        """One file of all shards."""
-        if self._format == "jsonl":
-            with path.open("wb") as file:
-                for shard in self.shard_paths():
-                    file.write(shard.read_bytes())
-            return
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    # -- one file
 
-        from ggrank.rows.parquet import schema_of, write_tables
+    @property
+    def is_finished(self) -> bool:
+        """Whether the single file was made of the shards."""
+        return self._is_file and self.output.exists()
 
-        def tables() -> Iterator[pa.Table]:
-            for shard in self.shard_paths():
-                with pq.ParquetFile(shard) as file:  # `read_table` takes 100 MB
-                    yield file.read(use_threads=False)
-
-        schemas = [schema_of(shard) for shard in self.shard_paths()]
-        write_tables(path, tables(), pa.unify_schemas(schemas).with_metadata(schemas[0].metadata))
-
-
-def check_same(before: Mapping[str, Any], now: Mapping[str, Any], found: str, remedy: str) -> None:
-    """Raises InputError where a job is another than the one whose output is there.
-
-    Args:
-        found: what is there, for the message.
-        remedy: how to get rid of it.
-    """
-    old = dict(_flat(before))
-    for name, value in _flat(now):
-        if old.get(name) != value:
-            raise InputError(
-                f"{found}: its {name} was {_short(old.get(name))}, and now it is {_short(value)}; "
-                f"use the same again, name another --output, or {remedy}"
+    def finish(self) -> None:
+        """Joins the shards to the single file; only its bad rows are written where no row could be used."""
+        if self._is_file and not self.is_finished:
+            bad, bad_parts = (
+                self.output.with_name(self.output.name + BAD),
+                sorted(self.path.glob("_part-*.bad")),
             )
+            bad.unlink(missing_ok=True)
+            if bad_parts:
+                with written(bad) as unfinished:
+                    _concatenate(unfinished, bad_parts)
+            if shards := self.shard_paths():
+                with written(self.output) as unfinished:
+                    if self._format == "jsonl":
+                        _concatenate(unfinished, shards)
+                    else:
+                        parquet.join_files(unfinished, shards)
+                    # Before the file has its name: a kill leaves no file that has no record.
+                    size = {"size": unfinished.stat().st_size}
+                    write_json(self.path / JOB, read_json(self.path / JOB) | size)
+        if self.is_finished:
+            for path in (*self.shard_paths(), *self.path.glob("_part-*.bad")):
+                path.unlink()
+
+
+def joined(computed: Sequence[Computed]) -> dict[str, Any]:
+    """The new columns of blocks after one another."""
+    names = computed[0].columns if computed else ()
+    return {name: np.concatenate([block.columns[name] for block in computed]) for name in names}
+
+
+def json_lines(rows: Sequence[Row], columns: Mapping[str, Any]) -> Iterator[bytes]:
+    """A JSON object for each row, with the new columns after its own."""
+    for i, row in enumerate(rows):
+        yield json_line({**row.values, **{name: column[i] for name, column in columns.items()}})
+
+
+def _write_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    with written(path) as unfinished:
+        unfinished.write_bytes(b"".join(map(json_line, records)))
+
+
+def _concatenate(path: Path, parts: Sequence[Path]) -> None:
+    with path.open("wb") as file:
+        for part in parts:
+            file.write(part.read_bytes())
 
 
 def _short(value: object) -> str:
@@ -247,48 +342,27 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested values by dotted names."""
-    for name, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from _flat(inner, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", inner
-
-
-def facts_of(source: Source) -> dict[str, Any]:
+def facts_of(name: str) -> Json:
     """A file's size, time of change and sha256; empty for stdin."""
-    if source.name == STDIN:
+    if name == STDIN:
         return {}
-    with _file_errors(source):
-        status = Path(source.name).stat()
-        return {
-            "size": status.st_size,
-            "mtime_ns": status.st_mtime_ns,
-            "sha256": sha256_of(Path(source.name)),
-        }
+    with read_errors(name):
+        status = Path(name).stat()
+        return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256_of(Path(name))}
 
 
-def is_same(source: Source, facts: Mapping[str, Any]) -> bool:
+def is_same(name: str, facts: Json) -> bool:
     """Whether a file is what it was, by its size and time, or else by its sha256."""
     if not facts:  # stdin
         return True
-    with _file_errors(source):
-        status = Path(source.name).stat()
+    with read_errors(name):
+        status = Path(name).stat()
         if (status.st_size, status.st_mtime_ns) == (facts["size"], facts["mtime_ns"]):
             return True
-        return bool(status.st_size == facts["size"] and sha256_of(Path(source.name)) == facts["sha256"])
+        return bool(status.st_size == facts["size"] and sha256_of(Path(name)) == facts["sha256"])
 
 
-@contextmanager
-def _file_errors(source: Source) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{source.shown}: cannot be read ({error.strerror})") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Json:
     """A JSON object; empty where there is no file. Raises InputError where it is something else."""
     try:
         found = json.loads(path.read_text("utf-8"))
@@ -297,83 +371,3 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: is no job's ({error}); remove the folder and begin anew") from error
     return found if isinstance(found, dict) else {}
-
-
-# -- one file as output
-
-
-def beside(output: Path, ending: str) -> Path:
-    """A file beside the output."""
-    return output.with_name(output.name + ending)
-
-
-def check_place(output: Path) -> None:
-    """Raises InputError where the file's folder is missing, or where something else has its name."""
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"{output}: the folder {output.parent} does not exist; make it first")
-    if output.is_dir():
-        raise InputError(
-            f"{output} is a folder, and a file should go there; name another --output, or end the name with "
-            "a slash for a folder of shards"
-        )
-    if output.exists() and not beside(output, ".job.json").exists():
-        raise InputError(f"{output} is there, and no job made it; remove it, or name another --output")
-
-
-def finished(output: Path, sources: Sequence[Source], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of the job that made the file; empty where the file is not there.
-
-    Raises:
-        InputError: it was another job, or the file was changed since.
-    """
-    if not output.exists():
-        return {}
-    mark = read_json(beside(output, ".job.json"))
-    remedy = f"remove {output} and begin anew"
-    check_same(mark.get("job", {}), facts, f"{output} is of another job", remedy)
-    if output.stat().st_size != mark["size"]:
-        raise InputError(f"{output} was changed since its job wrote it; {remedy}")
-    _check_input(output, sources, mark["files"], remedy)
-    return mark
-
-
-def check_input(output: Path, sources: Sequence[Source], folder: Folder) -> None:
-    """Raises InputError where the input is not that of the half-done job: a single file does not grow."""
-    if folder.shard_paths():
-        _check_input(output, sources, _files(folder), f"remove {folder.path} and begin anew")
-
-
-def _files(folder: Folder) -> dict[str, Any]:
-    """What is known of each file of the input."""
-    units = enumerate(read_json(folder.path / JOB)["units"])
-    return {name: folder.unit(n).get("files", {}).get(name, {}) for n, names in units for name in names}
-
-
-def _check_input(output: Path, sources: Sequence[Source], known: Mapping[str, Any], remedy: str) -> None:
-    if list(known) != [source.name for source in sources]:
-        raise InputError(
-            f"{output} has other files as its input, and one file does not grow: name a folder as --output, "
-            f"or {remedy}"
-        )
-    for source in sources:
-        if known[source.name] and not is_same(source, known[source.name]):
-            raise InputError(f"{source.shown} was changed since {output} was begun; {remedy}")
-
-
-def assemble_file(output: Path, folder: Folder, counts: Mapping[str, int]) -> None:
-    """Writes the file, or only its bad rows where no row could be used."""
-    bad = beside(output, ".bad.jsonl")
-    bad.unlink(missing_ok=True)
-    if paths := folder.bad_paths():
-        with written(bad) as unfinished:
-            unfinished.write_bytes(b"".join(path.read_bytes() for path in paths))
-    if not counts["rows"]:
-        return
-    with written(output) as unfinished:
-        folder.assemble(unfinished)
-        mark = {"job": read_json(folder.path / JOB)["job"], "files": _files(folder), "counts": counts}
-        checked = folder.unit(0).get("checked")
-        # Before the file has its name: a kill leaves no file that nobody knows.
-        write_json(
-            beside(output, ".job.json"), {**mark, "checked": checked, "size": unfinished.stat().st_size}
-        )

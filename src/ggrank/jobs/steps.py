@@ -22,7 +22,8 @@ from ggrank.hub.presets import check_dimensions
 from ggrank.llama import Llama, _Results
 from ggrank.loading.model import identity, load_model
 from ggrank.loading.params import LlamaParams
-from ggrank.rows.documents import string_in, text_of
+from ggrank.rows.documents import check_columns, string_in, text_of
+from ggrank.rows.reading import Row
 from ggrank.scoring import choose_scale, l2_normalize, sigmoid, to_int8
 from ggrank.types import Mode, PoolingType, Scale, ScoreScale, Truncate
 
@@ -32,53 +33,26 @@ TEXT_RULE = 1
 Item = Any
 """What a step computes from one row: a text, or a (query, document) pair."""
 
-
 VectorDtype = Literal["float32", "float16", "int8"]
 """What a vector's numbers are kept as; int8 as `ggrank.scoring.to_int8` has it, without the scale."""
 
 
-@dataclass(frozen=True)
-class VectorForm:
-    """What becomes of a model's vectors, which get length 1 before they are rounded.
-
-    Attributes:
-        dtype: what the numbers are kept as.
-        dimensions: how many are kept, the first ones; None for all. Only models trained for it (Matryoshka)
-            allow fewer.
-
-    Raises:
-        InputError: an unknown dtype.
-
-    Example:
-        >>> VectorForm("int8").apply(np.float32([[3.0, -4.0]])).tolist()
-        [[95, -127]]
-    """
-
-    dtype: VectorDtype = "float32"
-    dimensions: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.dtype not in get_args(VectorDtype):
-            raise InputError(f"dtype must be one of {', '.join(get_args(VectorDtype))}; found {self.dtype!r}")
-
-    def apply(self, vectors: NDArray[np.float32], trained: Matryoshka | None = None) -> NDArray[Any]:
-        """Vectors of a model, shape (n, n_embd), float32, as they are kept: (n, dimensions).
-
-        Args:
-            trained: the widths that the model was trained with; needed where there are fewer ``dimensions``.
-        """
-        unit = l2_normalize(cut(vectors, self.dimensions, trained))
-        return to_int8(unit)[0] if self.dtype == "int8" else unit.astype(self.dtype)
-
-    def check(self, llama: Llama) -> None:
-        """Raises InputError where this model's vectors cannot be cut so."""
-        if self.dimensions is not None:
-            name, trained = llama.model_path.name, llama.matryoshka
-            check_dimensions(self.dimensions, model=name, n_embd=llama.n_embd, trained=trained)
+def keep_vectors(
+    vectors: NDArray[np.float32],
+    dtype: VectorDtype,
+    dimensions: int | None = None,
+    trained: Matryoshka | None = None,
+) -> NDArray[Any]:
+    """A model's vectors, shape (n, n_embd), with length 1 and as they are kept: (n, dimensions)."""
+    unit = l2_normalize(cut(vectors, dimensions, trained))
+    return to_int8(unit)[0] if dtype == "int8" else unit.astype(dtype)
 
 
-AS_IT_IS = VectorForm()
-"""Every number that the model gives, as float32, in vectors of length 1."""
+def check_width(llama: Llama, dimensions: int | None) -> None:
+    """Raises InputError where this model's vectors cannot be cut so."""
+    if dimensions is not None:
+        name, trained = llama.model_path.name, llama.matryoshka
+        check_dimensions(dimensions, model=name, n_embd=llama.n_embd, trained=trained)
 
 
 @dataclass(frozen=True)
@@ -93,7 +67,6 @@ class _Model(Llama):
     """A `Llama` that also says how many tokens it read and which texts it cut."""
 
     def check(self, mode: Mode) -> None:
-        """Raises ModelModeError where it is of another mode, or gives a vector for each token."""
         self._require(mode)
         if self.pooling_type is PoolingType.NONE:
             raise ModelModeError(
@@ -102,23 +75,16 @@ class _Model(Llama):
             )
 
     def vectors(self, texts: Sequence[str], *, prefix: str) -> _Results:
-        """Vectors, shape (n, n_embd)."""
         return self._vectors(texts, prefix=prefix, truncate="end")
 
     def logits(self, pairs: Sequence[tuple[str, str]], *, truncate: Truncate) -> _Results:
-        """Logits, shape (n,)."""
         return self._logits(pairs, truncate=truncate)
 
     def identity(self) -> dict[str, Any]:
         """What its numbers depend on, except the processor, which moves no more than their last digits."""
         facts: dict[str, Any] = json.loads(identity(self._model))
-        return {
-            "sha256": facts["model"],
-            "engine": facts["engine"],
-            "device": facts["device"][0],
-            "n_ctx": self.n_ctx,
-            "settings": facts["settings"],
-        }
+        found = {"sha256": facts["model"], "engine": facts["engine"], "device": facts["device"][0]}
+        return {**found, "n_ctx": self.n_ctx, "settings": facts["settings"]}
 
 
 class Step(ABC):
@@ -126,19 +92,18 @@ class Step(ABC):
 
     params: LlamaParams
     column: str
+    kind: ClassVar[str]
     mode: ClassVar[Mode]
     column_options: ClassVar[str]
-    """The options that name ``needed``, for messages."""
+    """The options that name ``named``, for messages."""
 
-    @property
-    @abstractmethod
-    def needed(self) -> tuple[str, ...]:
-        """Columns that every row must have."""
+    named: tuple[str, ...]
+    """Columns that every row must have; none for the usual text."""
 
     @property
     def read(self) -> tuple[str, ...]:
-        """Columns that are looked at: ``needed``, and those that a row may lack."""
-        return self.needed
+        """Columns that are looked at."""
+        return self.named
 
     @property
     def names(self) -> tuple[str, str]:
@@ -167,26 +132,31 @@ class Step(ABC):
             model.close()
 
     @abstractmethod
-    def item(self, values: Mapping[str, Any]) -> Item:
-        """What is computed from a row. Raises InputError with the reason where it has no text."""
+    def item(self, row: Row) -> Item:
+        """What is computed from a row. Raises InputError, with the reason alone, where it has no text."""
 
     @abstractmethod
     def compute(self, items: Sequence[Item]) -> Computed:
-        """The new columns of many rows."""
+        """The new columns of these items, which are computed together."""
 
     def _computed(self, values: NDArray[Any], found: _Results) -> Computed:
         columns = (values, np.array(found.truncated, bool))
         return Computed(dict(zip(self.names, columns, strict=True)), found.n_tokens)
 
-    @abstractmethod
-    def settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """All that the new columns depend on beside the rows and the model, as JSON has it."""
+        own = {name: value for name, value in self.__getstate__().items() if name != "params"}
+        return {"step": self.kind, **own, **self._resolved()}
+
+    @abstractmethod
+    def _resolved(self) -> dict[str, Any]:
+        """What the model decides where a field does not."""
 
     def origin(self) -> dict[str, Any]:
         """The settings and the model, for readers of the new column."""
         model = self.model
         return {
-            **self.settings(),
+            **self._settings(),
             "model": model.model_path.name,
             "model_sha256": check(model.model_path, Expected()),
             "pooling_type": model.pooling_type.name,
@@ -196,19 +166,20 @@ class Step(ABC):
 
     def facts(self) -> dict[str, Any]:
         """What makes two jobs the same one, as JSON has it."""
-        return {**self.settings(), "text_rule": TEXT_RULE, "model": self.model.identity()}
+        identity = {f"model.{name}": value for name, value in self.model.identity().items()}
+        return {**self._settings(), "text_rule": TEXT_RULE, **identity}
 
-    def wrong_columns(self, there: Sequence[str]) -> str:
-        """What to say of a table that lacks a column, or has a new one already; else ""."""
-        for name in self.needed:
-            if name not in there:
-                found = ", ".join(there) or "none"
-                remedy = f"Name the right one with {self.column_options}"
-                return f"no column {name!r}; the columns are: {found}. {remedy}"
+    def check_columns(self, row: Row, there: Sequence[str]) -> None:
+        """Raises InputError where a table lacks a column, or has a new one already; ``row`` is its first."""
+        try:
+            check_columns(row, self.named, there)
+        except InputError as error:
+            raise InputError(f"{error}. Name the right one with {self.column_options}") from error
         for name in self.names:
             if name in there:
-                return f"there is a column {name!r} already; give the new one another name with --column"
-        return ""
+                raise InputError(
+                    f"there is a column {name!r} already; give the new one another name with --column"
+                )
 
     def __call__(self, table: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """A table of columns, with the new ones after its own.
@@ -216,12 +187,11 @@ class Step(ABC):
         Raises:
             InputError: a row has no text, a column is missing, or a new one is there already.
         """
-        if wrong := self.wrong_columns(list(table)):
-            raise InputError(wrong)
+        self.check_columns(Row({}, 1), list(table))
         read = {name: table[name] for name in self.read if name in table}
-        n_rows = len(table[self.needed[0]])
-        items = [self.item({name: column[i] for name, column in read.items()}) for i in range(n_rows)]
-        return {**table, **self.compute(items).columns}
+        n_rows = len(next(iter(read.values())))
+        rows = (Row({name: column[i] for name, column in read.items()}, i) for i in range(n_rows))
+        return {**table, **self.compute([self.item(row) for row in rows]).columns}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "model"}
@@ -236,8 +206,14 @@ class EmbedStep(Step):
         text_columns: whose texts, joined by a space, are embedded; empty for ``text``, with ``title`` before
             it in rows that have one.
         prefix: set before each text; None for the model's own for documents.
-        form: how vectors are kept.
+        dtype: what the numbers are kept as, "float32", "float16" or "int8"; vectors have length 1 before
+            they are rounded.
+        dimensions: how many numbers are kept, the first ones; None for all. Only models trained for it
+            (Matryoshka) allow fewer.
         column: the new column.
+
+    Raises:
+        InputError: an unknown dtype.
 
     Example:
         >>> step = EmbedStep(LlamaParams("all-minilm-l6-v2"))
@@ -249,47 +225,46 @@ class EmbedStep(Step):
     params: LlamaParams
     text_columns: tuple[str, ...] = ()
     prefix: str | None = None
-    form: VectorForm = AS_IT_IS
+    dtype: VectorDtype = "float32"
+    dimensions: int | None = None
     column: str = "embedding"
 
+    kind: ClassVar[str] = "embed"
     mode: ClassVar[Mode] = Mode.EMBEDDING
     column_options: ClassVar[str] = "--text-column"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in get_args(VectorDtype):
+            raise InputError(f"dtype must be one of {', '.join(get_args(VectorDtype))}; found {self.dtype!r}")
 
     def check(self, model: _Model) -> None:
         """Also where its vectors cannot be cut as asked."""
         super().check(model)
-        self.form.check(model)
+        check_width(model, self.dimensions)
 
     @property
-    def needed(self) -> tuple[str, ...]:
-        """Columns that every row must have."""
-        return self.text_columns or ("text",)
+    def named(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The text's columns where they were named."""
+        return self.text_columns
 
     @property
     def read(self) -> tuple[str, ...]:
-        """``needed``, and the title where one may be."""
+        """Those, or the usual ones."""
         return self.text_columns or ("text", "title")
 
-    def item(self, values: Mapping[str, Any]) -> str:
-        """A row's text. Raises InputError where it has none."""
-        return text_of(values, self.text_columns)
+    def item(self, row: Row) -> str:
+        """A row's text."""
+        title, text = text_of(row, self.text_columns)
+        return f"{title} {text}" if title else text
 
     def compute(self, items: Sequence[str]) -> Computed:
         """Vectors, and whether a text was cut."""
         found = self.model.vectors(items, prefix=self._prefix)
-        return self._computed(self.form.apply(found.values, self.model.matryoshka), found)
+        kept = keep_vectors(found.values, self.dtype, self.dimensions, self.model.matryoshka)
+        return self._computed(kept, found)
 
-    def settings(self) -> dict[str, Any]:
-        """All that vectors depend on beside rows and model."""
-        return {
-            "step": "embed",
-            "text_columns": list(self.text_columns),
-            "prefix": self._prefix,
-            "dtype": self.form.dtype,
-            "dimensions": self.form.dimensions,
-            "normalize": True,
-            "column": self.column,
-        }
+    def _resolved(self) -> dict[str, Any]:
+        return {"text_columns": list(self.text_columns), "prefix": self._prefix, "normalize": True}
 
     @property
     def _prefix(self) -> str:
@@ -321,33 +296,28 @@ class ScoreStep(Step):
     truncate: Truncate = "end"
     column: str = "score"
 
+    kind: ClassVar[str] = "score"
     mode: ClassVar[Mode] = Mode.RERANK
     column_options: ClassVar[str] = "--query-column and --document-column"
 
     @property
-    def needed(self) -> tuple[str, ...]:
+    def named(self) -> tuple[str, ...]:  # type: ignore[override]
         """Both columns."""
         return (self.query_column, self.document_column)
 
-    def item(self, values: Mapping[str, Any]) -> tuple[str, str]:
-        """A row's pair. Raises InputError where a text is missing."""
-        return string_in(values, self.query_column), string_in(values, self.document_column)
+    def item(self, row: Row) -> tuple[str, str]:
+        """A row's pair."""
+        if row.problem:
+            raise InputError(row.problem)
+        return string_in(row.values, self.query_column), string_in(row.values, self.document_column)
 
     def compute(self, items: Sequence[tuple[str, str]]) -> Computed:
         """Scores, and whether a pair was cut."""
         found = self.model.logits(items, truncate=self.truncate)
         return self._computed(sigmoid(found.values) if self._scale() == "sigmoid" else found.values, found)
 
-    def settings(self) -> dict[str, Any]:
-        """All that scores depend on beside rows and model."""
-        return {
-            "step": "score",
-            "query_column": self.query_column,
-            "document_column": self.document_column,
-            "score": self._scale(),
-            "truncate": self.truncate,
-            "column": self.column,
-        }
+    def _resolved(self) -> dict[str, Any]:
+        return {"score": self._scale()}
 
     def _scale(self) -> Scale:
         model = self.model

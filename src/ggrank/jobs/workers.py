@@ -9,74 +9,86 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
 from ggrank.errors import EngineError
 from ggrank.jobs.steps import Computed, Item, Step
+from ggrank.loading.tuning import default_threads
 
 T = TypeVar("T")
 
 _step: Step  # of this worker process
 
 
-Work = Iterable[tuple[T, list[list[Item]]]]
-"""Something, and the blocks of items that are computed for it."""
-
-Tick = Callable[[Computed], object]
-"""Is called with each block that is computed."""
-
-
-def compute_here(work: Work[T], step: Step, tick: Tick) -> Iterator[tuple[T, list[Computed]]]:
-    """All of ``work``, one after the other."""
-    for one, blocks in work:
-        done = []
-        for block in blocks:
-            done.append(step.compute(block))
-            tick(done[-1])
-        yield one, done
-
-
-def compute_in_workers(
-    work: Work[T], step: Step, tick: Tick, *, workers: int
+def compute_all(
+    work: Iterable[tuple[T, list[list[Item]]]],
+    step: Step,
+    tick: Callable[[Computed], object],
+    *,
+    workers: int,
 ) -> Iterator[tuple[T, list[Computed]]]:
-    """As `compute_here`, with as many blocks at a time as there are workers.
+    """Computes the blocks of items that belong to each thing, in order; few things are in memory at a time.
+
+    Args:
+        tick: is called with each block that is computed.
 
     Raises:
         EngineError: a worker was killed.
         GgrankError: whatever the step raises.
     """
-    # A fork would take the locks of the engine's threads along.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(step,))
+
+    def ticked(computed: Computed) -> Computed:
+        tick(computed)
+        return computed
+
+    if workers == 1:
+        for one, blocks in work:
+            yield one, [ticked(step.compute(block)) for block in blocks]
+        return
     waiting: deque[tuple[T, list[Future[Computed]]]] = deque()
-    try:
+
+    def first() -> tuple[T, list[Computed]]:
+        one, futures = waiting.popleft()
+        return one, [ticked(future.result()) for future in futures]
+
+    def is_full() -> bool:
+        """Whether the first needs no worker, as a shard that is done already, or enough of them wait."""
+        n_blocks = sum(len(futures) for _, futures in waiting)
+        return bool(waiting) and (not waiting[0][1] or max(n_blocks, len(waiting)) > 2 * workers)
+
+    with _pool(step, workers) as pool:
         for one, blocks in work:
             waiting.append((one, [pool.submit(_compute, block) for block in blocks]))
-            while sum(len(futures) for _, futures in waiting) > 2 * workers:
-                yield _first(waiting, tick)
+            while is_full():
+                yield first()
         while waiting:
-            yield _first(waiting, tick)
+            yield first()
+
+
+@contextmanager
+def _pool(step: Step, workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that have the step, each with its share of the cores."""
+    step.close()  # from here on the workers compute
+    each = max(1, (step.params.n_threads or default_threads()) // workers)
+    theirs: Step = replace(step, params=replace(step.params, n_threads=each))  # type: ignore[type-var]
+    # A fork would take the locks of the engine's threads along.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(theirs,))
+    try:
+        yield pool
     except BrokenProcessPool as error:
         raise EngineError(
             "a worker process ended by itself, perhaps for lack of memory; what is done is kept: start again "
             "with fewer --workers"
         ) from error
     finally:
-        # Until Python 3.14 has terminate_workers(): Ctrl-C is not to wait for blocks that nobody wants.
+        # Until Python 3.14 has terminate_workers(): Ctrl-C is not to wait for blocks that are not needed.
         processes = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
-
-
-def _first(waiting: deque[tuple[T, list[Future[Computed]]]], tick: Tick) -> tuple[T, list[Computed]]:
-    one, futures = waiting.popleft()
-    done = []
-    for future in futures:
-        done.append(future.result())
-        tick(done[-1])
-    return one, done
 
 
 def _begin(step: Step) -> None:
@@ -96,8 +108,3 @@ def _end_with_parent() -> None:
 
 def _compute(items: Sequence[Item]) -> Computed:
     return _step.compute(items)
-
-
-def with_threads(step: Step, n_threads: int) -> Step:
-    """The same step, whose model takes so many threads."""
-    return replace(step, params=replace(step.params, n_threads=n_threads))  # type: ignore[type-var]

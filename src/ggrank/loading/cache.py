@@ -13,10 +13,8 @@ import hashlib
 import logging
 import os
 import sqlite3
-import sys
 import threading
 import time
-import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import GgrankWarning
+from ggrank.errors import warn
 
 log = logging.getLogger("ggrank.loading.cache")
 
@@ -33,15 +31,13 @@ FILE = "results-1.sqlite"
 """The number is the format's: versions of ggrank with different formats use different files."""
 
 TIMEOUT_SECONDS = 5.0
-"""How long to wait while another process writes, before the results are computed instead."""
+"""For another process that writes; then the results are computed instead."""
 
 _N_EVICTED = 128
 """Rows that go at once when the file is full."""
 
 _DAMAGED = ("unsupported file format", "no such table", "no such column")
 """Operational errors caused by the file's bytes; all others are caused by the disk or its permissions."""
-
-_DAY_SECONDS = 86_400
 
 _TABLES = (
     # used: the day of the last use, so that a row which is read again and again is written once a day.
@@ -67,9 +63,6 @@ class ResultCache:
         limit: approximate bytes of the file; above it, the results that were unused for longest are removed.
         context: everything that results depend on except their own input; caches with different contexts
             share nothing.
-
-    Attributes:
-        counts: the results that were requested and found so far.
     """
 
     def __init__(self, folder: Path, *, limit: int, context: bytes) -> None:
@@ -139,7 +132,11 @@ class ResultCache:
             # A forked child must not use the parent's connection.
             if self._db is None or self._process_id != os.getpid():
                 return
-            db = self._db if _identity(self._path) == self._file else self._open_again()
+            db = self._db
+            if _identity(self._path) != self._file:  # It was deleted, and SQLite would go on writing into it.
+                log.info("%s is gone; it is made again", self._path)
+                self._close()
+                db = self._open()
             db.execute(f"BEGIN {kind}")
             try:
                 use(db)
@@ -166,12 +163,6 @@ class ResultCache:
         except OSError as error:
             self._give_up(error)
 
-    def _open_again(self) -> sqlite3.Connection:
-        """A new file in place of one that was deleted, into which SQLite would continue to write."""
-        log.info("%s is gone; it is made again", self._path)
-        self._close()
-        return self._open()
-
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._db = db = sqlite3.connect(
@@ -186,7 +177,7 @@ class ResultCache:
         return db
 
     def _start_afresh(self, error: Exception) -> None:
-        _warn(f"the cache {self._path} is damaged ({error}); it is started afresh")
+        warn(f"the cache {self._path} is damaged ({error}); it is started afresh")
         try:
             self._close()
             # The log first: a new file must not find the old one's.
@@ -197,7 +188,7 @@ class ResultCache:
             self._give_up(failure)
 
     def _give_up(self, error: Exception) -> None:
-        _warn(f"the cache {self._path} cannot be used ({error}); results are computed and not kept")
+        warn(f"the cache {self._path} cannot be used ({error}); results are computed and not kept")
         self._close()
 
     def _close(self) -> None:
@@ -222,14 +213,6 @@ def _log_writes(db: sqlite3.Connection) -> None:
         time.sleep(0.01)
 
 
-def _warn(message: str) -> None:
-    """A warning that shows the line which called ggrank."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ggrank":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, GgrankWarning, stacklevel=level)
-
-
 def _identity(path: Path) -> tuple[int, int] | None:
     """The device and number of the file at this path; None if there is none."""
     try:
@@ -240,7 +223,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _today() -> int:
-    return int(time.time() / _DAY_SECONDS)
+    return int(time.time() / 86_400)
 
 
 def _n_bytes(db: sqlite3.Connection) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
-from ggrank.errors import GgrankWarning, ModelModeError
+from ggrank.errors import ModelModeError, warn
 from ggrank.gguf import GgufFile
 from ggrank.text.pairing import PairFormat, TextFrame, bert_pair, roberta_pair, template_pair
 from ggrank.types import Engine, PoolingType, Scale, SpecialTokens
@@ -22,7 +21,7 @@ YES_LABELS = ("yes", "true", "1", "relevant")
 def choose_pooling(file: GgufFile, *, asked: PoolingType | None, preset: PoolingType | None) -> PoolingType:
     """The pooling to load with: the caller's, else the file's, else the preset's, else RANK if it has a head.
 
-    UNSPECIFIED if none is known; the error of `ggrank.gguf.check_usable` then says what to do.
+    UNSPECIFIED if none is known, which `ggrank.gguf.check_usable` refuses.
     """
     answers = (asked, file.pooling_type, preset, PoolingType.RANK if file.has_head else None)
     known = (one for one in answers if one is not None and one is not PoolingType.UNSPECIFIED)
@@ -32,20 +31,17 @@ def choose_pooling(file: GgufFile, *, asked: PoolingType | None, preset: Pooling
 def warn_of_doubts(file: GgufFile, pooling: PoolingType) -> None:
     """Warns of a file whose scores or vectors are not the original model's."""
     for doubt in (*_doubts(file, pooling), *_conversion_doubts(file)):
-        warnings.warn(f"{file.path.name} {doubt}", GgrankWarning, stacklevel=4)
+        warn(f"{file.path.name} {doubt}")
 
 
 def _doubts(file: GgufFile, pooling: PoolingType) -> Iterator[str]:
-    if pooling is not PoolingType.RANK:
-        if file.pooling_type is PoolingType.RANK:
-            yield (
-                f"is a reranker; with pooling_type={pooling.name} it gives vectors that it was not trained "
-                "to give. Load it with pooling_type=PoolingType.RANK and call rerank()."
-            )
-        return
-    if file.architecture != "bert" or file.tokenizer_model != "bert":
-        return
-    if "cls.weight" not in file.tensors:
+    if pooling is not PoolingType.RANK and file.pooling_type is PoolingType.RANK:
+        yield (
+            f"is a reranker; with pooling_type {pooling.name.lower()} it gives vectors that it was not "
+            "trained to give. Load it with pooling_type rank, and rank with it."
+        )
+    is_bert = (file.architecture, file.tokenizer_model) == ("bert", "bert")
+    if pooling is PoolingType.RANK and is_bert and "cls.weight" not in file.tensors:
         yield (
             "has lost its pooler (no cls.weight): the original BERT model has a dense layer and tanh before "
             "its last one, so these scores are not the original's and may rank badly. Convert the original "
@@ -76,11 +72,7 @@ def _conversion_doubts(file: GgufFile) -> Iterator[str]:
 
 
 def logit_column(file: GgufFile, n_outputs: int) -> int:
-    """The position of the score in a rank head's outputs: the only one, or the one labelled "yes".
-
-    Raises:
-        ModelModeError: a classifier with several labels, none of which means relevance.
-    """
+    """The position of the score in a rank head's outputs: the only one, or the one labelled "yes"."""
     labels = [label.lower() for label in file.labels]
     if file.architecture in SOFTMAX_ARCHITECTURES and n_outputs < 2:
         raise ModelModeError(
@@ -101,13 +93,9 @@ def logit_column(file: GgufFile, n_outputs: int) -> int:
 
 
 def pair_format(file: GgufFile, engine: Engine) -> PairFormat:
-    """The format in which this model was trained to read a query and a document.
-
-    Raises:
-        ModelModeError: the file does not say which.
-    """
+    """The format in which this model was trained to read a query and a document."""
     special = engine.special
-    if file.rerank_template is not None:
+    if file.rerank_template:
         return template_pair(
             file.rerank_template,
             control_tokens=engine.control_tokens(),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ggrank.engine import start_engine
 from ggrank.engine.lifetime import check_fork
@@ -20,16 +22,13 @@ from ggrank.loading.preflight import cpu_key, library_key, prove_file, safe_sett
 from ggrank.loading.tuning import Tuned, recall_tuned
 from ggrank.types import Engine, EngineSettings
 
+if TYPE_CHECKING:
+    from ggrank.loading.cache import ResultCache
+
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A running engine, its file and settings, and what is known of the model.
-
-    Attributes:
-        languages: that it was trained for, as in `ggrank.hub.presets.Preset`; empty if not known.
-        matryoshka: the widths to which its vectors may be cut.
-        blend: the weight of a first stage beside its logits, as in `ggrank.hub.presets.Preset`.
-    """
+    """A running engine, its file and settings, and what is known of the model, as in `ggrank.hub.Preset`."""
 
     engine: Engine
     file: GgufFile
@@ -42,13 +41,9 @@ class LoadedModel:
 
 
 def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedModel:
-    """Every check comes before llama.cpp sees the file, because llama.cpp may end the process.
+    """The model that ``params`` name; ``tuned`` replaces what was measured with this file before.
 
-    Args:
-        tuned: replaces what was measured with this file before.
-
-    Raises:
-        GgrankError: any of the leaves that `Llama.load` names.
+    Every check comes before llama.cpp sees the file, because llama.cpp may end the process.
     """
     check_fork(on_gpu=False)
     source = find_model(
@@ -64,20 +59,17 @@ def load_model(params: LlamaParams, *, tuned: Tuned | None = None) -> LoadedMode
     settings = _checked_settings(params, file, source.preset, tuned)
     named = source.preset or Preset(name="", summary="", license="", file="")
     similar = source.preset or preset_of_file(source.path.name) or named
-    query_prefix, document_prefix = params.query_prefix, params.document_prefix
-    if query_prefix is None:
-        query_prefix = named.query_prefix or file.query_prefix
-    if document_prefix is None:
-        document_prefix = named.document_prefix or file.document_prefix
+    query_prefix = named.query_prefix or file.text("ggrank.query_prefix")
+    document_prefix = named.document_prefix or file.text("ggrank.document_prefix")
     in_file = Matryoshka(file.dimensions) if file.dimensions else None
     return LoadedModel(
         engine=_start(file, settings),
         file=file,
         settings=settings,
-        query_prefix=query_prefix,
-        document_prefix=document_prefix,
+        query_prefix=query_prefix if params.query_prefix is None else params.query_prefix,
+        document_prefix=document_prefix if params.document_prefix is None else params.document_prefix,
         # First the preset that was named, then the file, then the preset that the file's name suggests.
-        languages=named.languages or file.languages or similar.languages,
+        languages=named.languages or file.texts("general.languages") or similar.languages,
         matryoshka=named.matryoshka or in_file or similar.matryoshka,
         blend=similar.blend,
     )
@@ -101,7 +93,7 @@ def _checked_settings(
             raise
         settings = replace(settings, engine="llama.cpp")
         prove_file(file.path, settings)
-        warn_once(f"OpenVINO does not compute {file.path.name} ({error}); using engine='llama.cpp' instead.")
+        warn_once(f"OpenVINO does not compute {file.path.name} ({error}); using llama.cpp instead.")
     return settings
 
 
@@ -120,6 +112,15 @@ def _start(file: GgufFile, settings: EngineSettings) -> Engine:
 
 _NEUTRAL = ("n_ctx", "n_threads", "use_mmap")
 """Settings that do not change the numbers of a sequence; ``n_ctx`` changes its tokens."""
+
+
+def open_cache(params: LlamaParams, model: LoadedModel) -> ResultCache | None:
+    """The cache of results that ``params`` ask for."""
+    if params.cache is None:
+        return None
+    from ggrank.loading.cache import ResultCache  # it imports sqlite3: 12 ms that most loads can save
+
+    return ResultCache(Path(params.cache), limit=params.cache_limit, context=identity(model))
 
 
 def identity(model: LoadedModel) -> bytes:

@@ -23,8 +23,8 @@ Work buffers grow with it, and causal models need a row of their whole vocabular
 DEFAULT_N_UBATCH: dict[EngineName, int] = {"llama.cpp": 512, "openvino": 1024}
 """Most tokens of a micro-batch.
 
-Measured on two cores of an AMD EPYC (AVX512-VNNI), 12 layers of 768: with OpenVINO 1,024 are 15 % faster than
-512 if sequences have 128 or 384 tokens, 4 % for a mixed list; llama.cpp is as fast at 256 to 1,024.
+On two cores of an AMD EPYC (AVX512-VNNI), 12 layers of 768, OpenVINO is 15 % faster with 1,024 than with 512
+if sequences have 128 or 384 tokens, 4 % for a mixed list; llama.cpp is as fast with 256 to 1,024.
 """
 
 DEFAULT_N_SEQ_MAX = 128
@@ -136,11 +136,7 @@ class LlamaParams:
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> LlamaParams:
-        """The params of a `Llama.load` call: made from its options, or passed whole as its ``model``.
-
-        Raises:
-            InputError: params passed whole, and other options beside them.
-        """
+        """The params of a `Llama.load` call: made from its options, or passed whole as its ``model``."""
         params = options["model"]
         if not isinstance(params, LlamaParams):
             return cls(**options)
@@ -150,14 +146,9 @@ class LlamaParams:
             raise InputError(f"LlamaParams are passed whole: set {', '.join(others)} in them")
         return params
 
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """The names of all options, in order."""
-        return tuple(option.name for option in fields(cls))
-
 
 def _pooling_type(value: object) -> PoolingType:
-    """A pooling type from its number or its name ("rank"), as a command line or JSON gives it."""
+    """From its number or its name ("rank"), as a command line or JSON gives it."""
     try:
         return PoolingType[value.upper()] if isinstance(value, str) else PoolingType(value)  # type: ignore
     except (KeyError, ValueError):
@@ -168,16 +159,12 @@ def _pooling_type(value: object) -> PoolingType:
 def resolve_settings(
     params: LlamaParams, *, file: GgufFile, preset: Preset | None, pooling: PoolingType, tuned: Tuned
 ) -> EngineSettings:
-    """The engine's settings; options that were left open are taken from ``tuned``, else from the rules.
-
-    Raises:
-        InputError: ``n_ctx`` is above what the model was trained for.
-    """
+    """The engine's settings; options that were left open are taken from ``tuned``, else from the rules."""
     n_ctx = params.n_ctx or (preset.n_ctx if preset is not None else None) or file.n_ctx
     n_ctx = n_ctx or min(DEFAULT_N_CTX, file.n_ctx_train)
     if n_ctx > file.n_ctx_train:
         raise InputError(
-            f"n_ctx={n_ctx} is more than {file.path.name} has positions for; {file.n_ctx_train} at most"
+            f"n_ctx {n_ctx} is more than {file.path.name} has positions for; {file.n_ctx_train} at most"
         )
     n_gpu_layers = params.n_gpu_layers
     if n_gpu_layers == ALL_LAYERS and tuned.n_gpu_layers is not None:

@@ -2,8 +2,8 @@
 
 A build with a fault (GCC up to 12 on a CPU with AMX), a damaged file that passes every check of its header, a
 GPU driver that aborts: each would end the caller's process. So the first use of a build, and of a file,
-happens in a child. The verdict is remembered under the library's bytes, the CPU, the settings and the file;
-from then on it costs two small reads.
+happens in a child. The verdict, "ok" or a few words about what went wrong, is remembered under the library's
+bytes, the CPU, the settings and the file; from then on it costs two small reads.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -26,15 +25,17 @@ from pathlib import Path
 import numpy as np
 
 from ggrank.engine.hardware import find_processor
-from ggrank.errors import EngineError, GgrankWarning, ModelFileError
+from ggrank.errors import EngineError, ModelFileError, warn
 from ggrank.gguf import open_gguf
 from ggrank.hub.checksums import Expected, check
 from ggrank.rows.records import recall, remember
+from ggrank.scoring import l2_normalize
 from ggrank.types import Engine, EngineSettings, PoolingType
 
 log = logging.getLogger("ggrank.loading.preflight")
 
 RECORD = "preflight"
+OK = "ok"
 TIMEOUT_SECONDS = 600
 """A child that takes longer has failed; a large file on a slow disk takes minutes."""
 
@@ -45,21 +46,15 @@ MENDING_FLAGS = "-fno-tree-dse -fno-dse"
 """For GCC up to 12 and AMX: its ``_tile_loadconfig`` tells the optimiser that it reads 8 of the 64
 configuration bytes, so the stores of the rest are dropped. Can go when GCC 12 has gone."""
 
+_REBUILD = (
+    f"CMAKE_ARGS=\"-DCMAKE_C_FLAGS='{MENDING_FLAGS}' -DCMAKE_CXX_FLAGS='{MENDING_FLAGS}'\" pip install "
+    "--force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+)
 _MODELS = Path(__file__).parent.parent / "models"
 _CHECK_FILE = _MODELS / "all-minilm-l6-v2-q8_0.gguf"
 _REFERENCE = _MODELS / "all-minilm-l6-v2.reference.jsonl"
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """The words of a child: "ok", or a few words about what went wrong."""
-
-    detail: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing went wrong."""
-        return self.detail == "ok"
+warn_once = lru_cache(warn)
 
 
 def safe_settings(settings: EngineSettings, *, open_engine: bool, open_bufts: bool) -> EngineSettings:
@@ -68,81 +63,55 @@ def safe_settings(settings: EngineSettings, *, open_engine: bool, open_bufts: bo
     Args:
         open_engine: the caller left ``engine`` open, so that llama.cpp may replace OpenVINO.
         open_bufts: the caller left ``use_extra_bufts`` open.
-
-    Raises:
-        EngineError: this build computes with none of the settings that may be used.
     """
     if importlib.util.find_spec("llama_cpp") is None:
         raise EngineError("llama-cpp-python is not installed: pip install llama-cpp-python")
     verdict = build_verdict(settings)
-    if verdict.ok:
+    if verdict == OK:
         return settings
     if settings.engine == "openvino":
-        problem = f"OpenVINO does not compute here (the bundled check {verdict.detail})"
+        problem = f"OpenVINO does not compute here (the bundled check {verdict})"
         if not open_engine:
             raise EngineError(
-                f"{problem}. Use engine='llama.cpp', or try: pip install --force-reinstall openvino"
+                f"{problem}. Use the engine llama.cpp, or try: pip install --force-reinstall openvino"
             )
-        warn_once(f"{problem}; using engine='llama.cpp' instead.")
+        warn_once(f"{problem}; using llama.cpp instead.")
         settings = replace(settings, engine="llama.cpp")
         return safe_settings(settings, open_engine=False, open_bufts=open_bufts)
     plain = replace(settings, use_extra_bufts=False)
-    rebuild = (
-        f"CMAKE_ARGS=\"-DCMAKE_C_FLAGS='{MENDING_FLAGS}' -DCMAKE_CXX_FLAGS='{MENDING_FLAGS}'\" pip install "
-        "--force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
-    )
-    if open_bufts and settings.use_extra_bufts and build_verdict(plain).ok:
+    if open_bufts and settings.use_extra_bufts and build_verdict(plain) == OK:
         warn_once(
             f"this build of llama.cpp is not safe with repacked weights on this CPU (the bundled check "
-            f"{verdict.detail}); using use_extra_bufts=False instead, with right results. To mend "
-            f"it: {rebuild}"
+            f"{verdict}); using plain weights instead, with right results. To mend it: {_REBUILD}"
         )
         return plain
-    remedy = rebuild if "crashed" in verdict.detail else "pip install --force-reinstall llama-cpp-python"
+    remedy = _REBUILD if "crashed" in verdict else "pip install --force-reinstall llama-cpp-python"
     raise EngineError(
-        f"this build of llama.cpp does not compute here: the bundled check {verdict.detail}. Try: {remedy}. "
+        f"this build of llama.cpp does not compute here: the bundled check {verdict}. Try: {remedy}. "
         "'ggrank doctor' says more."
     )
 
 
-@lru_cache
-def warn_once(what: str) -> None:
-    """A `GgrankWarning`, at its first time in this process."""
-    warnings.warn(what, GgrankWarning, stacklevel=5)
-
-
-def build_verdict(settings: EngineSettings) -> Verdict:
+def build_verdict(settings: EngineSettings) -> str:
     """Whether the bundled model gives the original's vectors in this configuration; remembered."""
-    trial = replace(
-        settings,
-        pooling_type=PoolingType.MEAN,
-        n_ctx=256,
-        n_ubatch=512,
-        n_seq_max=8,
-        use_mmap=True,
-        segment_ids=False,
-    )
-    return _verdict(_CHECK_FILE, trial, reference=_REFERENCE, key=f"build|{_fingerprint(trial)}")
+    trial = replace(settings, pooling_type=PoolingType.MEAN, use_mmap=True, segment_ids=False)
+    trial = replace(trial, n_ctx=256, n_ubatch=512, n_seq_max=8)
+    return _verdict(f"build|{_fingerprint(trial)}", _CHECK_FILE, trial, _REFERENCE)
 
 
 def prove_file(path: Path, settings: EngineSettings) -> None:
-    """Loads a file and computes with it in a child, at its first use.
-
-    Raises:
-        ModelFileError: the child died, or llama.cpp refused the file.
-        EngineError: the file loads, but its values are not finite.
-    """
+    """Loads a file and computes with it in a child, at its first use; raises what is wrong with it."""
     if path == _CHECK_FILE:
         return
     stat = path.stat()
-    identity = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{_fingerprint(settings)}"
-    verdict = _verdict(path, settings, reference=None, key=f"file|{identity}")
-    if verdict.ok:
+    key = f"file|{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{_fingerprint(settings)}"
+    verdict = _verdict(key, path, settings)
+    if verdict == OK:
         return
-    if verdict.detail.startswith("computed"):
-        raise EngineError(f"{path.name} {verdict.detail}. The file is damaged: download it again.")
+    if verdict.startswith("computed"):
+        raise EngineError(f"{path.name} {verdict}. The file is damaged: download it again.")
     raise ModelFileError(
-        f"{settings.engine} cannot use {path}: a trial in a separate process {verdict.detail}. The file is "
+        f"{settings.engine} cannot use {path}: a trial in a separate process {verdict}. The file is "
         "probably damaged (download it again), or needs another version of llama.cpp (pip install -U "
         "llama-cpp-python)"
     )
@@ -153,29 +122,26 @@ def _fingerprint(settings: EngineSettings) -> str:
     return f"{library_key()}{openvino}|{cpu_key()}|{json.dumps(asdict(settings), sort_keys=True)}"
 
 
-def _verdict(path: Path, settings: EngineSettings, *, reference: Path | None, key: str) -> Verdict:
+def _verdict(key: str, path: Path, settings: EngineSettings, reference: Path | None = None) -> str:
     known = recall(RECORD).get(key)
     if isinstance(known, str):
-        return Verdict(known)
-    detail, is_lasting = _ask_child(path, settings, reference)
+        return known
+    verdict, is_lasting = _ask_child(path, settings, reference)
     if is_lasting:
-        remember(RECORD, {key: detail})
-    return Verdict(detail)
+        remember(RECORD, {key: verdict})
+    return verdict
 
 
 def _ask_child(path: Path, settings: EngineSettings, reference: Path | None) -> tuple[str, bool]:
-    """The child's words, and whether they will be the same next time (not after a kill from outside)."""
+    """The child's verdict, and whether it will be the same next time (not after a kill from outside)."""
     if getattr(sys, "frozen", False) or not sys.executable:
-        return "ok", False  # A bundled application has no interpreter to start.
-    request = json.dumps(
-        {"path": str(path), "settings": asdict(settings), "reference": str(reference) if reference else None}
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return OK, False  # A bundled application has no interpreter to start.
+    request = {"path": str(path), "settings": asdict(settings), "reference": reference and str(reference)}
     try:
         done = subprocess.run(
             [sys.executable, "-c", "from ggrank.loading.preflight import answer; answer()"],
-            input=request,
-            env=environment,
+            input=json.dumps(request),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             capture_output=True,
             text=True,
             errors="replace",
@@ -183,12 +149,12 @@ def _ask_child(path: Path, settings: EngineSettings, reference: Path | None) -> 
         )
     except OSError as error:  # Without child processes, do what other callers of llama.cpp do: hope.
         log.warning("no child process could be started to try %s out: %s", path.name, error)
-        return "ok", False
+        return OK, False
     except subprocess.TimeoutExpired:
         return f"did not end within {TIMEOUT_SECONDS} s", False
     if done.returncode == 0:
-        words = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "said nothing"
-        return words, words == "ok"
+        verdict = (done.stdout.strip().splitlines() or ["said nothing"])[-1]
+        return verdict, verdict == OK
     # A build that crashes does so again; a file may have failed for want of memory.
     return _how_it_ended(done), reference is not None and done.returncode != -9
 
@@ -204,17 +170,17 @@ def _how_it_ended(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def answer() -> None:
-    """The child: reads one request from stdin and writes "ok" or what is wrong to stdout."""
+    """The child: reads one request from stdin and writes its verdict to stdout."""
     request = json.load(sys.stdin)
     pooling_type = PoolingType(request["settings"]["pooling_type"])
     settings = EngineSettings(**{**request["settings"], "pooling_type": pooling_type})
     try:
-        words = _try_out(Path(request["path"]), settings, request["reference"])
+        verdict = _try_out(Path(request["path"]), settings, request["reference"])
     except EngineError:
-        words = "computed values that are not finite"
+        verdict = "computed values that are not finite"
     except Exception as error:
-        words = f"failed: {str(error).splitlines()[0]}"
-    sys.stdout.write(words + "\n")
+        verdict = f"failed: {str(error).splitlines()[0]}"
+    sys.stdout.write(verdict + "\n")
 
 
 _TRIAL_TEXTS = (
@@ -229,18 +195,13 @@ def _try_out(path: Path, settings: EngineSettings, reference: str | None) -> str
     engine = start_engine(open_gguf(path), settings)
     if reference is not None:
         return _compare(engine, Path(reference))
-    sequences = [engine.tokenize(text)[: settings.n_ctx] for text in _TRIAL_TEXTS]
-    for tokens in filter(len, sequences):
-        if settings.pooling_type is PoolingType.NONE:
-            engine.run_tokens(tokens)
-        else:
-            engine.run([tokens])
-    return "ok"
+    run = engine.run_tokens if settings.pooling_type is PoolingType.NONE else lambda ids: engine.run([ids])
+    for tokens in filter(len, map(engine.tokenize, _TRIAL_TEXTS)):
+        run(tokens[: settings.n_ctx])
+    return OK
 
 
 def _compare(engine: Engine, reference: Path) -> str:
-    from ggrank.scoring import l2_normalize
-
     for line in reference.read_text("utf-8").splitlines():
         row = json.loads(line)
         tokens = engine.tokenize(f"[CLS] {row['text']} [SEP]", parse_special=True)
@@ -248,7 +209,7 @@ def _compare(engine: Engine, reference: Path) -> str:
         agreement = float(vector @ np.array(row["vector"], dtype=np.float32))
         if not agreement >= LEAST_COSINE:
             return f"computed wrong values (cosine {agreement:.3f} with the original model's)"
-    return "ok"
+    return OK
 
 
 @lru_cache(maxsize=1)

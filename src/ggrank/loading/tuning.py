@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from ggrank.engine import why_not_openvino
 from ggrank.engine.hardware import find_processor
@@ -42,22 +42,16 @@ class Tuned:
 
 @dataclass(frozen=True)
 class TunedFile:
-    """The result of tuning one file.
-
-    Attributes:
-        model: the file.
-        pooling: how it was loaded, such as "RANK".
-        gain: the measured speed over that of the rules; 1.0 if the rules are fastest.
-        when: the local date and time.
-        in_use: False if the file, a build or the machine has changed since, so that the rules are used.
-    """
+    """The result of tuning one file."""
 
     model: Path
     pooling: str
     tuned: Tuned
     gain: float
+    """The measured speed over that of the rules; 1.0 if the rules are fastest."""
     when: str
     in_use: bool
+    """False if the file, a build or the machine has changed since, so that the rules are used."""
 
 
 def recall_tuned(file: GgufFile, pooling: PoolingType) -> Tuned:
@@ -70,38 +64,30 @@ def recall_tuned(file: GgufFile, pooling: PoolingType) -> Tuned:
 def remember_tuned(file: GgufFile, pooling: PoolingType, tuned: Tuned, *, gain: float = 1.0) -> bool:
     """Remembers a result; False if it cannot be written. An empty `Tuned` means that the rules are best."""
     when = datetime.now().isoformat(" ", "minutes")
-    return remember(
-        RECORD, {_key(file.path, pooling.name): {"tuned": asdict(tuned), "gain": gain, "when": when}}
-    )
+    facts = {"tuned": asdict(tuned), "gain": gain, "when": when}
+    return remember(RECORD, {_key(file.path, pooling.name): facts})
 
 
 def remembered(model: Path | None = None) -> list[TunedFile]:
     """The results for one file, or for all, the newest last."""
-    found = [_read(key, facts) for key, facts in recall(RECORD).items()]
-    return sorted((one for one in found if one and _is_of(model, one.model)), key=lambda one: one.when)
+    found = (_read(key, facts) for key, facts in recall(RECORD).items())
+    return sorted((one for one in found if one and _is_of(model, one)), key=lambda one: one.when)
 
 
 def forget_tuned(model: Path | None = None) -> int:
-    """Removes the results for one file, or all, and returns their number.
-
-    Raises:
-        OSError: the record cannot be written.
-    """
-    found = {key: _read(key, facts) for key, facts in recall(RECORD).items()}
-    gone = [key for key, one in found.items() if model is None or (one and _is_of(model, one.model))]
+    """Removes the results for one file, or all, and returns their number; OSError if that is not possible."""
+    gone = [key for key, facts in recall(RECORD).items() if _is_of(model, _read(key, facts))]
     if gone and not forget(RECORD, gone):
         raise OSError(f"{cache_dir()} cannot be written")
     return len(gone)
 
 
-def _is_of(model: Path | None, path: Path) -> bool:
-    return model is None or model.resolve() == path
+def _is_of(model: Path | None, found: TunedFile | None) -> bool:
+    return model is None or (found is not None and model.resolve() == found.model)
 
 
-def _read(key: str, facts: object) -> TunedFile | None:
+def _read(key: str, facts: Any) -> TunedFile | None:
     """A result from the record; None if there is none, or another release wrote it."""
-    if not isinstance(facts, dict):
-        return None
     try:
         path, _, _, pooling, *_ = json.loads(key)
         tuned = _checked(Tuned(**facts["tuned"]))
@@ -135,28 +121,18 @@ def _key(path: Path, pooling: str) -> str:
 
 
 def choose_engine(asked: str, *, tuned: Tuned, file: GgufFile, n_gpu_layers: int) -> EngineName:
-    """The engine for a file: the one asked for, else the tuned one, else by the rule in `LlamaParams`.
-
-    Raises:
-        EngineError: OpenVINO is asked for and not installed.
-        ModelModeError: it is asked for, and cannot compute this network.
-    """
-    if asked == "llama.cpp":
-        return "llama.cpp"
+    """The engine for a file: the one asked for, else the tuned one, else by the rule in `LlamaParams`."""
     if asked == "openvino":
         if not has_openvino():
-            raise EngineError("engine='openvino' needs a package: pip install 'ggrank[openvino]'")
-        reason = why_not_openvino(file)
-        if reason is not None:
-            raise ModelModeError(f"engine='openvino' cannot be used: {reason}. Use engine='llama.cpp'.")
+            raise EngineError("the engine openvino needs a package: pip install 'ggrank[openvino]'")
+        if reason := why_not_openvino(file):
+            raise ModelModeError(f"the engine openvino cannot be used: {reason}. Use llama.cpp.")
         return "openvino"
-    if not has_openvino():
+    if asked == "llama.cpp" or not has_openvino() or why_not_openvino(file):
         return "llama.cpp"
     pays = tuned.engine == "openvino" if tuned.engine else openvino_is_faster_here()
     # A file that was tuned without the GPU may still use it.
-    return (
-        "openvino" if pays and why_not_openvino(file) is None and not _has_gpu(n_gpu_layers) else "llama.cpp"
-    )
+    return "openvino" if pays and not _has_gpu(n_gpu_layers) else "llama.cpp"
 
 
 def openvino_is_faster_here() -> bool:
@@ -170,14 +146,10 @@ def openvino_is_faster_here() -> bool:
 
 
 def openvino_hint(model: Path, *, engine: str, device: str = "CPU") -> str:
-    """What to install for more speed with this file on this machine; "" if nothing would help.
-
-    Args:
-        engine, device: with which the file was computed now.
-    """
+    """What to install for more speed with a file that was computed so; "" if nothing would help."""
     if engine != "llama.cpp" or device != "CPU" or has_openvino() or not openvino_is_faster_here():
         return ""
-    if _has_gpu(-1) or why_not_openvino(open_gguf(model)) is not None:
+    if _has_gpu(-1) or why_not_openvino(open_gguf(model)):
         return ""
     return f"about {ruled_gain():g} times as fast here with: pip install 'ggrank[openvino]'"
 
@@ -214,20 +186,13 @@ def extra_bufts_pay() -> bool:
     (``docs/speed.md``); of other processors nothing is known, and llama.cpp's own default stays.
     """
     features = find_processor().features
-    is_x86 = "avx" in features
-    return "amx" in features or not is_x86
+    return "amx" in features or "avx" not in features
 
 
 def fastest_quantization() -> str:
     """The fastest quantization on this processor, and why; "" if none was measured (ARM, GPUs).
 
-    Tokens a second of a bge-reranker-base shape, pairs of 32 and 128 tokens:
-
-    - OpenVINO, AVX512-VNNI: q4_k_m 3,472 and 3,162, q8_0 3,423 and 3,754, whose scores are nearer to the
-      original's (``docs/benchmark.md``).
-    - llama.cpp, the same processor: q4_k_m 2,151 and 2,233, q8_0 1,247 and 1,200; of 384 tokens 1,677 and
-      1,102 (``docs/speed.md``).
-    - llama.cpp, AMX: q4_k_m 1,930 and 1,880, q8_0 2,330 and 2,310 (a prototype on llama.cpp's own API).
+    ``docs/speed.md`` and ``docs/benchmark.md`` have the measurements.
     """
     features = find_processor().features
     if "avx" not in features or _has_gpu(-1):
@@ -247,16 +212,9 @@ def default_threads() -> int:
     if sys.platform == "darwin":
         return _sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu") or os.cpu_count() or 1
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return len({_siblings(cpu) for cpu in allowed}) or 1
-
-
-def _siblings(cpu: int) -> str:
-    """Names the physical core of a logical one; Linux only, elsewhere each counts as its own."""
-    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    try:
-        return path.read_text("ascii")
-    except OSError:
-        return str(cpu)
+    siblings = (Path(f"/sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list") for i in allowed)
+    # Linux lists them; elsewhere each logical core counts as a physical one.
+    return len({path.read_text("ascii") if path.exists() else str(path) for path in siblings}) or 1
 
 
 def _sysctl(name: str) -> int:

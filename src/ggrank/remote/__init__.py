@@ -2,8 +2,7 @@
 
     texts -> requests of some texts each -> a dialect's JSON -> HTTP -> scores | vectors -> ranking
 
-`models` has the two classes, `dialects` words the requests and finds out which dialect a server speaks,
-`connection` sends and tries again, `answers` checks what comes back, `errors` says what went wrong.
+`models` has the two classes, `dialects` writes requests and reads answers, `connection` sends them.
 """
 
 from __future__ import annotations

@@ -1,20 +1,27 @@
-"""`RemoteReranker` and `RemoteEmbedder`: `Llama`'s calls, answered by a server."""
+"""`RemoteReranker` and `RemoteEmbedder`: the calls of `Llama`, answered by a server."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ggrank.errors import InputError, ModelModeError
-from ggrank.remote.answers import Results, joined, read_answer
-from ggrank.remote.dialects import DIALECTS, HUGGING_FACE, Call, Dialect, find_dialect, url_of
-from ggrank.remote.errors import tidy_errors
+from ggrank.remote.dialects import (
+    DIALECTS,
+    HUGGING_FACE,
+    Dialect,
+    Results,
+    check_widths,
+    embed_body,
+    find_dialect,
+    read_answer,
+    rerank_body,
+)
 from ggrank.scoring import choose_scale, cosine, l2_normalize, ranking_of
 from ggrank.text.inputs import (
     check_pairs,
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class _RemoteModel:
-    """What both classes share: a server, its dialect once it is found, and requests of some texts each."""
+    """A server, its dialect once it is known, and requests of some texts each."""
 
     mode: ClassVar[Mode]
 
@@ -45,11 +52,10 @@ class _RemoteModel:
         dialect: str = "auto",
         path: str | None = None,
         batch_size: int | None = None,
-        connect_timeout: float = 10.0,
-        read_timeout: float = 120.0,
+        timeout: float = 120.0,
         retries: int = 3,
     ) -> None:
-        from ggrank.remote.connection import Connection  # httpx, which is loaded only for this
+        from ggrank.remote.connection import Connection  # httpx, which a search by words alone never loads
 
         names = ("auto", *DIALECTS[self.mode])
         if dialect not in names:
@@ -59,10 +65,9 @@ class _RemoteModel:
                 raise InputError(f"{name} must be a string that is not empty, or None; found {text!r}")
         _check_number("batch_size", 1 if batch_size is None else batch_size, least=1, whole=True)
         _check_number("retries", retries, least=0, whole=True)
-        _check_number("connect_timeout", connect_timeout, least=0.001)
-        _check_number("read_timeout", read_timeout, least=0.001)
+        _check_number("timeout", timeout, least=0.001)
         self._model, self._dialect, self._path, self._batch_size = model, dialect, path, batch_size
-        self._connection = Connection(base_url, api_key, (connect_timeout, read_timeout), retries)
+        self._connection = Connection(base_url, api_key, timeout=timeout, retries=retries)
         self._lock = threading.Lock()
         self._found: Dialect | None = None
 
@@ -78,9 +83,9 @@ class _RemoteModel:
 
     @property
     def score_scale(self) -> Scale:
-        """What scores are: "cosine" of an embedder. Of a reranker "logit" from ggrank, TEI, llama-server and
-        "jina-logits" (a ggrank server may say "probability"), and "probability", 0 to 1, from Cohere, Jina
-        and Hugging Face; this may ask the server.
+        """The scale of scores: "cosine" of an embedder. Of a reranker "logit" from ggrank, TEI, llama-server
+        and "jina-logits" (a ggrank server may say "probability"), and "probability", 0 to 1, from Cohere,
+        Jina and Hugging Face. May ask the server.
         """
         return "cosine" if self.mode is Mode.EMBEDDING else self._target().scale
 
@@ -109,12 +114,12 @@ class _RemoteModel:
         check_threshold(threshold)
         query = check_text(query, "the query")
         texts = list(check_texts(documents, "document"))
-        own, address = self.score_scale, self._connection.base_url
+        own = self.score_scale
         if score == "logit" and own == "probability":
             raise ModelModeError("score='logit' cannot be had: the server's scores are 0 to 1 already")
-        with tidy_errors(self._connection.key):
-            scale = choose_scale(score, own=own, model=f"the model at {address}")
-        results = self._raw(query, texts, truncate)
+        with self._connection.tidy_errors():
+            scale = choose_scale(score, own=own, model=f"the model at {self._connection.base_url}")
+        results = self._scores(query, texts, truncate)
         return ranking_of(
             texts,
             results.values,
@@ -133,9 +138,7 @@ class _RemoteModel:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -144,12 +147,12 @@ class _RemoteModel:
 
     def _target(self) -> Dialect:
         """Found once: the first caller asks, the others wait for it."""
-        with self._lock, tidy_errors(self._connection.key):
+        with self._lock, self._connection.tidy_errors():
             if self._found is None:
-                found = find_dialect(self._connection, self._dialect, self.mode, self._model)
-                url = url_of(self._connection, found, self._path)
-                size = self._batch_size or found.batch_size
-                self._found = replace(found, url=url, batch_size=size)
+                found = find_dialect(
+                    self._connection, self._dialect, self.mode, model=self._model, path=self._path
+                )
+                self._found = replace(found, batch_size=self._batch_size or found.batch_size)
             return self._found
 
     def _ask(
@@ -163,16 +166,23 @@ class _RemoteModel:
                 f"a server of dialect {target.name!r} cannot be asked for truncate={truncate!r}; use "
                 f"{' or '.join(map(repr, target.truncate))}"
             )
-        named: dict[str, object] = {"model": target.model} if target.model else {}
-        parts = []
+        values: list[NDArray[np.float32]] = []
+        truncated: list[bool] = []
+        n_tokens = 0
         for batch in windows(texts, target.batch_size):
-            call = Call(named, batch, query, normalize, truncate)
-            with tidy_errors(self._connection.key):
-                answer = self._connection.ask(target.url, target.body(call))
-                parts.append(read_answer(answer, len(batch), target))
-        return joined(parts)
+            if self.mode is Mode.RERANK:
+                body = rerank_body(target, query, batch, truncate)
+            else:
+                body = embed_body(target, batch, normalize=normalize, truncate=truncate)
+            with self._connection.tidy_errors():
+                part = read_answer(self._connection.ask(target.url, body), len(batch), target)
+            values.append(part.values)
+            truncated += part.truncated
+            n_tokens += part.n_tokens
+        check_widths([part.shape[1] for part in values if part.ndim == 2])
+        return Results(np.concatenate(values) if values else np.empty(0, np.float32), truncated, n_tokens)
 
-    def _raw(self, query: str, texts: list[str], truncate: Truncate) -> Results:
+    def _scores(self, query: str, texts: list[str], truncate: Truncate) -> Results:
         """What `rank` orders by: logits, probabilities or cosines of checked texts, shape (n,)."""
         raise NotImplementedError
 
@@ -187,16 +197,14 @@ class RemoteReranker(_RemoteModel):
         api_key: sent as ``Authorization: Bearer``; no error, log or repr shows it.
         model: the server's name for it, sent as it stands. Cohere's and Jina's dialects need one; else None
             is the one that the server has, and ``BAAI/bge-reranker-v2-m3`` of Hugging Face's.
-        dialect: "auto" goes by the host's name, else asks the server, once; or "ggrank", "tei", "cohere"
-            (v2), "cohere-v1", "jina", "jina-logits", "llama-server", "huggingface".
-        path: where requests go, in place of the dialect's own path: it is put after ``base_url`` as it
-            stands, and ``{model}`` in it becomes the model's name.
+        dialect: "auto" goes by the host's name, else asks the server, once; or "ggrank", "tei", "cohere",
+            "jina", "jina-logits", "llama-server", "huggingface".
+        path: replaces the dialect's path after ``base_url``; ``{model}`` in it becomes the model's name.
         batch_size: documents of one request; more are sent in several, one after the other. None: what the
             server or its dialect allows.
-        connect_timeout: seconds until a connection must stand.
-        read_timeout: seconds of silence while the server computes.
+        timeout: seconds that the server may compute without an answer.
         retries: further attempts after 429, 502, 503, 504 or a lost connection, with growing pauses; a
-            ``Retry-After`` of up to a minute is kept.
+            ``Retry-After`` of up to a minute is followed.
 
     Raises:
         InputError: an argument that cannot be used.
@@ -231,7 +239,7 @@ class RemoteReranker(_RemoteModel):
             ModelModeError: the server's model makes vectors, or it cannot truncate like that.
         """
         texts = check_texts(documents, "document")
-        return self._raw(check_text(query, "the query"), texts, truncate).values
+        return self._scores(check_text(query, "the query"), texts, truncate).values
 
     def score_pairs(
         self, pairs: Iterable[tuple[str, str]], *, truncate: Truncate = "end"
@@ -246,10 +254,10 @@ class RemoteReranker(_RemoteModel):
             positions.setdefault(query, []).append(i)
         scores = np.empty(len(found), np.float32)
         for query, indices in positions.items():
-            scores[indices] = self._raw(query, (found[i][1] for i in indices), truncate).values
+            scores[indices] = self._scores(query, (found[i][1] for i in indices), truncate).values
         return scores
 
-    def _raw(self, query: str, texts: Iterable[str], truncate: Truncate) -> Results:
+    def _scores(self, query: str, texts: Iterable[str], truncate: Truncate) -> Results:
         return self._ask(texts, query=query, truncate=truncate)
 
 
@@ -264,7 +272,7 @@ class RemoteEmbedder(_RemoteModel):
         dialect: "auto" goes by the host's name, else asks the server, once; or "ggrank", "tei", "openai"
             (Jina's and Cohere's too), "llama-server", "huggingface".
         query_prefix, document_prefix: what `rank` and a `Pipeline` put before texts; no server reports them.
-        api_key, path, batch_size, connect_timeout, read_timeout, retries: as for `RemoteReranker`.
+        api_key, path, batch_size, timeout, retries: as for `RemoteReranker`.
 
     Raises:
         InputError: an argument that cannot be used.
@@ -288,8 +296,7 @@ class RemoteEmbedder(_RemoteModel):
         query_prefix: str = "",
         document_prefix: str = "",
         batch_size: int | None = None,
-        connect_timeout: float = 10.0,
-        read_timeout: float = 120.0,
+        timeout: float = 120.0,
         retries: int = 3,
     ) -> None:
         self.query_prefix = check_text(query_prefix, "query_prefix")
@@ -302,8 +309,7 @@ class RemoteEmbedder(_RemoteModel):
             dialect=dialect,
             path=path,
             batch_size=batch_size,
-            connect_timeout=connect_timeout,
-            read_timeout=read_timeout,
+            timeout=timeout,
             retries=retries,
         )
 
@@ -347,7 +353,7 @@ class RemoteEmbedder(_RemoteModel):
         checked = (prefix + text for text in check_texts(texts, "text"))
         return self._vectors(checked, normalize=normalize, truncate=truncate).values
 
-    def _raw(self, query: str, texts: list[str], truncate: Truncate) -> Results:
+    def _scores(self, query: str, texts: list[str], truncate: Truncate) -> Results:
         first = self._vectors([self.query_prefix + query], truncate=truncate)
         if not texts:
             return Results(np.empty(0, np.float32), [], first.n_tokens)
@@ -365,8 +371,7 @@ class RemoteEmbedder(_RemoteModel):
 
 
 def _check_number(name: str, value: object, *, least: float, whole: bool = False) -> None:
-    """Raises InputError unless it is a finite number of at least that."""
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < float("inf"):
+    types = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, types) or not least <= value < float("inf"):
         number = "whole number" if whole else "number of seconds"
         raise InputError(f"{name} must be a {number} of at least {least}, found {value!r}")

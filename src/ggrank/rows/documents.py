@@ -43,48 +43,49 @@ class Document:
 
 
 def document_of(row: Row, text_columns: Sequence[str] = ()) -> Document:
-    """The document in a row.
+    """The document in a row: its text and title as in `text_of`, and all other fields as metadata.
 
-    ``text`` must be a string; ``title`` is one, null or missing. The id is ``id``, or ``_id`` as in BEIR's
-    files: any JSON scalar, or missing. All other fields become metadata.
+    The id is ``id``, or ``_id`` as in BEIR's files: any JSON scalar, or missing.
+
+    Raises:
+        InputError: the row could not be read, or has no text; the message is the reason alone.
+    """
+    title, text = text_of(row, text_columns)
+    values = row.values
+    name = values["id"] if values.get("id") is not None else values.get("_id")
+    if name is not None and not isinstance(name, (str, int, float)):
+        raise InputError(f"the id is no string or number, but {_kind(name)}")
+    used = {"id", "_id", *(text_columns or ("text", "title"))}
+    metadata = {name: value for name, value in values.items() if name not in used} or None
+    return Document(text, name, metadata, title or None)
+
+
+def text_of(row: Row, text_columns: Sequence[str] = ()) -> tuple[str, str]:
+    """A row's title and text.
+
+    ``text`` must be a string; ``title`` is one, null or missing. A table (CSV, TSV, a JSON array) without a
+    column ``text`` has all of a row's fields as its text, a line ``name: value`` each.
 
     Args:
         text_columns: whose strings, joined by a space, are the text instead of ``text`` and ``title``.
 
     Raises:
-        InputError: the row could not be read, or has no text; the message is the reason alone.
-
-    Example:
-        >>> document_of(Row({"_id": 7, "title": None, "text": "Cats purr.", "year": 1999}, line=1))
-        Document(text='Cats purr.', id=7, metadata={'year': 1999}, title=None)
+        InputError: as in `document_of`.
     """
     if row.problem:
         raise InputError(row.problem)
-    name = row.values.get("id")
-    if name is None:
-        name = row.values.get("_id")
-    if name is not None and not isinstance(name, (str, int, float)):
-        raise InputError(f"the id is no string or number, but {_kind(name)}")
-    used = {"id", "_id", *(text_columns or ("text", "title"))}
-    metadata = {name: value for name, value in row.values.items() if name not in used} or None
+    values = row.values
     if text_columns:
-        return Document(text_of(row.values, text_columns), name, metadata)
-    title = string_in(row.values, "title") if row.values.get("title") is not None else None
-    return Document(string_in(row.values, "text"), name, metadata, title or None)
+        return "", " ".join(string_in(values, column) for column in text_columns)
+    if is_plain_table(row):
+        return "", "\n".join(f"{name}: {value}" for name, value in values.items() if value)
+    title = string_in(values, "title") if values.get("title") is not None else ""
+    return title, string_in(values, "text")
 
 
-def text_of(values: Mapping[str, Any], text_columns: Sequence[str] = ()) -> str:
-    """A row's text as it is embedded; see `document_of`.
-
-    Example:
-        >>> text_of({"title": "Cats", "text": "They purr."}), text_of({"a": "x", "b": "y"}, ["b"])
-        ('Cats They purr.', 'y')
-    """
-    if text_columns:
-        return " ".join(string_in(values, column) for column in text_columns)
-    title = string_in(values, "title") if values.get("title") else ""
-    text = string_in(values, "text")
-    return f"{title} {text}" if title else text
+def is_plain_table(row: Row) -> bool:
+    """Whether a row's text is all of its fields, because its table has no column ``text``."""
+    return row.file_format in ("csv", "tsv", "json") and "text" not in row.values and not row.problem
 
 
 def string_in(values: Mapping[str, Any], column: str) -> str:
@@ -100,6 +101,19 @@ def string_in(values: Mapping[str, Any], column: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"column {column!r} has no string, but {_kind(value)}")
     return value
+
+
+def check_columns(row: Row, named: Sequence[str] = (), there: Sequence[str] = ()) -> None:
+    """Raises InputError where the first row of a file lacks a column, with those that there are.
+
+    Args:
+        named: the columns that were asked for; none for the usual text.
+        there: the columns of the file; those of the row where they are not given.
+    """
+    there = there or list(row.values)
+    missing = next((name for name in named or ("text",) if name not in there), None)
+    if missing is not None and (named or not is_plain_table(row)):
+        raise InputError(f"no column {missing!r}; the columns are: {', '.join(there) or 'none'}")
 
 
 def _kind(value: Any) -> str:

@@ -23,10 +23,6 @@ def decode(data: bytes) -> str:
 
     Raises:
         InputError: the bytes are no text, or text in an encoding that cannot be told.
-
-    Example:
-        >>> decode("naïve".encode()), decode("naïve".encode("utf-16"))
-        ('naïve', 'naïve')
     """
     return data.decode(encoding_of(data[:SAMPLE_BYTES]), "replace")
 
@@ -39,25 +35,10 @@ def encoding_of(sample: bytes) -> str:
     for mark, name in _MARKS:
         if sample.startswith(mark):
             return name
-    is_cut = len(sample) >= SAMPLE_BYTES
-    if _is_utf8(sample, is_cut=is_cut):
-        return "utf-8-sig"
     lines = [line for line in sample.splitlines() if not line.isascii()]
-    if 2 * sum(map(_is_utf8, lines)) >= len(lines):
+    is_cut = len(sample) >= SAMPLE_BYTES
+    if _is_utf8(sample, is_cut=is_cut) or 2 * sum(map(_is_utf8, lines)) >= len(lines):
         return "utf-8-sig"
-    return _guessed(sample)
-
-
-def _is_utf8(sample: bytes, *, is_cut: bool = False) -> bool:
-    """``is_cut``: its last character may be incomplete."""
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(sample, final=not is_cut)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _guessed(sample: bytes) -> str:
     from charset_normalizer import from_bytes
 
     found = from_bytes(sample)
@@ -67,3 +48,12 @@ def _guessed(sample: bytes) -> str:
     # Short Western texts fit many code pages equally well; this one is by far the most common.
     western = next((match for match in found if match.encoding == "cp1252"), best)
     return (western if western.chaos <= best.chaos else best).encoding
+
+
+def _is_utf8(sample: bytes, *, is_cut: bool = False) -> bool:
+    """``is_cut``: its last character may be incomplete."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample, final=not is_cut)
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -11,10 +11,10 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, cast
 
@@ -34,7 +34,7 @@ SUFFIXES: Mapping[str, FileFormat] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
-_UNREADABLE = (OSError, EOFError, zlib.error)  # the last two: a .gz that is cut off or damaged
+_USUAL_COLUMNS = {"text", "query"}
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Row:
     """A row as it was read.
 
     Attributes:
-        values: by column.
         line: where it begins, from 1; in Parquet the row's number.
         problem: why it cannot be used; "" where it can.
         size: its length in characters or bytes, about.
-        batch, index: the Arrow batch that a row of Parquet is in, and where.
+        batch, index: the Arrow batch that a row of Parquet is in, and its position there.
+        file: what it was read from; "stdin" for a stream.
     """
 
     values: Mapping[str, Any]
@@ -55,17 +55,17 @@ class Row:
     size: int = 0
     batch: Any = None
     index: int = 0
+    file: str = ""
+    file_format: FileFormat = "auto"
+
+
+Parsed = tuple[Mapping[str, Any], int, str, int]
+"""The first four fields of a `Row`."""
 
 
 def format_of(name: str) -> FileFormat | None:
-    """The format that a file's suffix stands for; ``.gz`` is passed over.
-
-    Example:
-        >>> format_of("Pairs.CSV"), format_of("corpus.jsonl.gz"), format_of("notes.txt")
-        ('csv', 'jsonl', None)
-    """
-    path = Path(name.lower().removesuffix(".gz"))
-    return SUFFIXES.get(path.suffix)
+    """The format that a file's suffix stands for, with or without ``.gz`` after it."""
+    return SUFFIXES.get(Path(name.lower().removesuffix(".gz")).suffix)
 
 
 def read_rows(
@@ -74,44 +74,52 @@ def read_rows(
     *,
     columns: Sequence[str] | None = None,
 ) -> Iterator[Row]:
-    """The rows of a file or a binary stream, which is read to its end and not closed.
+    """The rows of a file, decompressed where its name ends in .gz, or of a stream, which is not closed.
 
     Args:
-        source: where ``.gz`` ends its name, it is decompressed.
-        file_format: "auto" goes by the name; without a known suffix, what begins with a brace is JSON lines,
-            and all else is text: each line is a row with the column ``text``.
+        file_format: "auto" goes by the name. Without a known suffix, what begins with a brace is JSON lines,
+            what begins with names of columns, ``text`` or ``query`` among them, is CSV or TSV, and all else
+            is text: each line is a row with the column ``text``.
         columns: of Parquet, those that are read; None for all.
 
     Raises:
         InputError: the file cannot be read; the message begins with its name.
-
-    Example:
-        >>> stream = io.BytesIO(b'{"text": "cats"}\\nbroken')
-        >>> [(row.line, row.values, row.problem[:8]) for row in read_rows(stream)]
-        [(1, {'text': 'cats'}, ''), (2, {}, 'not JSON')]
     """
-    name = str(source) if isinstance(source, (str, Path)) else "stdin"
-    if file_format == "auto" and name != "stdin":
+    is_file = isinstance(source, (str, Path))
+    name = str(source) if is_file else "stdin"
+    if file_format == "auto" and is_file:
         file_format = format_of(name) or "auto"
     if file_format == "parquet":
         from ggrank.rows.parquet import read_parquet
 
         yield from read_parquet(name, source, columns=columns)
         return
-    with _read_errors(name), _opened(source) as stream:
+    with read_errors(name), _opened(source) as stream:
         sample = stream.peek()[:SAMPLE_BYTES]
         if file_format == "auto":
-            begin = decode(sample).lstrip() if sample else ""
-            file_format = "jsonl" if begin.startswith("{") else "text"
+            file_format = _guessed_format(decode(sample) if sample else "")
         with _text(stream, sample, file_format) as text:
-            yield from _READERS[file_format](text)
+            for values, line, problem, size in _parsed(text, file_format):
+                yield Row(values, line, problem, size, file=name, file_format=file_format)
+
+
+def _guessed_format(begin: str) -> FileFormat:
+    if begin.lstrip().startswith("{"):
+        return "jsonl"
+    header = next((line for line in begin.splitlines() if line.strip()), "")
+    delimiter = _delimiter(header)
+    names = [name.strip().strip('"') for name in header.split(delimiter)]
+    if len(names) == 1 or not _USUAL_COLUMNS & set(names):
+        return "text"
+    return "tsv" if delimiter == "\t" else "csv"
 
 
 @contextmanager
-def _read_errors(name: str) -> Iterator[None]:
+def read_errors(name: str) -> Iterator[None]:
+    """Turns errors of reading into an InputError that begins with the file's name."""
     try:
         yield
-    except _UNREADABLE as error:
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that is cut off or damaged
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{name}: cannot be read ({reason})") from error
     except InputError as error:
@@ -149,6 +157,21 @@ def _text(stream: io.BufferedReader, sample: bytes, file_format: FileFormat) -> 
         text.detach()
 
 
+def _parsed(text: TextIO, file_format: FileFormat) -> Iterator[Parsed]:
+    if file_format == "json":
+        yield from _read_json(text.read())
+    elif file_format in ("csv", "tsv"):
+        yield from _read_csv(text, is_tsv=file_format == "tsv")
+    else:
+        is_jsonl = file_format == "jsonl"
+        for number, line in enumerate(_lines(text, ends="\n" if is_jsonl else "\r\n"), 1):
+            problem = _problem(line)
+            if is_jsonl and not problem and not line.isspace():
+                yield _parse_object(line, number)
+            elif not line.isspace():
+                yield {} if is_jsonl else {"text": line.rstrip("\r\n")}, number, problem, len(line)
+
+
 def _lines(text: TextIO, *, ends: str = "\r\n") -> Iterator[str]:
     """The lines with their ends; "" for one that is too long."""
     while line := text.readline(MOST_CHARACTERS):
@@ -163,131 +186,82 @@ def _problem(line: str) -> str:
     """Why a line's text cannot be used; "" where it can."""
     if not line:
         return f"a line of more than {MOST_CHARACTERS >> 20} million characters"
-    if line.isascii():
-        return ""
-    try:
-        line.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return f"not UTF-8 (character {error.start + 1})"
+    if not line.isascii():
+        try:
+            line.encode("utf-8")
+        except UnicodeEncodeError as error:
+            return f"not UTF-8 (character {error.start + 1})"
     return ""
-
-
-def _read_jsonl(text: TextIO) -> Iterator[Row]:
-    for number, line in enumerate(_lines(text, ends="\n"), 1):
-        if not line.isspace():
-            values, problem = _parse_json(line)
-            yield Row(values, number, problem, len(line))
 
 
 # NaN and Infinity, which JSON lacks and Python writes all the same, are read as null.
 _DECODER = json.JSONDecoder(parse_constant=lambda name: None)
 
 
-def _parse_json(line: str) -> tuple[Mapping[str, Any], str]:
-    """The object in a line of JSON and "", or an empty one and what is wrong."""
-    if problem := _problem(line):
-        return {}, problem
+def _parse_object(line: str, number: int) -> Parsed:
     try:
-        value = _DECODER.decode(line)
+        return _object(_DECODER.decode(line), number, len(line))
     except (ValueError, RecursionError) as error:
-        return {}, f"not JSON ({error})"
-    return _object(value)
+        return {}, number, f"not JSON ({error})", len(line)
 
 
-def _object(value: Any) -> tuple[Mapping[str, Any], str]:
-    return (value, "") if isinstance(value, dict) else ({}, f"not a JSON object: {type(value).__name__}")
+def _object(value: Any, line: int, size: int) -> Parsed:
+    if isinstance(value, dict):
+        return value, line, "", size
+    return {}, line, f"not a JSON object: {type(value).__name__}", size
 
 
-def _read_json(text: TextIO) -> Iterator[Row]:
+def _read_json(whole: str) -> Iterator[Parsed]:
     """An array of objects, or one object; JSON lines too, which often have this suffix."""
-    whole = text.read()
     try:
         value = _DECODER.decode(whole)
     except (ValueError, RecursionError):
-        yield from _read_jsonl(io.StringIO(whole, newline="\n"))
+        yield from _parsed(io.StringIO(whole, newline="\n"), "jsonl")
         return
     for number, one in enumerate(value if isinstance(value, list) else [value], 1):
-        values, problem = _object(one)
-        yield Row(values, number, problem)
+        yield _object(one, number, 0)
 
 
-def _read_text(text: TextIO) -> Iterator[Row]:
-    for number, line in enumerate(_lines(text), 1):
-        if not line.isspace():
-            yield Row({"text": line.rstrip("\r\n")}, number, _problem(line), len(line))
-
-
-def _read_csv(text: TextIO, *, delimiter: str = "") -> Iterator[Row]:
-    """Rows under a header. Where no delimiter is given, the header has more of it than of others."""
+def _read_csv(text: TextIO, *, is_tsv: bool) -> Iterator[Parsed]:
+    """Rows under a header, whose delimiter is what it has most of. TSV has no quoting."""
     csv.field_size_limit(MOST_CHARACTERS)  # 128 kB otherwise; the module has one limit for all
-    source = _CsvLines(_lines(text))
-    header_line = next(source, "")
-    # TSV has no quoting: a quotation mark in it is one.
-    quoting: Any = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    delimiter = delimiter or max(",;\t", key=header_line.count)
-    reader = csv.reader(source.again(header_line), delimiter=delimiter, quoting=quoting)
-    header = _header(reader, source)
-    while True:
-        number = reader.line_num + 1
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            raise InputError(
-                f"{number}: not CSV ({error}); where the next row begins is not known"
-            ) from error
-        if fields is None:
-            return
-        if fields:
-            problem = _csv_problem(header, fields)
-            if source.ended:  # `csv` asks for a line after the last one only within quotes
-                problem = f"a quote is never closed: all up to line {reader.line_num}, the last, is left out"
-            values = {} if problem else dict(zip(header, fields, strict=True))
-            yield Row(values, number, problem, sum(map(len, fields)))
+    is_past_end = False
 
-
-class _CsvLines:
-    """The lines of a CSV file; ``ended`` says whether a line was asked for after the last one."""
-
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
-        self.ended = False
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        try:
-            line = next(self._lines)
-        except StopIteration:
-            self.ended = True
-            raise
-        if not line:
-            raise InputError(f"{_problem(line)}; is it CSV?")
-        return line
-
-    def again(self, line: str) -> Iterator[str]:
-        """``line``, then those that are left."""
-        if line:
+    def lines() -> Iterator[str]:
+        nonlocal is_past_end
+        for line in _lines(text):
+            if not line:
+                raise InputError(f"{_problem(line)}; is it CSV?")
             yield line
-        yield from self
+        is_past_end = True  # `csv` asks for a line after the last one only within quotes
 
-
-def _header(reader: Any, source: _CsvLines) -> list[str]:
+    rest = lines()
+    n_blank, header_line = next(((n, line) for n, line in enumerate(rest) if line.strip()), (0, ""))
+    quoting: Any = csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL
+    delimiter = "\t" if is_tsv else _delimiter(header_line)
+    reader = csv.reader(chain(filter(None, [header_line]), rest), delimiter=delimiter, quoting=quoting)
+    header: list[str] = []
+    line = n_blank + 1
     try:
-        header: list[str] = next(reader, [])
+        for fields in reader:
+            first, line = line, n_blank + reader.line_num + 1
+            if header and fields:
+                problem = _csv_problem(header, fields)
+                if is_past_end:
+                    problem = f"a quote is never closed: all up to line {line - 1}, the last, is left out"
+                values = {} if problem else dict(zip(header, fields, strict=True))
+                yield values, first, problem, sum(map(len, fields))
+            elif not header:
+                header = fields
+                check_names(header)
+                if is_past_end:
+                    raise InputError("1: a quote in the names of the columns is never closed")
     except csv.Error as error:
-        raise InputError(f"1: the names of the columns are not CSV ({error})") from error
-    if header and source.ended:
-        raise InputError("1: a quote in the names of the columns is never closed")
-    check_names(header)
-    return header
+        raise InputError(f"{line}: not CSV ({error}); where the next row begins is not known") from error
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raises InputError where two columns have the same name."""
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if twice is not None:
-        raise InputError(f"two columns are named {twice!r}; give each a name of its own")
+def _delimiter(header: str) -> str:
+    return max(",;\t", key=header.count)
 
 
 def _csv_problem(header: Sequence[str], fields: Sequence[str]) -> str:
@@ -296,10 +270,8 @@ def _csv_problem(header: Sequence[str], fields: Sequence[str]) -> str:
     return next((problem for field in fields if field and (problem := _problem(field))), "")
 
 
-_READERS: dict[str, Callable[[TextIO], Iterator[Row]]] = {
-    "jsonl": _read_jsonl,
-    "json": _read_json,
-    "csv": _read_csv,
-    "tsv": partial(_read_csv, delimiter="\t"),
-    "text": _read_text,
-}
+def check_names(names: Sequence[str]) -> None:
+    """Raises InputError where two columns have the same name."""
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise InputError(f"two columns are named {twice!r}; give each a name of its own")

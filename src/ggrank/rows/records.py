@@ -17,27 +17,18 @@ from ggrank.rows.writing import write_json
 
 
 def cache_dir() -> Path:
-    """The directory of ggrank's own records.
-
-    ``$GGRANK_CACHE_DIR`` where it is set; else the platform's place for caches:
-    ``~/Library/Caches/ggrank``, ``%LOCALAPPDATA%\\ggrank``, ``$XDG_CACHE_HOME/ggrank`` or
-    ``~/.cache/ggrank``. Model files are not here, they are in Hugging Face's own cache.
-    """
+    """The directory of ggrank's own records: ``$GGRANK_CACHE_DIR``, or in the platform's place for caches."""
     if chosen := os.environ.get("GGRANK_CACHE_DIR"):
         return Path(chosen)
-    if sys.platform == "darwin":
-        return _home() / "Library" / "Caches" / "ggrank"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local") / "ggrank"
-    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "ggrank"
-
-
-def _home() -> Path:
-    """A user without a home, as containers run them, has a place that cannot be written."""
     try:
-        return Path.home()
-    except RuntimeError:
-        return Path(os.devnull)
+        home = Path.home()
+    except RuntimeError:  # a user without a home, as containers run them
+        home = Path(os.devnull)
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "ggrank"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "ggrank"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "ggrank"
 
 
 def recall(name: str) -> dict[str, Any]:
@@ -50,7 +41,7 @@ def recall(name: str) -> dict[str, Any]:
 
 
 def remember(name: str, facts: dict[str, Any]) -> bool:
-    """Adds ``facts`` to those under ``name``; the file is replaced in one step. False where it cannot be.
+    """Adds ``facts`` to those under ``name``; False where the file cannot be replaced.
 
     Two processes that write at the same moment both leave a whole file; the later one wins.
     """

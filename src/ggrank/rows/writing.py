@@ -23,14 +23,6 @@ def written(path: Path) -> Iterator[Path]:
 
     Raises:
         InputError: the file cannot be written; what was there before stays.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with written(Path(folder, "a.txt")) as unfinished:
-        ...         _ = unfinished.write_text("whole")
-        ...     [file.name for file in Path(folder).iterdir()]
-        ['a.txt']
     """
     # Two threads or processes may write the same file at once; the later one wins.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}")
@@ -69,11 +61,8 @@ def sync(path: Path) -> None:
 def locked(path: Path, *, taken: str) -> Iterator[None]:
     """Holds a lock on ``path``, a file that is made for it; the lock ends with its process.
 
-    Args:
-        taken: the error's message where another process holds the lock.
-
     Raises:
-        InputError: another process holds it, or the file cannot be written.
+        InputError: with the message ``taken`` where another process holds it; or it cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -93,34 +82,22 @@ def json_line(record: Mapping[str, Any]) -> bytes:
     """One line of JSON in UTF-8, its end included.
 
     NumPy arrays are lists; times are in ISO 8601, bytes in base64, and other values that JSON lacks are text.
-
-    Example:
-        >>> json_line({"text": "naïve", "raw": b"1"}).decode()
-        '{"text":"naïve","raw":"MQ=="}\\n'
     """
     try:
         import orjson
-    except ImportError:
-        return _plain_line(record)
-    try:
+
         options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-        return orjson.dumps(record, default=_default, option=options)
-    except TypeError:  # a whole number beyond 64 bits, or a lone surrogate
-        return _plain_line(record)
-
-
-def _plain_line(record: Mapping[str, Any]) -> bytes:
-    def dumped(ensure_ascii: bool) -> bytes:
-        line = json.dumps(record, ensure_ascii=ensure_ascii, separators=(",", ":"), default=_default)
-        return line.encode() + b"\n"
-
+        return orjson.dumps(record, default=json_default, option=options)
+    except (ImportError, TypeError):  # a TypeError is a whole number beyond 64 bits, or a lone surrogate
+        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=json_default)
     try:
-        return dumped(ensure_ascii=False)
+        return f"{line}\n".encode()
     except UnicodeEncodeError:  # a lone surrogate: only an escape can hold it
-        return dumped(ensure_ascii=True)
+        return f"{json.dumps(record, separators=(',', ':'), default=json_default)}\n".encode()
 
 
-def _default(value: Any) -> Any:
+def json_default(value: Any) -> Any:
+    """What JSON has in place of a value that it lacks."""
     if hasattr(value, "tolist"):  # a NumPy array or number
         numbers = value.tolist()
         if value.dtype.kind != "f":

@@ -30,14 +30,10 @@ _SPACE = re.compile(r"\s+")
 
 @dataclass(frozen=True)
 class Passage:
-    """A span of a document's text.
+    """``text[start:end]`` of a document, the line where it begins, from 1, and the headings over it.
 
-    Attributes:
-        start, end: characters of the text.
-        line: of the text, where the passage begins, from 1.
-        headings: the path of headings over it, "Staff handbook > Travel"; embedded with it, shown apart.
-        place: "page 3", "line 7" of a file of rows; "" where lines and headings say enough.
-        n_tokens: of the span and its headings, without special ones.
+    The path of headings, "Staff handbook > Travel", is embedded with it and shown apart; their tokens count.
+    ``place`` is such as "page 3", "" where lines and headings say enough.
     """
 
     start: int
@@ -69,12 +65,8 @@ def passages(
 ) -> Iterator[Passage]:
     """The passages of a document: each section cut where it is too long, short neighbours joined.
 
-    Front matter is in no passage, and a heading is one only where nothing else is there.
-
-    Args:
-        count_tokens: of a text, without special tokens.
-        most: tokens of a passage and its headings, at least 1.
-        overlap: tokens at most that a passage repeats of the one before; 0 for none.
+    Front matter is in no passage, and a heading is one only where nothing else is there. A passage and its
+    headings have ``most`` tokens at most, of which ``overlap`` at most repeat those of the one before.
     """
 
     def count(text: str) -> int:

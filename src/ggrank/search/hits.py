@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ggrank.search.lexical import best_window, find_words
+from ggrank.search.lexical import best_window, find_phrases, find_words
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Hit(Place):
         words: those of the query that it holds.
         others: where else the same text stands, 20 at most.
         explanation: how it got its rank.
+        before, after: the document's lines around the text, where ``context`` asked for them; they begin and
+            end with the rest of the text's own lines.
     """
 
     text: str = ""
@@ -76,9 +78,12 @@ class Hit(Place):
     words: tuple[str, ...] = ()
     others: tuple[Place, ...] = ()
     explanation: Explanation = NOT_RANKED
+    before: str = ""
+    after: str = ""
 
     def snippet(self, query: str, *, n_characters: int = 200) -> str:
-        """The part of the text that has most of the query's words; its beginning where it has none."""
-        start, stop = best_window(self.text, find_words(query, self.text), n_characters=n_characters)
+        """The part of the text that has a phrase of the query, or most of its words; else its beginning."""
+        spans = find_phrases(query, self.text) or find_words(query, self.text)
+        start, stop = best_window(self.text, spans, n_characters=n_characters)
         before, after = "..." if start else "", "..." if stop < len(self.text) else ""
         return f"{before}{' '.join(self.text[start:stop].split())}{after}"

@@ -7,23 +7,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from ggrank.errors import InputError, InputTypeError
 from ggrank.rows.documents import Document
 from ggrank.search.files import FileRules, absolute, check_paths
+from ggrank.search.generations import Generations
 from ggrank.search.hits import Hit
+from ggrank.search.lookup import find_document, read_document, vector_of, vector_of_text
 from ggrank.search.models import Embedder, Reranker, check_reranker
-from ggrank.search.opening import Generations
 from ggrank.search.ranking import (
     By,
     Query,
-    check_by,
-    check_fusion,
     find,
     rerank,
-    stored_document,
-    vector_of,
 )
 from ggrank.search.settings import IndexSettings as IndexSettings
 from ggrank.search.settings import Wanted
@@ -33,12 +30,12 @@ from ggrank.search.update import Progress as Progress
 from ggrank.search.update import Update, remove
 from ggrank.search.vectors import VectorType
 from ggrank.search.where import conditions
-from ggrank.search.writing import Writer, add_document, check_documents, copy_added
-from ggrank.text.inputs import check_count, check_text, check_threshold
+from ggrank.search.words import Asked, parse
+from ggrank.search.writing import Writer, add_document, check_documents, check_id, copy_added
+from ggrank.text.inputs import check_choice, check_count, check_text, check_threshold
 from ggrank.types import Hybrid
 
 MEMORY = ":memory:"
-_ROWS = "SELECT count(*) FROM document WHERE file = (SELECT id FROM file WHERE path = ?)"
 
 T = TypeVar("T")
 
@@ -128,21 +125,38 @@ class Index:
         """Passages in it, equal ones counted once."""
         return self._read(Snapshot.n_passages)
 
+    @property
+    def updated(self) -> datetime:
+        """When it was written to last, in local time."""
+        return datetime.fromtimestamp(self._read(lambda snapshot: snapshot.updated)).astimezone()
+
+    def __contains__(self, id: object) -> bool:
+        """Whether `get` knows a document, a file or a table by this name."""
+        name = check_id(id)
+        try:
+            return self._read(lambda snapshot: find_document(snapshot, name)) is not None
+        except InputError:
+            return True
+
     def get(self, id: str | float) -> Document:
         """A document by its id, a file by its path, or a row of a table by "PATH:LINE".
 
+        A number may be given as a text, and a path in any form that leads to the file.
+
         Raises:
-            InputError: there is none.
+            InputError: there is none, or it is a table.
+            InputTypeError: it is neither a string nor a number.
         """
-        found = self._read(lambda snapshot: stored_document(snapshot, id))
+        name = check_id(id)
+
+        def get(snapshot: Snapshot) -> Document | None:
+            number = find_document(snapshot, name)
+            return None if number is None else read_document(snapshot, number)
+
+        found = self._read(get)
         if found is None:
-            n_rows = self._read(lambda snapshot: snapshot.value(_ROWS, id))
-            raise InputError(
-                f"{id} is a table, and each of its {n_rows:,} rows is a document: give its id, or PATH:LINE"
-                if n_rows
-                else f"no document of the index has the id {id!r}: that is not in the index"
-            )
-        return found[1]
+            raise InputError(f"no document of the index has the id {id!r}: that is not in the index")
+        return found
 
     def _read(self, function: Callable[[Snapshot], T]) -> T:
         def read(store: Store) -> T:
@@ -204,7 +218,8 @@ class Index:
                 whatever their format. This and the next two are remembered until they are given anew.
             exclude: patterns of files and folders to leave out.
             max_file_size: bytes, 10 million; larger files are left out, except files of rows.
-            prune: also where more than half of the files below a folder are gone.
+            prune: also where more than half of the files below a folder are gone, or cannot be read while the
+                index is made anew.
             on_progress: called after each commit.
 
         Raises:
@@ -216,19 +231,26 @@ class Index:
         asked = (include, exclude, max_file_size)
         FileRules().changed(*asked)  # an error comes before anything is made
         generations = self._generations
-        before = generations.remembered()
-        roots = given or list(before.roots)
-        files = frozenset[str]() if given and generations.rebuild else before.files
-        check_paths(roots, before.roots, files, folder=generations.folder)
+        self._roots(given)  # an error comes before anything is made
         with generations.writing(anew=generations.rebuild) as (store, old):
+            roots = self._roots(given)  # also what another process has just added
             model = generations.model(store.settings)
             if old is not None:
                 copy_added(old, Writer(store, model))
             rules = (old or store).rules()
             rules |= {root: rules.get(root, FileRules()).changed(*asked) for root in roots}
-            changes = Update(store, model, on_progress=on_progress).run(roots, rules=rules, prune=prune)
+            update = Update(store, model, old=old, on_progress=on_progress)
+            changes = update.run(roots, rules=rules, prune=prune)
             store.compact()
         return changes
+
+    def _roots(self, given: list[str]) -> list[str]:
+        """The given paths, checked; all that were ever given where there are none."""
+        before = self._generations.remembered()
+        roots = given or list(before.roots)
+        files = frozenset[str]() if given and self._generations.rebuild else before.files
+        check_paths(roots, before.roots, files, folder=self._generations.folder)
+        return roots
 
     def remove(
         self,
@@ -238,8 +260,8 @@ class Index:
     ) -> int:
         """Takes documents, and files and folders with all below them, out of the index. Loads no model.
 
-        A file need not be there any more. What is still there, below a folder that stays in the index, comes
-        back with its next `update`.
+        A file need not be there any more. What is below a folder that stays in the index is left out of
+        later updates too, until it is itself given to `update` again.
 
         Returns:
             How many documents and files went.
@@ -250,7 +272,7 @@ class Index:
         """
         if isinstance(ids, (str, bytes)):
             raise InputTypeError("ids must be a list, found one string: put it in a list")
-        names, gone = list(dict.fromkeys(ids)), absolute(paths)
+        names, gone = list(dict.fromkeys(map(check_id, ids))), absolute(paths)
         with self._generations.tables() as store:
             n_removed = remove(store, names, gone)
             store.compact()
@@ -272,11 +294,15 @@ class Index:
         paths: Sequence[str] = (),
         suffixes: Sequence[str] = (),
         since: datetime | None = None,
+        one_per_file: bool = False,
+        context: int = 0,
+        plain: bool = False,
     ) -> list[Hit]:
         """The best passages for a query, equal texts once.
 
         Args:
-            query: any string; the embedder's ``query_prefix`` is set before it.
+            query: a question or words. A passage must have ``"a phrase"`` in quotes, and must not have
+                ``-word`` or ``-"a phrase"``, whatever ``by`` is.
             top_n: how many.
             by: "meaning" compares vectors; "words" is BM25, which finds names and numbers that vectors blur,
                 and needs no model; "both" fuses them.
@@ -291,16 +317,29 @@ class Index:
             paths: only files that match one of these globs, such as "notes/*.md"; a folder's name is enough.
             suffixes: only files with one of these, such as "md".
             since: only files that were changed at this time or later.
+            one_per_file: of each file only the best passage.
+            context: gives each hit so many lines of its document ``before`` and ``after`` its text.
+            plain: the query is any text, in which quotes and minus signs mean nothing.
 
         Raises:
-            InputError: a number below 1, or ``where``, ``by`` or ``fusion`` that is none.
+            InputError: a query that says only what to leave out, a number below 1, or
+                ``where``, ``by`` or ``fusion`` that is none.
             SearchIndexError: there is no index, or it cannot be read.
         """
-        query, by, fusion = check_text(query, "the query"), check_by(by), check_fusion(fusion)
+        query = check_text(query, "the query")
+        check_choice(by, "by", get_args(By))
+        check_choice(fusion, "fusion", get_args(Hybrid))
         check_count(top_n, "top_n")
         check_count(retrieve_k, "retrieve_k")
+        check_count(context, "context", least=0)
         check_threshold(min_score)
         check_reranker(reranker)
+        asked = Asked(query) if plain else parse(query)
+        if asked.excluded and not asked.text:
+            raise InputError(
+                f"the query says only what to leave out: {', '.join(asked.excluded)}. Add what to look for, "
+                "as in 'travel -draft'; write a literal minus sign as \\-"
+            )
         condition, values = conditions(where, paths=paths, suffixes=suffixes, since=since)
         k = max(top_n, retrieve_k) if reranker or min_score is not None else top_n
 
@@ -308,33 +347,47 @@ class Index:
             vector = None
             if by != "words":
                 model = self._generations.model(store.settings)
-                vector = model.embed(query, prefix=model.query_prefix)
+                vector = model.embed(asked.text, prefix=model.query_prefix)
+            wanted = Query(
+                **vars(asked),
+                vector=vector,
+                by=by,
+                fusion=fusion,
+                condition=condition,
+                values=values,
+                one_per_file=one_per_file,
+                context=context,
+            )
             with store.snapshot() as snapshot:
-                return find(snapshot, Query(query, vector, by, fusion, condition, values), k)
+                return find(snapshot, wanted, k)
 
         hits = self._generations.read(search)
         if reranker is not None:
-            hits = rerank(query, hits, reranker)
+            hits = rerank(asked.text, hits, reranker)
         return [hit for hit in hits if min_score is None or hit.score >= min_score][:top_n]
 
     def similar(self, id_or_text: str | float, *, top_n: int = 10) -> list[Hit]:
         """Passages of other documents that mean the same as a document's, or as a text.
 
         Args:
-            id_or_text: a document's id, a file's path, or any text.
+            id_or_text: what `get` takes, or any text.
+
+        Raises:
+            InputError: the document or text is empty.
         """
         check_count(top_n, "top_n")
+        name = check_id(id_or_text)
 
         def search(store: Store) -> list[Hit]:
             with store.snapshot() as snapshot:
-                found = stored_document(snapshot, id_or_text)
-                if found is None:
-                    model = self._generations.model(store.settings)
-                    text = check_text(id_or_text, "the text")
-                    vector, condition = model.embed(text, prefix=model.document_prefix), ""
-                else:
-                    vector, condition = vector_of(snapshot, found[0]), f"document.id != {found[0]}"
-                return find(snapshot, Query("", vector, "meaning", condition=condition), top_n)
+                number = find_document(snapshot, name)
+                if number is not None:
+                    others = f"document.id != {number}"
+                    query = Query("", vector_of(snapshot, number), "meaning", condition=others)
+                    return find(snapshot, query, top_n)
+            vector = vector_of_text(str(name), self._generations.model(store.settings), store.settings)
+            with store.snapshot() as snapshot:
+                return find(snapshot, Query("", vector, "meaning"), top_n)
 
         return self._generations.read(search)
 

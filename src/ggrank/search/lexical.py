@@ -1,23 +1,19 @@
-"""BM25: passages by the words that they share with a query, on SQLite's full-text index FTS5.
-
-FTS5 gets a text's terms instead of the text (`ggrank.search.words`): words in lower case, without accents,
-with spaces between them. It splits them at the spaces and stems them as English.
-"""
+"""BM25 on SQLite's full-text index FTS5, which gets the terms of a text and stems them as English."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sqlite3
-import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 
 from ggrank.errors import EngineError
-from ggrank.search.words import query_words, quoted, terms, words_of
-from ggrank.text.inputs import check_count, check_text, check_texts
+from ggrank.search.words import holds, is_beginning, parse, query_words, quoted, terms, words_of
 
 ENOUGH = 20_000
 """Passages that BM25 scores for a query of up to ten words, about; fewer for a longer one, which takes longer
@@ -34,62 +30,24 @@ _MOST_SHOWN = 200
 
 @dataclass(frozen=True)
 class LexicalHit:
-    """A passage that shares a word with the query.
-
-    Attributes:
-        position: its place in the input, from 0; in a store, its row.
-        score: BM25, above 0, higher is better; comparable within one search only.
-    """
+    """The position of a text in the input, or a passage's row, and its BM25: comparable within one search."""
 
     position: int
     score: float
 
 
 class Bm25:
-    """BM25 over texts in memory (k1 1.2, b 0.75), safe to use from several threads.
-
-    Args:
-        texts: any number of strings, also from a generator; their words are kept, not they themselves.
-
-    Raises:
-        InputTypeError: an item is not a string.
-        EngineError: this Python's SQLite has no FTS5.
-
-    Example:
-        >>> from ggrank.search.lexical import Bm25
-        >>> bm25 = Bm25(["Llamas graze.", "Paris is a city.", "Bread is baked."])
-        >>> [hit.position for hit in bm25.search("grazing llama", k=2)]
-        [0]
-    """
+    """BM25 over texts in memory (k1 1.2, b 0.75); their words are kept, not they themselves."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(":memory:", check_same_thread=False)
-        self._size = 0
+        self._db = sqlite3.connect(":memory:")
         create_words(self._db)
-        self.add(texts)
-
-    def add(self, texts: Iterable[str]) -> None:
-        """Adds texts after those that are there; all of them, or none where one is no string."""
-        checked = map(terms, check_texts(texts, "text"))
-        with self._lock, self._db:
-            rows = enumerate(checked, self._size)
-            added = self._db.executemany("INSERT INTO words (rowid, terms) VALUES (?, ?)", rows)
-            self._size += max(added.rowcount, 0)
+        rows = enumerate(map(terms, texts))
+        self._db.executemany("INSERT INTO words (rowid, terms) VALUES (?, ?)", rows)
 
     def search(self, query: str, *, k: int) -> list[LexicalHit]:
-        """The ``k`` best texts that share a word with the query, best first, ties in input order.
-
-        Args:
-            query: any string; none of its characters is an operator. Of a long one `MOST_WORDS`
-                distinct words count.
-
-        Raises:
-            InputError: ``k`` is not a whole number of at least 1.
-            InputTypeError: the query is not a string.
-        """
-        with self._lock:
-            return search_words(self._db, query, k=k)
+        """The ``k`` best texts that share a word with the query, best first, ties in input order."""
+        return search_words(self._db, query, k=k)
 
 
 def create_words(db: sqlite3.Connection) -> None:
@@ -97,9 +55,6 @@ def create_words(db: sqlite3.Connection) -> None:
 
     A row goes in with ``INSERT INTO words (rowid, terms) VALUES (?, terms(?))`` and out with
     ``INSERT INTO words (words, rowid, terms) VALUES ('delete', ?, terms(?))``, by the same text.
-
-    Raises:
-        EngineError: this Python's SQLite has no FTS5.
     """
     add_functions(db)
     try:
@@ -133,66 +88,83 @@ def search_words(
     *,
     k: int,
     counts: Mapping[str, int] | None = None,
-    among: str = "",
-    values: Sequence[object] = (),
+    rows: Sequence[int] | None = None,
 ) -> list[LexicalHit]:
     """What `Bm25.search` gives, from the table ``words`` of any database.
 
-    Args:
-        counts: what `count_words` gives for this query, where it is known.
-        among: SQL that selects the rows that are asked for, and its ``values``; "" for all.
+    No character of the query is an operator. ``counts`` are those of `count_words`, where they are known;
+    ``rows`` those that may be found, None for all.
     """
-    check_count(k, "k")
-    query = check_text(query, "the query")
-    expression, times = _expression(
-        db, query_words(query), count_words(db, query) if counts is None else counts
-    )
+    counts = count_words(db, query) if counts is None else counts
+    expression, times = _expression(db, query_words(query), counts)
     if not expression:
         return []
+    # Without the plus sign FTS5 would search once for each row that may be found: 5 seconds for 2,000 rows.
+    rule, values = ("", []) if rows is None else ("AND +rowid IN (SELECT value FROM json_each(?))", [rows])
     # FTS5's bm25() is negative: the smaller, the better. https://sqlite.org/fts5.html#the_bm25_function
-    rule = f"AND rowid IN ({among})" if among else ""
-    rows = db.execute(
+    found = db.execute(
         f"SELECT rowid, bm25(words) FROM words WHERE words MATCH ? {rule} ORDER BY 2, 1 LIMIT ?",
-        (expression, *values, min(k, 2**62)),
+        (expression, *map(json.dumps, values), min(k, 2**62)),
     )
-    return [LexicalHit(row, -score / times) for row, score in rows]
+    return [LexicalHit(row, -score / times) for row, score in found]
+
+
+def held_words(query: str, texts: Sequence[str]) -> list[list[str]]:
+    """For each text the query's words that it holds."""
+    words = query_words(query)
+    held = [terms(text).split() for text in texts]
+    stems = _stems([*words, *chain(*held)])
+    found = []
+    for text in held:
+        known = {stems[term] for term in text}
+        found.append([word for word in words if _is_held(word, stems[word], known)])
+    return found
 
 
 def find_words(query: str, text: str) -> list[tuple[int, int]]:
-    """Where the query's words stand in a text: spans of its characters, in order, for highlighting.
-
-    Example:
-        >>> find_words("grazing llama", "Llamas graze.")
-        [(0, 6), (7, 12)]
-    """
-    expression = " OR ".join(map(quoted, [*query_words(query)][:_MOST_SHOWN]))
-    if not expression:
-        return []
+    """Where the query's words stand in a text: spans of its characters, in order, for highlighting."""
+    words = [*query_words(parse(query).text)][:_MOST_SHOWN]
     places = list(words_of(text))
-    with closing(sqlite3.connect(":memory:")) as db:  # its stemmer is the one that the search uses
-        create_words(db)
-        rows = ((row, term) for row, (_, _, term) in enumerate(places))
-        db.executemany("INSERT INTO words (rowid, terms) VALUES (?, ?)", rows)
-        found = db.execute(
-            "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid", (expression,)
-        ).fetchall()
+    stems = _stems([*words, *chain.from_iterable(term.split() for _, _, term in places)])
     spans: list[tuple[int, int]] = []
-    for (row,) in found:
-        start, end, _ = places[row]
-        if spans and start < spans[-1][1]:  # pairs of characters overlap
-            start = spans.pop()[0]
-        spans.append((start, end))
+    for start, end, term in places:
+        known = {stems[part] for part in term.split()}
+        if any(_is_held(word, stems[word], known) for word in words):
+            if spans and start < spans[-1][1]:  # pairs of characters overlap
+                start = spans.pop()[0]
+            spans.append((start, end))
     return spans
 
 
-def best_window(text: str, spans: Sequence[tuple[int, int]], *, n_characters: int) -> tuple[int, int]:
-    """The span of a text, of about ``n_characters``, that has most different words of `find_words`.
+def find_phrases(query: str, text: str) -> list[tuple[int, int]]:
+    """Where the phrases that a query has in quotes stand in a text: spans of its characters, in order."""
+    places, spans = list(words_of(text)), []
+    for phrase in (terms(phrase).split() for phrase in parse(query).required):
+        last = phrase[-1]
+        for i in range(len(places) - len(phrase) + 1):
+            found = places[i : i + len(phrase)]
+            if holds(" ".join(term for _, _, term in found), " ".join(phrase)):
+                start, end, _ = found[-1]
+                spans.append((found[0][0], start + len(last) if is_beginning(last) else end))
+    return sorted(spans)
 
-    Example:
-        >>> text = "A llama is seen. " * 9 + "Llamas graze."
-        >>> best_window(text, find_words("grazing llama", text), n_characters=30)
-        (136, 159)
-    """
+
+def _stems(words: Iterable[str]) -> dict[str, str]:
+    """The stem of each word, by the stemmer that the search uses: FTS5's."""
+    different = list(dict.fromkeys(words))
+    with closing(sqlite3.connect(":memory:")) as db:
+        create_words(db)
+        db.executemany("INSERT INTO words (rowid, terms) VALUES (?, ?)", enumerate(different))
+        db.execute("CREATE VIRTUAL TABLE stem USING fts5vocab (words, instance)")
+        return {different[row]: stem for row, stem in db.execute("SELECT doc, term FROM stem")}
+
+
+def _is_held(word: str, stem: str, known: Collection[str]) -> bool:
+    return any(term.startswith(word) for term in known) if is_beginning(word) else stem in known
+
+
+def best_window(text: str, spans: Sequence[tuple[int, int]], *, n_characters: int) -> tuple[int, int]:
+    """The span of a text, of about ``n_characters``, that has most different ones of the given spans."""
 
     def n_different(first: int) -> int:
         inside = (text[a:b].casefold() for a, b in spans[first:] if b <= spans[first][0] + n_characters)
@@ -209,7 +181,6 @@ def best_window(text: str, spans: Sequence[tuple[int, int]], *, n_characters: in
 
 
 def _enough(words: Counter[str]) -> int:
-    """`ENOUGH` for a query of these words: a longer one is scored for fewer passages."""
     return ENOUGH * 10 // max(10, min(len(words), MOST_WORDS))
 
 

@@ -57,7 +57,7 @@ def check_reranker(reranker: object) -> Reranker | None:
     if reranker is None or isinstance(reranker, RemoteReranker):
         return reranker
     hint = (
-        "must be a cross-encoder; {} is loaded to embed: load one with pooling_type=PoolingType.RANK, "
+        "must be a cross-encoder; {} is loaded to embed: load one with pooling_type rank, "
         "such as 'bge-reranker-base'"
     )
     return _check_model(reranker, "reranker", Mode.RERANK, hint)
@@ -73,11 +73,7 @@ def _check_model(value: object, name: str, mode: Mode, hint: str) -> Llama:
 
 
 def load_embedder(made: IndexSettings | None, **params: Any) -> Llama:
-    """The model that an index was made with, or the default one.
-
-    Args:
-        made: the index's settings; None for a new index.
-        params: of `Llama.load`, such as ``n_threads``; ``n_ctx=None`` keeps the index's own.
+    """The model that an index was made with, or the default one; ``n_ctx=None`` keeps the index's own.
 
     Raises:
         SearchIndexError: a server embedded it, which only its owner can name again.
@@ -86,8 +82,8 @@ def load_embedder(made: IndexSettings | None, **params: Any) -> Llama:
         return Llama.load(DEFAULT_MODEL, **params)
     if not made.model_sha256:
         raise SearchIndexError(
-            f"the index was embedded by a server ({made.model or 'its only model'}): open it with "
-            "embedder=RemoteEmbedder(url), or search it by words"
+            f"the index was embedded by a server ({made.model or 'its only model'}): open it in "
+            "Python with a RemoteEmbedder, or search it by words"
         )
     from ggrank.hub import presets
 
@@ -102,12 +98,7 @@ def load_embedder(made: IndexSettings | None, **params: Any) -> Llama:
 
 
 def token_counter(embedder: Embedder) -> Callable[[str], int]:
-    """A function that counts a text's tokens, special ones not included; of a server's model about.
-
-    Example:
-        >>> token_counter(RemoteEmbedder("http://127.0.0.1:8080"))("Llamas live in Peru.")
-        6
-    """
+    """A function that counts a text's tokens, special ones not included; of a server's model about."""
     if isinstance(embedder, RemoteEmbedder):
         return lambda text: len(_PIECES.findall(text))
     tokenize = embedder.tokenize

@@ -100,7 +100,7 @@ class Pipeline:
         """The best passages for a query.
 
         Args:
-            query: any string.
+            query: any string; unlike in `Index.search` its quotes and minus signs mean nothing.
             retrieve_k: how many the first stage hands on to the reranker; ``top_n`` where that is more.
             top_n: how many of them are kept.
             by: "meaning", "words" or "both", as in `Index.search`.
@@ -114,7 +114,7 @@ class Pipeline:
         """
         if self._index is not None:
             return self._index.search(
-                query, top_n=top_n, by=by, reranker=self._reranker, retrieve_k=retrieve_k
+                query, top_n=top_n, by=by, reranker=self._reranker, retrieve_k=retrieve_k, plain=True
             )
         if by != "meaning":
             raise InputError("by is for a pipeline that holds its documents; let the retriever fuse")

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, cast, get_args
+from functools import partial
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import InputError
 from ggrank.llama import Llama
-from ggrank.rows.documents import Document
 from ggrank.scoring import (
     Fused,
     best_first,
     blend,
-    l2_normalize,
     reciprocal_rank_fusion,
     score_fusion,
     sigmoid,
@@ -26,10 +24,10 @@ from ggrank.scoring import (
 )
 from ggrank.search.chunking import embedded_text
 from ggrank.search.hits import Explanation, Hit, Place
-from ggrank.search.lexical import Bm25, LexicalHit, count_words, search_words
+from ggrank.search.lexical import LexicalHit, count_words, held_words, search_words
 from ggrank.search.models import Reranker
 from ggrank.search.store import Snapshot
-from ggrank.search.words import query_words
+from ggrank.search.words import holds, quoted, terms
 from ggrank.types import Hybrid
 
 By: TypeAlias = Literal["both", "meaning", "words"]
@@ -40,20 +38,22 @@ FUSION_DEPTH = 100
 LEXICAL_DEPTH = 1_000
 """How many passages BM25 names, at least: those that the embedder found have their scores among them."""
 
+MOST_READ = 4_000
+"""Passages that are read at most to find ``k`` files: a few may have most of all passages."""
+
+MOST_CONTEXT = 20_000
+"""Characters of the lines before and after a hit, each: a file may be one long line."""
+
 MOST_PLACES = 20
 """Places of an equal text that a hit names."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is searched for.
+    """What `Index.search` was asked for.
 
-    Attributes:
-        text: as it was asked.
-        vector: of the text, shape (n_embd,), L2-normalised; None in a search by words.
-        by: "both", "meaning" or "words".
-        fusion: how both become one order.
-        condition: SQL over ``document`` and ``file`` that a place must meet, and its values.
+    ``text``, ``required`` and ``excluded`` are those of `ggrank.search.words.Asked`; ``vector`` is of shape
+    (n_embd,), None in a search by words; ``condition`` is SQL over ``document`` and ``file``.
     """
 
     text: str
@@ -62,51 +62,76 @@ class Query:
     fusion: Hybrid = "scores"
     condition: str = ""
     values: tuple[object, ...] = ()
+    required: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    one_per_file: bool = False
+    context: int = 0
 
 
 def find(snapshot: Snapshot, query: Query, k: int) -> list[Hit]:
     """The ``k`` best hits with different texts, best first."""
-    cosines = _cosines(snapshot, query)
-    counts = count_words(snapshot.db, query.text) if query.by != "meaning" else {}
+    allowed = _allowed_rows(snapshot, query)
+    cosines = np.empty(0, np.float32)
+    if query.vector is not None:
+        cosines = snapshot.vectors.cosines(query.vector, snapshot.n_rows)
+        cosines[~allowed] = -np.inf
+    counts: dict[str, int] = {}
     lexical: list[LexicalHit] = []
     if query.by != "meaning":
-        among = f"SELECT passage {_PLACES} WHERE {query.condition}" if query.condition else ""
-        lexical = search_words(
-            snapshot.db,
-            query.text,
-            k=max(k, LEXICAL_DEPTH),
-            counts=counts,
-            among=among,
-            values=query.values,
-        )
+        counts = count_words(snapshot.db, query.text)
+        is_filtered = np.count_nonzero(allowed) < snapshot.n_passages()
+        rows = np.flatnonzero(allowed).tolist() if is_filtered else None
+        search = partial(search_words, snapshot.db, query.text, counts=counts, rows=rows)
+        lexical = search(k=max(k, LEXICAL_DEPTH))
     depth = k
     while True:
+        if query.by == "words" and LEXICAL_DEPTH <= len(lexical) < depth:  # equal texts fill it
+            lexical = search(k=depth)
         order = _order(query, cosines, lexical, depth)
-        texts = _different_texts(snapshot, query, order)
-        if len(texts) >= k or len(order) < depth:
+        found = _different_texts(snapshot, query, order)
+        is_enough = len(found) >= k or (query.one_per_file and depth > MOST_READ)
+        if is_enough or len(order) < depth:
             break
         depth *= 4
-    found = list(texts.items())[:k]
     weights = word_weights(counts, n_passages=snapshot.n_passages())
-    return _hits(snapshot, query, found, cosines, lexical, weights)
+    return _hits(snapshot, query, found[:k], cosines, lexical, weights)
 
 
-def _cosines(snapshot: Snapshot, query: Query) -> NDArray[np.float32]:
-    """Of every row; -inf for one that is free, or not asked for."""
-    if query.vector is None:
-        return np.empty(0, np.float32)
-    cosines = snapshot.vectors.cosines(query.vector, snapshot.n_rows)
-    if not query.condition:
-        cosines[snapshot.free_rows()] = -np.inf
-        return cosines
-    rows = snapshot.db.execute(f"SELECT DISTINCT passage {_PLACES} WHERE {query.condition}", query.values)
-    allowed = np.fromiter((row for (row,) in rows), np.int64)
-    kept = np.full_like(cosines, -np.inf)
-    kept[allowed] = cosines[allowed]
-    return kept
+def _allowed_rows(snapshot: Snapshot, query: Query) -> NDArray[np.bool_]:
+    """Whether each row may be found: it is not free, and the condition and the phrases leave it."""
+    allowed = np.ones(snapshot.n_rows, bool)
+    allowed[snapshot.free_rows()] = False
+    if query.condition:
+        rows = snapshot.rows(f"SELECT DISTINCT passage {_PLACES} WHERE {query.condition}", *query.values)
+        allowed &= _mask((row for (row,) in rows), len(allowed))
+    for phrase in query.required:
+        allowed &= _mask(_rows_with(snapshot, phrase, allowed), len(allowed))
+    for phrase in query.excluded:
+        allowed &= ~_mask(_rows_with(snapshot, phrase, allowed), len(allowed))
+    return allowed
 
 
 _PLACES = "FROM place JOIN document ON document.id = document LEFT JOIN file ON file.id = document.file"
+
+
+def _mask(rows: Iterable[int], n_rows: int) -> NDArray[np.bool_]:
+    mask = np.zeros(n_rows, bool)
+    mask[np.fromiter(rows, np.int64)] = True
+    return mask
+
+
+def _rows_with(snapshot: Snapshot, phrase: str, allowed: NDArray[np.bool_]) -> Iterator[int]:
+    """The allowed rows that have a phrase: those that have its stems, read again for the words themselves."""
+    phrase = terms(phrase).strip()
+    found = snapshot.rows("SELECT rowid FROM words WHERE words MATCH ?", quoted(phrase))
+    rows = json.dumps([row for (row,) in found if allowed[row]])
+    statement = (
+        "SELECT passage, headings, text FROM place_text "
+        "WHERE passage IN (SELECT value FROM json_each(?)) GROUP BY passage"
+    )
+    for row, headings, text in snapshot.db.execute(statement, (rows,)):
+        if holds(terms(f"{headings}\n\n{text}"), phrase):
+            yield row
 
 
 def _order(
@@ -122,110 +147,95 @@ def _order(
 
 
 @dataclass
-class _Text:
-    """A text that was found, the first row that has it, and its places."""
+class _Found:
+    """A text that was found: the best row that has it, the document of its first place, and its places."""
 
-    headings: str
-    first: Fused
+    text: str
+    row: int
+    first_stage: float
+    document: int
     places: list[Place]
 
 
-def _different_texts(snapshot: Snapshot, query: Query, order: Sequence[Fused]) -> dict[str, _Text]:
+def _different_texts(snapshot: Snapshot, query: Query, order: Sequence[Fused]) -> list[_Found]:
     """Texts in order; what has the same text below another heading is one more place."""
-    texts: dict[str, _Text] = {}
+    texts: dict[str, _Found] = {}
     for one in order:
-        text, places = _places(snapshot, query, one.position)
-        found = texts.setdefault(text, _Text(places[0].headings, one, []))
+        text, document, places = _places(snapshot, query, one.position)
+        found = texts.setdefault(text, _Found(text, one.position, one.score, document, []))
         found.places += places[: MOST_PLACES - len(found.places)]
-    return texts
+    if not query.one_per_file:
+        return list(texts.values())
+    best: dict[str | int, _Found] = {}
+    for found in texts.values():
+        best.setdefault(found.places[0].path or found.document, found)
+    return list(best.values())
 
 
-def _places(snapshot: Snapshot, query: Query, passage: int) -> tuple[str, list[Place]]:
-    """A passage's text, and where it stands."""
+def _places(snapshot: Snapshot, query: Query, passage: int) -> tuple[str, int, list[Place]]:
+    """A passage's text, the document where it stands first, and all its places."""
     rows = snapshot.rows(
-        "SELECT path, document.place, page, headings, line, start, stop, name, title, metadata, text "
-        "FROM place_text AS place JOIN document ON document.id = document "
+        "SELECT path, document.place, page, headings, line, start, stop, name, title, metadata, text, "
+        "document FROM place_text AS place JOIN document ON document.id = document "
         "LEFT JOIN file ON file.id = document.file "
         f"WHERE passage = ? {'AND ' + query.condition if query.condition else ''} LIMIT {MOST_PLACES}",
         passage,
         *query.values,
     )
     places = []
-    for path, row, page, headings, line, start, stop, name, title, metadata, _ in rows:
+    for path, row, page, headings, line, start, stop, name, title, metadata, *_ in rows:
         if row.startswith("line "):  # of a table or of JSON lines
             line = int(row.removeprefix("line "))
         id = path if name is None and not row else name
         facts = json.loads(metadata)
         places.append(Place(path or "", headings, page or row, line, start, stop, id, title, facts))
-    return rows[0][-1], places
+    return rows[0][-2], rows[0][-1], places
 
 
 def _hits(
     snapshot: Snapshot,
     query: Query,
-    texts: Sequence[tuple[str, _Text]],
+    texts: Sequence[_Found],
     cosines: NDArray[np.float32],
     lexical: Sequence[LexicalHit],
     weights: Mapping[str, float],
 ) -> list[Hit]:
     bm25 = {hit.position: (rank, hit.score) for rank, hit in enumerate(lexical, 1)}
-    read = [embedded_text(found.headings, text) for text, found in texts]
-    held = _held_words(query.text, read)
+    held = held_words(query.text, [embedded_text(one.places[0].headings, one.text) for one in texts])
     hits = []
-    for i, (text, found) in enumerate(texts):
-        row = found.first.position
+    for found, words in zip(texts, held, strict=True):
         cosine = meaning = meaning_rank = None
         if len(cosines):
-            cosine, meaning_rank = float(cosines[row]), 1 + int((cosines > cosines[row]).sum())
+            cosine = float(cosines[found.row])
+            meaning_rank = 1 + int((cosines > cosines[found.row]).sum())
             meaning = meaning_score(cosine, unrelated=snapshot.unrelated)
-        words = None if query.by == "meaning" else words_score(held[i], weights)
-        words_rank, score = bm25.get(row, (None, None))
+        share = None if query.by == "meaning" else words_score(words, weights)
+        words_rank, score = bm25.get(found.row, (None, None))
+        before, after = _context(snapshot, query, found)
         hits.append(
             Hit(
                 **vars(found.places[0]),
-                text=text,
-                score=first_score(meaning, words),
+                text=found.text,
+                score=first_score(meaning, share),
                 cosine=cosine,
-                words=tuple(held[i]),
+                words=tuple(words),
                 others=tuple(found.places[1:]),
-                explanation=Explanation(meaning_rank, words_rank, score, found.first.score),
+                explanation=Explanation(meaning_rank, words_rank, score, found.first_stage),
+                before=before,
+                after=after,
             )
         )
     return hits
 
 
-def _held_words(query: str, texts: Sequence[str]) -> list[list[str]]:
-    """For each text the query's words that it holds."""
-    bm25 = Bm25(texts)
-    with_word = {
-        word: {hit.position for hit in bm25.search(word, k=len(texts))}
-        for word in (query_words(query) if texts else ())
-    }
-    return [[word for word, rows in with_word.items() if i in rows] for i in range(len(texts))]
-
-
-def stored_document(snapshot: Snapshot, id: str | float) -> tuple[int, Document] | None:
-    """A document by its id, a file by its path, a row of a table by "PATH:LINE", and its number."""
-    fields = "SELECT id, name, title, metadata FROM document WHERE"
-    of_file = "file = (SELECT id FROM file WHERE path = ?) AND place = ? ORDER BY version DESC LIMIT 1"
-    path, _, line = str(id).rpartition(":")
-    row = (
-        snapshot.row(f"{fields} name = ? ORDER BY file LIMIT 1", id)
-        or snapshot.row(f"{fields} {of_file}", id, "")
-        or snapshot.row(f"{fields} {of_file}", path, f"line {line}")
-    )
-    if row is None:
-        return None
-    number, name, title, metadata = row
-    own = id if name is None else name
-    return number, Document(snapshot.text_of(number), own, json.loads(metadata), title or None)
-
-
-def vector_of(snapshot: Snapshot, document: int) -> NDArray[np.float32]:
-    """The mean of a document's passages, of length 1: shape (n_embd,)."""
-    rows = [row for (row,) in snapshot.rows("SELECT passage FROM place WHERE document = ?", document)]
-    vectors = snapshot.vectors.unpack(snapshot.vectors.read(np.array(rows, np.int64)))
-    return l2_normalize(vectors.sum(axis=0))
+def _context(snapshot: Snapshot, query: Query, found: _Found) -> tuple[str, str]:
+    """The lines before and after a text, and what else is in its own first and last line."""
+    if not query.context:
+        return "", ""
+    text, place = snapshot.text_of(found.document), found.places[0]
+    before, after = text[: place.start].split("\n"), text[place.stop :].removesuffix("\n").split("\n")
+    before, after = before[-query.context - 1 :], after[: query.context + 1]
+    return "\n".join(before)[-MOST_CONTEXT:], "\n".join(after)[:MOST_CONTEXT]
 
 
 def rerank(query: str, hits: Sequence[Hit], reranker: Reranker) -> list[Hit]:
@@ -255,11 +265,9 @@ def rerank(query: str, hits: Sequence[Hit], reranker: Reranker) -> list[Hit]:
 
 
 def fuse(cosines: NDArray[np.float32], hits: Sequence[LexicalHit], *, k: int, by: Hybrid) -> list[Fused]:
-    """The ``k`` best of a ranking by cosine and one by BM25.
+    """The ``k`` best of a ranking by cosine and one by BM25, whose first `LEXICAL_DEPTH` hits are given.
 
-    Args:
-        cosines: of every document, shape (n,); -inf for a row that is none.
-        hits: the first `LEXICAL_DEPTH` or more; positions in ``cosines``.
+    ``cosines`` are those of every document, shape (n,), -inf for one that may not be found.
     """
     depth = max(k, FUSION_DEPTH)
     by_cosine = [i for i in top_k(cosines, depth).tolist() if cosines[i] > -np.inf]
@@ -278,9 +286,6 @@ def fuse(cosines: NDArray[np.float32], hits: Sequence[LexicalHit], *, k: int, by
 def meaning_score(cosine: float, *, unrelated: float) -> float:
     """How far a cosine is on the way from what unrelated texts reach (0) to equal texts (1).
 
-    Args:
-        unrelated: of the model, see `ggrank.search.models.unrelated_cosine`.
-
     Example:
         >>> meaning_score(0.625, unrelated=0.25), meaning_score(0.1, unrelated=0.25)
         (0.5, 0.0)
@@ -289,11 +294,7 @@ def meaning_score(cosine: float, *, unrelated: float) -> float:
 
 
 def word_weights(counts: Mapping[str, int], *, n_passages: int) -> dict[str, float]:
-    """What each word of a query weighs: BM25's inverse document frequency, in the form that is never below 0.
-
-    Args:
-        counts: passages with each word; 0 for a word that the index does not have, which weighs most.
-    """
+    """BM25's inverse document frequency of each word, from how many passages have it, never below 0."""
     return {word: math.log(1 + (n_passages - n + 0.5) / (n + 0.5)) for word, n in counts.items()}
 
 
@@ -324,20 +325,3 @@ def first_score(meaning: float | None, words: float | None) -> float:
     if meaning is None or words is None:
         return (meaning or 0.0) + (words or 0.0)
     return (2 * meaning + words) / 3
-
-
-# -- what callers may ask
-
-
-def check_by(by: object) -> By:
-    """Raises InputError unless it is one of the three."""
-    if by not in get_args(By):
-        raise InputError(f"by must be 'both', 'meaning' or 'words'; found {by!r}")
-    return cast(By, by)
-
-
-def check_fusion(fusion: object) -> Hybrid:
-    """Raises InputError unless it is one of the two."""
-    if fusion not in get_args(Hybrid):
-        raise InputError(f"fusion must be 'scores' or 'rrf'; found {fusion!r}")
-    return cast(Hybrid, fusion)

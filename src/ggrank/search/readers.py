@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ggrank.errors import InputError
-from ggrank.rows.documents import document_of
+from ggrank.rows.documents import check_columns, document_of
 from ggrank.rows.encodings import decode
-from ggrank.rows.reading import format_of, read_rows
+from ggrank.rows.reading import SUFFIXES, format_of, read_rows
 from ggrank.search.html import EXTRA, read_html
 from ggrank.search.mail import read_mail
 from ggrank.search.office import read_zip, sheet_rows
@@ -44,7 +44,7 @@ def file_format(path: Path) -> str:
 
 def is_document(path: Path) -> bool:
     """Whether a file of this name is read with its folder. Most JSON files hold settings: they are not."""
-    return file_format(path) not in ("", ".json")
+    return file_format(path) not in ("", ".json", ".json.gz")
 
 
 def read_documents(path: Path) -> Iterator[FileDocument]:
@@ -126,14 +126,12 @@ def _read_rows(path: Path) -> Iterator[FileDocument]:
         n_bytes += row.size
         place, values = f"{unit} {row.line}", dict(row.values)
         vector = values.pop(origin["column"], None) if origin else None
-        if file_format in ("csv", "tsv", "json") and not row.problem and "text" not in values:
-            values["text"] = _with_names(values)
+        if number == 0 and not row.problem:
+            check_columns(row, columns)
         try:
             found = document_of(replace(row, values=values), columns)
         except InputError as error:
             problem = f"{place}: {error}"
-            if number == 0 and (columns or ("text",))[0] not in values:
-                raise InputError(f"{problem}; found: {', '.join(values) or 'none'}") from error
             yield FileDocument("", place=place, n_bytes=n_bytes, problem=problem)
             continue
         yield FileDocument(
@@ -165,13 +163,15 @@ def _origin(path: Path) -> dict[str, Any] | None:
     return find_vectors(schema_of(path))
 
 
+_ROWS = (*(suffix[1:] for suffix in SUFFIXES), *(f"{suffix[1:]}.gz" for suffix in SUFFIXES))
+
 _READERS: dict[str, Callable[[Path], Iterator[FileDocument]]] = {
     **dict.fromkeys(_TEXT.split(), _read_text),
     **dict.fromkeys(("md", "markdown"), _read_markdown),
     **dict.fromkeys(HEADINGS, _read_marked),
     **dict.fromkeys(("html", "htm", "xhtml"), read_html),
     **dict.fromkeys(("docx", "pptx", "odt", "epub"), read_zip),
-    **dict.fromkeys(("jsonl", "jsonl.gz", "ndjson", "json", "csv", "tsv", "parquet"), _read_rows),
+    **dict.fromkeys(_ROWS, _read_rows),
     "xlsx": _read_sheets,
     "eml": read_mail,
     "rtf": read_rtf,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -54,27 +53,10 @@ class IndexSettings:
     chunk_tokens: int
     overlap: int
 
-    def to_json(self) -> str:
-        """As the index keeps them."""
-        return json.dumps(asdict(self), indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> IndexSettings:
-        """The same again. Raises ValueError where one is missing."""
-        values = json.loads(text)
-        try:
-            return cls(**{field.name: values[field.name] for field in fields(cls)})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the index's settings lack {error}") from error
-
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a caller asks of an index; None leaves it to the index, or to the default of a new one.
-
-    Raises:
-        InputError: numbers that cannot be used.
-    """
+    """What a caller asks of an index; None leaves it to the index, or to the default of a new one."""
 
     vectors: VectorType | None = None
     chunk_tokens: int | None = None
@@ -88,41 +70,49 @@ class Wanted:
                 check_count(value, name, least=least)
 
 
-def settings_for(embedder: Embedder, wanted: Wanted) -> IndexSettings:
-    """The settings of a new index.
+def settings_for(embedder: Embedder, wanted: Wanted, made: IndexSettings | None = None) -> IndexSettings:
+    """The settings of a new index. Raises InputError where its passages do not fit the model.
 
-    Raises:
-        InputError: ``chunk_tokens`` above the model's ``n_ctx``, or too little room beside the model's own
-            tokens and the overlap.
+    Args:
+        made: those of the index that is made anew; what a caller leaves open stays, where the model reads so
+            many tokens, and where passages do not become shorter than the overlap was meant for.
     """
     n_ctx = n_ctx_of(embedder)
-    chunk_tokens = wanted.chunk_tokens or min(DEFAULT_CHUNK_TOKENS, n_ctx)
-    overlap = min(DEFAULT_OVERLAP, chunk_tokens // 5) if wanted.overlap is None else wanted.overlap
-    if chunk_tokens > n_ctx:
-        raise InputError(f"chunk_tokens={chunk_tokens} is more than the model reads: n_ctx is {n_ctx}")
+    before = made.chunk_tokens if made and made.chunk_tokens <= n_ctx else None
+    chunk_tokens = wanted.chunk_tokens or before or min(DEFAULT_CHUNK_TOKENS, n_ctx)
+    overlap = min(DEFAULT_OVERLAP, chunk_tokens // 5)
+    if wanted.overlap is not None:
+        overlap = wanted.overlap
+    elif made and chunk_tokens >= made.chunk_tokens:
+        overlap = made.overlap
+    _check_length(chunk_tokens, embedder)
     if passage_tokens(embedder, chunk_tokens) <= 2 * overlap:
         raise InputError(
-            f"chunk_tokens={chunk_tokens} leaves too little room beside the model's own tokens and "
-            f"overlap={overlap}: the overlap must be less than half of what is left"
+            f"chunk_tokens {chunk_tokens} leaves too little room beside the model's own tokens and "
+            f"overlap {overlap}: the overlap must be less than half of what is left"
         )
-    return IndexSettings(
-        *_identity(embedder),
-        n_embd=embedder.n_embd,
-        n_ctx=0 if isinstance(embedder, RemoteEmbedder) else n_ctx,
-        query_prefix=embedder.query_prefix,
-        document_prefix=embedder.document_prefix,
-        vectors=wanted.vectors or "float32",
-        chunk_tokens=chunk_tokens,
-        overlap=overlap,
-    )
+    vectors = wanted.vectors or (made.vectors if made else "float32")
+    return IndexSettings(**_of(embedder), vectors=vectors, chunk_tokens=chunk_tokens, overlap=overlap)
 
 
-def _identity(embedder: Embedder) -> tuple[str, str, str]:
-    """Of a model: its file, that file's sha256, its pooling; of a server's model its name alone."""
+def _of(embedder: Embedder) -> dict[str, Any]:
+    """The settings that a model decides; of a server's model no more than its name is known."""
+    known = {name: getattr(embedder, name) for name in ("n_embd", "query_prefix", "document_prefix")}
     if isinstance(embedder, RemoteEmbedder):
-        return embedder.model, "", ""
-    path = embedder.model_path
-    return str(path), check(path, Expected()), embedder.pooling_type.name
+        return {"model": embedder.model, "model_sha256": "", "pooling_type": "", "n_ctx": 0, **known}
+    return {
+        "model": str(embedder.model_path),
+        "model_sha256": check(embedder.model_path, Expected()),
+        "pooling_type": embedder.pooling_type.name,
+        "n_ctx": embedder.n_ctx,
+        **known,
+    }
+
+
+def _check_length(chunk_tokens: int, embedder: Embedder) -> None:
+    n_ctx = n_ctx_of(embedder)
+    if chunk_tokens > n_ctx:
+        raise InputError(f"chunk_tokens {chunk_tokens} is more than the model reads: n_ctx is {n_ctx}")
 
 
 def n_ctx_of(embedder: Embedder) -> int:
@@ -137,62 +127,40 @@ def passage_tokens(embedder: Embedder, chunk_tokens: int) -> int:
     return chunk_tokens - embedder.count_tokens(embedder.document_prefix)
 
 
-def kept(wanted: Wanted, made: IndexSettings | None, *, n_ctx: int) -> Wanted:
-    """What is wanted of an index that is made anew: what a caller leaves open stays as it was made, where
-    the model reads so many tokens, and where passages do not become shorter than the overlap was meant for.
-    """
-    if made is None:
-        return wanted
-    chunk_tokens = wanted.chunk_tokens or (made.chunk_tokens if made.chunk_tokens <= n_ctx else None)
-    overlap = wanted.overlap
-    if overlap is None and chunk_tokens is not None and chunk_tokens >= made.chunk_tokens:
-        overlap = made.overlap
-    return Wanted(vectors=wanted.vectors or made.vectors, chunk_tokens=chunk_tokens, overlap=overlap)
-
-
 def check_same(made: IndexSettings, embedder: Embedder, wanted: Wanted, *, folder: Path) -> None:
     """Raises SearchIndexError where an index was made with something else than is used now."""
-    asked = Wanted(
-        vectors=wanted.vectors or made.vectors,
-        chunk_tokens=wanted.chunk_tokens or made.chunk_tokens,
-        overlap=made.overlap if wanted.overlap is None else wanted.overlap,
-    )
-    now = settings_for(embedder, asked)
-    for field in fields(IndexSettings):
-        before, after = getattr(made, field.name), getattr(now, field.name)
+    now = _of(embedder)
+    given = {name: value for name, value in vars(wanted).items() if value is not None}
+    for name, after in {**now, **given}.items():
+        before = getattr(made, name)
         # A file may lie elsewhere today; a server's model has nothing but its name.
-        if field.name == "model" and made.model_sha256 and now.model_sha256:
+        is_moved = name == "model" and made.model_sha256 and now["model_sha256"]
+        if before == after or is_moved or name == "n_ctx":
             continue
-        name = field.name
-        if name != "n_ctx" and before != after:
-            if name == "model_sha256":
-                name = "the model"
-                before, after = (
-                    f"{Path(one.model).name}, sha256 {one.model_sha256[:12]}..." for one in (made, now)
-                )
-            raise SearchIndexError(
-                f"{folder} was made with {name} {before!r}, now it is "
-                f"{after!r}: use the same again, or make the index anew with: {command(folder, '--rebuild')}"
-            )
+        if name == "model_sha256":
+            name = "the model"
+            before = f"{Path(made.model).name}, sha256 {before[:12]}..."
+            after = f"{Path(now['model']).name}, sha256 {after[:12]}..."
+        raise SearchIndexError(
+            f"{folder} was made with {name} {before!r}, now it is {after!r}: use the same again, or make the "
+            f"index anew with: {command(folder, '--rebuild')}"
+        )
+    _check_length(made.chunk_tokens, embedder)
 
 
-def foreign_vector(made: IndexSettings, origin: Mapping[str, Any]) -> str:
-    """Why an index cannot take the vectors of a file, "" where it can.
-
-    Args:
-        origin: what they were made with, as ``ggrank job embed`` wrote it.
-    """
-    model = Path(made.model).name
+def check_origin(made: IndexSettings, origin: Mapping[str, Any]) -> None:
+    """Raises InputError where an index cannot take the vectors that ``ggrank job embed`` made like this."""
     if origin.get("model_sha256") != made.model_sha256:
-        return (
-            f"its vectors were made with {origin.get('model')}, the index with {model}: give it an index of "
-            "its own, or leave out the column of vectors"
+        raise InputError(
+            f"its vectors were made with {origin.get('model')}, the index with {Path(made.model).name}: "
+            "give it an index of its own, or leave out the column of vectors"
         )
     wanted = {"pooling_type": made.pooling_type, "prefix": made.document_prefix, "dimensions": None}
     for name, value in wanted.items():
         if origin.get(name) != value:
-            return f"its vectors were made with {name} {origin.get(name)!r}, an index has {value!r}"
-    return ""
+            raise InputError(
+                f"its vectors were made with {name} {origin.get(name)!r}, an index has {value!r}"
+            )
 
 
 def indexes_folder() -> Path:
@@ -209,12 +177,7 @@ def indexes_folder() -> Path:
 
 
 def command(folder: Path, arguments: str) -> str:
-    """``ggrank index`` as a user types it for the index in a folder.
-
-    Example:
-        >>> command(Path(".ggrank"), "--rebuild"), command(Path("my notes"), "--rebuild")
-        ('ggrank index --rebuild', "ggrank index --index 'my notes' --rebuild")
-    """
+    """``ggrank index`` as a user types it for the index in a folder."""
     where = f"--index {shlex.quote(str(folder))} "
     if folder == Path(DEFAULT_FOLDER):
         where = ""

@@ -13,27 +13,28 @@ last ones move into the free ones, in a new vector file that the same transactio
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.errors import SearchIndexError
-from ggrank.search.chunking import Passage, embedded_text
+from ggrank.errors import ClosedError, GgrankError, SearchIndexError
+from ggrank.search.chunking import embedded_text
 from ggrank.search.files import FileRules
-from ggrank.search.folder import DATABASE, StaleError, connect, connect_to_read, damaged, translate_errors
 from ggrank.search.lexical import add_functions, create_words
-from ggrank.search.sections import FileDocument
 from ggrank.search.settings import IndexSettings, command
 from ggrank.search.vectors import Vectors
 from ggrank.search.words import WORDS_VERSION
 
+DATABASE = "index.sqlite"
 APPLICATION_ID = int.from_bytes(b"ggrk", "big")
 FORMAT = 3
 """Of the tables below; an index with another number is another version's."""
@@ -48,13 +49,14 @@ MOST_FREE, LEAST_FREE = 0.3, 256
 COPIED = 10_000
 """Vectors that are copied at a time."""
 
-_DOCUMENT_BLOCKS = 1 << 24
+DOCUMENT_BLOCKS = 1 << 24
 """Block ids of a document: its own id times this number, and what follows."""
 
 TABLES = (
     """CREATE TABLE meta (
-        settings TEXT, unrelated REAL, words TEXT, vectors TEXT, n_rows INTEGER, state INTEGER)""",
-    "CREATE TABLE root (path TEXT PRIMARY KEY)",
+        settings TEXT, unrelated REAL, words TEXT, vectors TEXT, n_rows INTEGER, state INTEGER,
+        updated REAL)""",
+    "CREATE TABLE root (path TEXT PRIMARY KEY, is_forgotten INTEGER NOT NULL)",
     "CREATE TABLE rules (root TEXT PRIMARY KEY, rules TEXT NOT NULL)",
     """CREATE TABLE file (
         id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
@@ -75,20 +77,25 @@ TABLES = (
     "CREATE TABLE free (row INTEGER PRIMARY KEY)",
     f"""CREATE VIEW place_text AS SELECT *, substr(
         (SELECT group_concat(text, '') FROM (SELECT text FROM block WHERE block.id BETWEEN
-            document * {_DOCUMENT_BLOCKS} + start / {BLOCK} AND
-            document * {_DOCUMENT_BLOCKS} + (stop - 1) / {BLOCK} ORDER BY block.id)),
+            document * {DOCUMENT_BLOCKS} + start / {BLOCK} AND
+            document * {DOCUMENT_BLOCKS} + (stop - 1) / {BLOCK} ORDER BY block.id)),
         start % {BLOCK} + 1, stop - start) AS text FROM place""",
     """CREATE VIEW passage_text AS SELECT id, (SELECT embedded_text(headings, text) FROM place_text
         WHERE passage = passage.id LIMIT 1) AS text FROM passage""",
 )
 
 
+class StaleError(SearchIndexError):
+    """The files that were being read were replaced meanwhile; the search can be done again."""
+
+
+class DamagedError(SearchIndexError):
+    """The index is damaged or another version's, so that it can only be made anew."""
+
+
 @dataclass(frozen=True)
 class StoredFile:
-    """A file as it was when it was last read to its end, and whether its newest version was.
-
-    Documents of a version below ``version`` are those of the one before.
-    """
+    """A file as it was when it was last read to its end; documents below ``version`` are older."""
 
     id: int
     path: str
@@ -105,19 +112,20 @@ class Snapshot:
     def __init__(self, store: Store, db: sqlite3.Connection) -> None:
         self.db = db
         self.store = store
-        meta = db.execute("SELECT unrelated, vectors, n_rows, state FROM meta").fetchone()
+        meta = db.execute("SELECT unrelated, vectors, n_rows, state, updated FROM meta").fetchone()
         self.unrelated: float = meta[0]
         self.n_rows: int = meta[2]
         self.state: int = meta[3]
+        self.updated: float = meta[4]
         self.vectors = store.vectors_named(meta[1])
 
     def value(self, statement: str, *values: object) -> Any:
-        """The first column of the first row; None where there is no row."""
+        """The first column of the first row, or None."""
         row = self.row(statement, *values)
         return row[0] if row else None
 
     def row(self, statement: str, *values: object) -> Any:
-        """The first row; None where there is none."""
+        """The first row, or None."""
         return self.db.execute(statement, values).fetchone()
 
     def rows(self, statement: str, *values: object) -> list[Any]:
@@ -126,10 +134,10 @@ class Snapshot:
 
     def text_of(self, document: int) -> str:
         """A document's whole text."""
-        first = document * _DOCUMENT_BLOCKS
+        first = document * DOCUMENT_BLOCKS
         blocks = self.db.execute(
             "SELECT text FROM block WHERE id BETWEEN ? AND ? ORDER BY id",
-            (first, first + _DOCUMENT_BLOCKS - 1),
+            (first, first + DOCUMENT_BLOCKS - 1),
         )
         return "".join(text for (text,) in blocks)
 
@@ -143,18 +151,14 @@ class Snapshot:
         return known[1]
 
     def n_passages(self) -> int:
-        """Passages, equal ones counted once."""
+        """Equal passages are counted once."""
         return self.n_rows - len(self.free_rows())
 
 
 class Store:
     """An index's tables and vectors. Reading is for any number of threads and processes, writing for one.
 
-    Args:
-        path: of the generation's folder, for messages ``folder``; None for one in memory.
-
-    Raises:
-        SearchIndexError: it is not there, damaged, or another version's.
+    ``folder`` is the index's, for messages; ``path`` the generation's, None in memory.
     """
 
     def __init__(self, folder: Path, path: Path | None, *, make: IndexSettings | None = None) -> None:
@@ -216,7 +220,7 @@ class Store:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
-                db.execute("UPDATE meta SET state = state + 1")
+                db.execute("UPDATE meta SET state = state + 1, updated = ?", (time.time(),))
                 db.execute("COMMIT")
                 # A reader without the right to write needs this state's mark in the log, which a read sets.
                 db.execute("SELECT state FROM meta").fetchall()
@@ -261,8 +265,8 @@ class Store:
                 db.execute(table)
             create_words(db)
             name = f"vectors-0.{settings.vectors}"
-            values = (settings.to_json(), None, WORDS_VERSION, name)
-            db.execute("INSERT INTO meta VALUES (?, ?, ?, ?, 0, 0)", values)
+            values = (json.dumps(asdict(settings)), None, WORDS_VERSION, name, time.time())
+            db.execute("INSERT INTO meta VALUES (?, ?, ?, ?, 0, 0, ?)", values)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {FORMAT}")
             db.execute("COMMIT")
@@ -274,19 +278,19 @@ class Store:
             if mark != APPLICATION_ID:
                 raise damaged(self.folder, "its database is not ggrank's")
             if found != FORMAT:
-                raise SearchIndexError(
+                raise DamagedError(
                     f"{self.folder}: the index has format {found}, this version of ggrank reads {FORMAT}: "
                     "use the version that made it, or make it anew with: "
                     + command(self.folder, "PATH... --rebuild")
                 )
             text = db.execute("SELECT settings FROM meta").fetchone()[0]
         try:
-            return IndexSettings.from_json(text)
-        except ValueError as error:
+            return IndexSettings(**json.loads(text))
+        except (ValueError, TypeError) as error:
             raise damaged(self.folder, error) from error
 
     def vectors_named(self, name: str) -> Vectors:
-        """A vector file by the name that ``meta`` has for it."""
+        """A vector file by its name in ``meta``."""
         vectors = self._vectors.get(name)
         if vectors is None:
             vectors = self._new_vectors(name)
@@ -312,22 +316,17 @@ class Store:
             fields = "id, path, size, mtime_ns, sha256, version, is_complete"
             return [StoredFile(*row) for row in snapshot.rows(f"SELECT {fields} FROM file")]
 
-    def roots(self) -> list[str]:
-        """The files and folders that were asked for, in order."""
+    def roots(self, *, forgotten: bool = False) -> list[str]:
+        """The files and folders that were asked for, in order; or those below them that were forgotten."""
+        statement = "SELECT path FROM root WHERE is_forgotten = ? ORDER BY rowid"
         with self.snapshot() as snapshot:
-            return [path for (path,) in snapshot.rows("SELECT path FROM root ORDER BY rowid")]
+            return [path for (path,) in snapshot.rows(statement, forgotten)]
 
     def rules(self) -> dict[str, FileRules]:
         """Which files of a folder that was asked for are read; of the others the default counts."""
         with self.snapshot() as snapshot:
             rows = snapshot.rows("SELECT root, rules FROM rules")
             return {root: FileRules(*json.loads(rules)) for root, rules in rows}
-
-    def rows_of(self, keys: Iterable[bytes]) -> dict[bytes, int]:
-        """The rows of passages that are there already."""
-        with self.snapshot() as snapshot:
-            found = ((key, snapshot.value("SELECT id FROM passage WHERE key = ?", key)) for key in keys)
-            return {key: row for key, row in found if row is not None}
 
     # -- writing
 
@@ -355,13 +354,15 @@ class Store:
         source[holes] = moved
         name = f"vectors-{number + 1}.{self.settings.vectors}"
         new = self._new_vectors(name)
-        for first in range(0, n_left, COPIED):
-            new.write(first, old.read(source[first : first + COPIED]))
+        with translate_errors(self.folder):
+            for first in range(0, n_left, COPIED):
+                new.write(first, old.read(source[first : first + COPIED]))
         with self.transaction() as db:
             _move_passages(db, zip(moved.tolist(), holes.tolist(), strict=True))
             db.execute("UPDATE meta SET n_rows = ?, vectors = ?", (n_left, name))
             self._vectors = {name: new}
-        db.execute("PRAGMA incremental_vacuum").fetchall()
+        with self._lock, translate_errors(self.folder):
+            db.execute("PRAGMA incremental_vacuum").fetchall()
         if self.path is not None:
             for path in self.path.glob("vectors-*"):
                 if path.name != name:
@@ -369,11 +370,63 @@ class Store:
                         path.unlink()
 
 
-# What follows writes inside a transaction of `Store.transaction`.
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection to an SQLite file: "rwc" to make it, "rw", "ro", or "ro&immutable=1"."""
+    address = f"{path.resolve().as_uri()}?mode={mode}"
+    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+
+
+def connect_to_read(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """A connection for a reader, who may lack the right to write, and whether it sees later commits.
+
+    SQLite reads the log of a living or killed writer without writing, as long as the log's index is there. A
+    database without a log can only be read as one that no one changes; such a connection is for one search.
+    """
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return connect(path, "rw"), True
+    db = connect(path, "ro")
+    try:
+        db.execute("SELECT 1 FROM meta").fetchall()
+    except sqlite3.OperationalError:
+        db.close()
+        log = path.with_name(f"{path.name}-wal")
+        if not path.exists() or (log.exists() and log.stat().st_size):
+            raise
+        return connect(path, "ro&immutable=1"), False
+    return db, True
+
+
+def damaged(folder: Path, found: object) -> DamagedError:
+    """The error for an index whose contents cannot be right."""
+    return DamagedError(
+        f"{folder}: the index is damaged ({found}); make it anew with: {command(folder, '--rebuild')}"
+    )
+
+
+@contextmanager
+def translate_errors(folder: Path) -> Iterator[None]:
+    """Errors of SQLite and of files, in ggrank's words."""
+    try:
+        yield
+    except GgrankError:
+        raise
+    except sqlite3.ProgrammingError as error:
+        raise ClosedError(f"{folder}: the index was closed; open it again ({error})") from error
+    except FileNotFoundError as error:
+        raise StaleError(f"{error.filename or folder}: {error.strerror or error}") from error
+    except sqlite3.OperationalError as error:
+        if "unable to open" in str(error):
+            raise StaleError(f"{folder}: {error}") from error
+        hint = "; what was there before is kept" if "full" in str(error) else ""
+        raise SearchIndexError(f"{folder}: {error}{hint}") from error
+    except sqlite3.DatabaseError as error:
+        raise damaged(folder, error) from error
+    except OSError as error:
+        raise SearchIndexError(f"{error.filename or folder}: {error.strerror or error}") from error
 
 
 def _move_passages(db: sqlite3.Connection, pairs: Iterable[tuple[int, int]]) -> None:
-    """Gives passages other rows, all of them free; no row is free afterwards."""
+    """Gives passages free rows; no row is free afterwards."""
     db.execute("CREATE TEMP TABLE moved (old INTEGER PRIMARY KEY, new INTEGER)")
     db.executemany("INSERT INTO moved VALUES (?, ?)", pairs)
     db.execute(
@@ -391,109 +444,3 @@ def _move_passages(db: sqlite3.Connection, pairs: Iterable[tuple[int, int]]) -> 
         )
     db.execute("DELETE FROM free")
     db.execute("DROP TABLE moved")
-
-
-def start_file(db: sqlite3.Connection, path: str) -> StoredFile:
-    """A file's next version, not complete."""
-    db.execute(
-        "INSERT INTO file (path, size, mtime_ns, sha256, version, is_complete) VALUES (?, 0, 0, '', 0, 0)"
-        " ON CONFLICT (path) DO UPDATE SET version = version + 1, is_complete = 0",
-        (path,),
-    )
-    row = db.execute(
-        "SELECT id, path, size, mtime_ns, sha256, version, is_complete FROM file WHERE path = ?", (path,)
-    ).fetchone()
-    return StoredFile(*row)
-
-
-def keep_document(db: sqlite3.Connection, file: int, version: int, key: bytes, *, place: str) -> None:
-    """Takes a document of an earlier version of a file over into this one."""
-    db.execute(
-        "UPDATE document SET version = ?, place = ? WHERE id = "
-        "(SELECT id FROM document WHERE file = ? AND key = ? AND version < ? LIMIT 1)",
-        (version, place, file, key, version),
-    )
-
-
-def insert_document(db: sqlite3.Connection, file: StoredFile | None, document: FileDocument) -> int:
-    """A document without its places; without its key it passes for unfinished. Returns its id."""
-    where = (0, 0) if file is None else (file.id, file.version)
-    facts = (document.id, document.title, json.dumps(document.metadata), document.place)
-    cursor = db.execute(
-        "INSERT INTO document (file, version, name, title, metadata, place) VALUES (?, ?, ?, ?, ?, ?)",
-        (*where, *facts),
-    )
-    id = int(cursor.lastrowid or 0)
-    starts = range(0, len(document.text), BLOCK)
-    blocks = ((id * _DOCUMENT_BLOCKS + i, document.text[at : at + BLOCK]) for i, at in enumerate(starts))
-    db.executemany("INSERT INTO block VALUES (?, ?)", blocks)
-    return id
-
-
-def insert_place(
-    db: sqlite3.Connection, document: int, number: int, passage: Passage, *, row: int, key: bytes, text: str
-) -> None:
-    """A place of the passage whose vector is at ``row``, and the passage where it is not there yet.
-
-    Args:
-        document: its id.
-        number: of the place in the document, from 0.
-        passage: where it is.
-        key, text: of what is embedded and indexed.
-    """
-    span = (passage.start, passage.end, passage.line, passage.headings, passage.place)
-    db.execute("INSERT INTO place VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (document, number, row, *span))
-    if db.execute("INSERT OR IGNORE INTO passage VALUES (?, ?)", (row, key)).rowcount:
-        db.execute("INSERT INTO words (rowid, terms) VALUES (?, terms(?))", (row, text))
-        db.execute("DELETE FROM free WHERE row = ?", (row,))  # forgotten in this same transaction
-
-
-def finish_document(db: sqlite3.Connection, id: int, key: bytes) -> None:
-    """All its places are there."""
-    db.execute("UPDATE document SET key = ? WHERE id = ?", (key, id))
-
-
-def finish_file(db: sqlite3.Connection, file: StoredFile, *, size: int, mtime_ns: int, sha256: str) -> None:
-    """This version is complete: documents of earlier ones go."""
-    remove_documents(db, "file = ? AND version < ?", file.id, file.version)
-    db.execute(
-        "UPDATE file SET size = ?, mtime_ns = ?, sha256 = ?, is_complete = 1 WHERE id = ?",
-        (size, mtime_ns, sha256, file.id),
-    )
-
-
-def touch_file(db: sqlite3.Connection, file: StoredFile, *, size: int, mtime_ns: int) -> None:
-    """The same bytes under another time."""
-    db.execute("UPDATE file SET size = ?, mtime_ns = ? WHERE id = ?", (size, mtime_ns, file.id))
-
-
-def remove_file(db: sqlite3.Connection, file: StoredFile) -> None:
-    """A file goes, with its documents, and as a root."""
-    remove_documents(db, "file = ?", file.id)
-    db.execute("DELETE FROM root WHERE path = ?", (file.path,))
-    db.execute("DELETE FROM file WHERE id = ?", (file.id,))
-
-
-def remove_documents(db: sqlite3.Connection, condition: str, *values: object) -> int:
-    """Documents go, with their texts and places, and the passages that have no other place."""
-    db.execute("CREATE TEMP TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY)")
-    db.execute("CREATE TEMP TABLE IF NOT EXISTS orphan (id INTEGER PRIMARY KEY)")
-    n = db.execute(f"INSERT INTO gone SELECT id FROM document WHERE {condition}", values).rowcount
-    db.execute(
-        "INSERT OR IGNORE INTO orphan SELECT passage FROM place AS mine WHERE document IN gone AND NOT EXISTS"
-        " (SELECT 1 FROM place WHERE passage = mine.passage AND document NOT IN gone)"
-    )
-    db.execute(
-        "INSERT INTO words (words, rowid, terms) "
-        "SELECT 'delete', id, terms(text) FROM passage_text WHERE id IN orphan"
-    )
-    db.execute("INSERT INTO free SELECT id FROM orphan")
-    db.execute("DELETE FROM passage WHERE id IN orphan")
-    for (id,) in db.execute("SELECT id FROM gone").fetchall():
-        first = id * _DOCUMENT_BLOCKS
-        db.execute("DELETE FROM block WHERE id BETWEEN ? AND ?", (first, first + _DOCUMENT_BLOCKS - 1))
-    db.execute("DELETE FROM place WHERE document IN gone")
-    db.execute("DELETE FROM document WHERE id IN gone")
-    db.execute("DELETE FROM gone")
-    db.execute("DELETE FROM orphan")
-    return n

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os import stat_result
 from pathlib import Path
 from sqlite3 import Connection
@@ -23,17 +24,9 @@ from ggrank.search.files import FileRules, FoundFiles, find_files, is_below
 from ggrank.search.models import Embedder
 from ggrank.search.readers import read_documents
 from ggrank.search.sections import FileDocument
-from ggrank.search.settings import foreign_vector
-from ggrank.search.store import (
-    Store,
-    StoredFile,
-    finish_file,
-    remove_documents,
-    remove_file,
-    start_file,
-    touch_file,
-)
-from ggrank.search.writing import Writer, storable
+from ggrank.search.settings import check_origin
+from ggrank.search.store import Store, StoredFile
+from ggrank.search.writing import Writer, cleaned, remove_documents, remove_file, storable
 
 
 @dataclass(frozen=True)
@@ -94,8 +87,7 @@ class _File:
     facts: stat_result
     before: StoredFile | None
     sha256: str = ""
-    stored: StoredFile | None = None
-    is_started: bool = False
+    now: StoredFile | None = None
     n_bytes: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -116,12 +108,22 @@ class _File:
 
 
 class Update:
-    """One update; the writer's lock is held, and `run` is called once."""
+    """One update; the writer's lock is held, and `run` is called once.
+
+    ``old`` is the store that a new one is made in place of.
+    """
 
     def __init__(
-        self, store: Store, embedder: Embedder, *, on_progress: Callable[[Progress], object] | None = None
+        self,
+        store: Store,
+        embedder: Embedder,
+        *,
+        old: Store | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
     ) -> None:
         self._store = store
+        self._before = old or store
+        self._is_anew = old is not None
         self._on_progress = on_progress
         self._writer = Writer(store, embedder, on_commit=self._committed)
         self._finished: list[_File] = []
@@ -136,36 +138,32 @@ class Update:
     ) -> Changes:
         """Brings the index up to date with the files at and below these absolute paths.
 
-        Args:
-            rules: of all folders that were ever named; they are remembered.
-            prune: also where more than half of the files below a folder are gone.
-
-        Raises:
-            InputError: more than half of the files below a folder are gone, and ``prune`` is not set.
-            SearchIndexError: the index cannot be written.
+        ``rules`` are those of all folders that were ever named, and are remembered.
         """
         stored = {file.path: file for file in self._store.files()}
         # What was named once stays, whatever its kind: also below a folder that is named now.
-        before = [root for root in self._store.roots() if any(is_below(root, path) for path in named)]
-        found = find_files(dict.fromkeys([*named, *before]), rules)
-        files = [_File(path, facts, stored.get(path)) for path, facts in found.files.items()]
-        gone = [file for file in stored.values() if found.is_gone(file.path)]
+        before = [root for root in self._before.roots() if any(is_below(root, path) for path in named)]
+        roots = list(dict.fromkeys([*named, *before]))
+        forgotten = [path for path in self._before.roots(forgotten=True) if path not in named]
+        found = find_files(roots, rules)
+        _leave_out(found, roots, forgotten)
         if not prune:
-            _check_gone(found, gone, files)
+            self._check_lost(found, kept=found.files)
+        # What is not UTF-8 is skipped, whatever it is.
+        there = [root for root in roots if root not in found.gone and root == cleaned(root)]
+        self._remember(there, forgotten, rules or {})
+        files = [_File(path, facts, stored.get(path)) for path, facts in found.files.items()]
         changed = [file for file in files if not file.looks_unchanged]
         self._counts["unchanged"] = len(files) - len(changed)
         self._skipped += [Skipped(path, reason) for path, reason in found.unreadable.items()]
         self._n_bytes_total = sum(file.facts.st_size for file in changed)
-        with self._store.transaction() as db:
-            roots = ((root,) for root in named if root not in found.gone)
-            db.executemany("INSERT OR IGNORE INTO root (path) VALUES (?)", roots)
-            kept = ((root, json.dumps(list(vars(one).values()))) for root, one in (rules or {}).items())
-            db.executemany("INSERT OR REPLACE INTO rules VALUES (?, ?)", kept)
         self._committed()
         for file in changed:
             self._take(file)
         self._writer.flush()
-        self._remove(gone)
+        self._remove([file for file in stored.values() if self._is_gone(file.path, found, roots)])
+        if self._is_anew and not prune:
+            self._check_lost(found, kept={file.path for file in self._store.files()})
         return Changes(
             **{name: self._counts[name] for name in ("added", "changed", "removed", "unchanged")},
             skipped=tuple(self._skipped),
@@ -192,36 +190,42 @@ class Update:
             left_out = f"{n_lines:,} lines left out, the first:" if n_lines > 1 else "1 line left out:"
             self._skipped.append(Skipped(file.path, f"{left_out} {file.problems[0]}", n_lines))
         self._start(file)
-        self._writer.then(lambda db: self._finish(db, file))
+        self._writer.then(partial(self._finish, file))
 
     def _take_document(self, file: _File, found: FileDocument) -> None:
         file.n_bytes = found.n_bytes
-        if found.problem:
-            file.problems.append(found.problem)
+        try:
+            if found.problem:
+                raise InputError(found.problem)
+            document = storable(found)
+        except InputError as error:
+            if not found.place:
+                raise
+            file.problems.append(found.problem or f"{found.place}: {error}")
             return
-        document = storable(found)
-        self._start(file)
-        if file.before is not None and self._writer.keep(file.before, document):
+        now = self._start(file)
+        if file.before is not None and self._writer.keep(now, document):
             return
         vector = None
         if found.vector is not None and found.origin is not None:
-            if problem := foreign_vector(self._store.settings, found.origin):
-                raise InputError(problem)
+            check_origin(self._store.settings, found.origin)
             vector = l2_normalize(np.array(found.vector, np.float32))
-        self._writer.add(document, file=lambda: file.stored, vector=vector)
+        self._writer.add(document, file=now, vector=vector)
 
-    def _start(self, file: _File) -> None:
-        """The file's next version begins in the transaction of its first document, or of its end."""
-        if not file.is_started and not file.is_same:
-            file.is_started = True
-            self._writer.then(lambda db: setattr(file, "stored", start_file(db, file.path)))
+    def _start(self, file: _File) -> StoredFile:
+        """The file's next version, which begins with its first document, or with its end."""
+        if file.now is None:
+            same = file.before if file.is_same else None
+            file.now = same or self._writer.start(file.path, file.before)
+        return file.now
 
-    def _finish(self, db: Connection, file: _File) -> None:
-        facts = {"size": file.facts.st_size, "mtime_ns": file.facts.st_mtime_ns}
-        if file.is_same and file.before is not None:
-            touch_file(db, file.before, **facts)
-        elif file.stored is not None:
-            finish_file(db, file.stored, sha256=file.sha256, **facts)
+    def _finish(self, file: _File, db: Connection) -> None:
+        now = self._start(file)
+        remove_documents(db, "file = ? AND version < ?", now.id, now.version)
+        db.execute(
+            "UPDATE file SET size = ?, mtime_ns = ?, sha256 = ?, is_complete = 1 WHERE id = ?",
+            (file.facts.st_size, file.facts.st_mtime_ns, file.sha256, now.id),
+        )
         self._finished.append(file)
 
     def _committed(self) -> None:
@@ -245,44 +249,82 @@ class Update:
             n_tokens=writer.n_tokens,
         )
 
+    def _remember(
+        self, roots: Sequence[str], forgotten: Sequence[str], rules: Mapping[str, FileRules]
+    ) -> None:
+        known = [] if self._is_anew else self._store.roots()
+        with self._store.transaction() as db:
+            if self._is_anew:
+                db.execute("DELETE FROM root")
+            rows = [*((path, 1) for path in forgotten), *((root, 0) for root in roots if root not in known)]
+            db.executemany("INSERT OR REPLACE INTO root VALUES (?, ?)", rows)
+            kept = (
+                (root, json.dumps(list(vars(one).values())))
+                for root, one in rules.items()
+                if root == cleaned(root)
+            )
+            db.executemany("INSERT OR REPLACE INTO rules VALUES (?, ?)", kept)
+
+    def _is_gone(self, path: str, found: FoundFiles, roots: Sequence[str]) -> bool:
+        if self._is_anew and not any(is_below(path, root) for root in roots):
+            return True  # an earlier attempt to make the index anew was given other paths
+        return found.is_gone(path)
+
     def _remove(self, gone: Sequence[StoredFile]) -> None:
         with self._store.transaction() as db:
             for file in gone:
                 remove_file(db, file)
         self._counts["removed"] = len(gone)
 
+    def _check_lost(self, found: FoundFiles, *, kept: Collection[str]) -> None:
+        """Raises InputError where more than half of what the index has of a folder would be lost.
 
-def _check_gone(found: FoundFiles, gone: Iterable[StoredFile], files: Iterable[_File]) -> None:
-    """Raises InputError where more than half of what the index has of a folder is gone, moved files aside."""
-    moved = {(file.facts.st_size, file.facts.st_mtime_ns) for file in files if file.before is None}
-    lost = [
-        file.path
-        for file in gone
-        if (file.size, file.mtime_ns) not in moved
-        and not any(is_below(file.path, skipped) for skipped in found.skipped)
-    ]
-    known = [file.path for file in files if file.before is not None]
-    for folder in found.folders:
-        n_lost = sum(is_below(path, folder) for path in lost)
-        n_known = sum(is_below(path, folder) for path in known)
-        if n_lost > n_known:
-            raise InputError(
-                f"{folder}: {n_lost:,} of the index's {n_lost + n_known:,} files are gone. If they are gone "
-                "for good, say so with --prune (prune=True); else mount or restore the folder"
-            )
+        Files that moved, and those that a rule leaves out now, are not lost. While an index is made anew,
+        files that cannot be read are.
+        """
+        known = {file.path: (file.size, file.mtime_ns) for file in self._before.files()}
+        moved = {(one.st_size, one.st_mtime_ns) for path, one in found.files.items() if path not in known}
+        lost = [
+            path
+            for path, facts in known.items()
+            if path not in kept
+            and (self._is_anew or found.is_gone(path))
+            and facts not in moved
+            and not any(str(one) in found.skipped for one in (Path(path), *Path(path).parents))
+        ]
+        for folder in found.folders:
+            n_lost = sum(is_below(path, folder) for path in lost)
+            n_kept = sum(is_below(path, folder) for path in known if path in kept)
+            if n_lost > n_kept:
+                what = "gone or cannot be read" if self._is_anew else "gone"
+                raise InputError(
+                    f"{folder}: {n_lost:,} of the index's {n_lost + n_kept:,} files are {what}. If that is "
+                    "for good, say so with --prune (prune in Python); else mount or restore the folder"
+                )
+
+
+def _leave_out(found: FoundFiles, roots: Sequence[str], forgotten: Sequence[str]) -> None:
+    """Leaves out what was forgotten and not named since; of both the nearest folder above a file decides."""
+    for path in list(found.files) if forgotten else ():
+        above = (str(one) for one in (Path(path), *Path(path).parents))
+        if next(one for one in above if one in roots or one in forgotten) in forgotten:
+            del found.files[path]
+            found.skipped[path] = "forgotten"
 
 
 def remove(store: Store, names: Sequence[str | float], paths: Sequence[str]) -> int:
     """Takes added documents by their ids, and files by their paths, out of an index; all of them, or none.
 
-    Raises:
-        InputError: an id or a path that the index does not have.
+    A path below a root that stays is remembered as forgotten.
     """
     files, roots = store.files(), store.roots()
     for path in paths:
         if not any(is_below(one, path) for one in [*roots, *(file.path for file in files)]):
             raise InputError(f"{path} is not in the index, which is of: {', '.join(roots) or 'nothing'}")
     files = [file for file in files if any(is_below(file.path, path) for path in paths)]
+    known = [*roots, *store.roots(forgotten=True)]
+    gone = [root for root in known if any(is_below(root, path) for path in paths)]
+    forgotten = [path for path in paths if any(is_below(path, root) for root in roots if root not in gone)]
     store.refill_words()
     with store.transaction() as db:
         for name in names:
@@ -290,7 +332,7 @@ def remove(store: Store, names: Sequence[str | float], paths: Sequence[str]) -> 
                 raise InputError(f"no document that was added has the id {name!r}")
         for file in files:
             remove_file(db, file)
-        gone = [(root,) for root in roots if any(is_below(root, path) for path in paths)]
-        db.executemany("DELETE FROM root WHERE path = ?", gone)
-        db.executemany("DELETE FROM rules WHERE root = ?", gone)
+        db.executemany("DELETE FROM root WHERE path = ?", [(root,) for root in gone])
+        db.executemany("DELETE FROM rules WHERE root = ?", [(root,) for root in gone])
+        db.executemany("INSERT OR REPLACE INTO root VALUES (?, 1)", [(path,) for path in forgotten])
     return len(names) + len(files)

@@ -5,8 +5,6 @@ what it began with. The file has nothing but rows:
 
     float32   n_embd little-endian float32
     int8      one float32, the scale; then n_embd int8, the value divided by the scale and rounded
-
-NumPy compares a million of them in well under a tenth of a second: ``docs/search.md`` has the figures.
 """
 
 from __future__ import annotations
@@ -30,17 +28,7 @@ Packed: TypeAlias = "NDArray[Any]"
 class Vectors:
     """L2-normalised vectors. One writer adds rows; any number of threads and processes read them.
 
-    Args:
-        path: of the file, which need not exist; None keeps the vectors in memory.
-        n_embd: width of a vector.
-        vector_type: "float32" or "int8".
-
-    Example:
-        >>> import numpy as np
-        >>> vectors = Vectors(None, n_embd=2, vector_type="int8")
-        >>> vectors.write(0, vectors.pack(np.float32([[1, 0], [0, 1]])))
-        >>> vectors.cosines(np.float32([0, 1]), n_rows=2).tolist()
-        [0.0, 1.0]
+    Without a path they are kept in memory; with one, the file need not exist yet.
     """
 
     def __init__(self, path: Path | None, *, n_embd: int, vector_type: VectorType) -> None:

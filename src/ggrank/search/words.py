@@ -1,7 +1,7 @@
-"""The words of texts and queries as BM25 compares them, and the normal form of a text that is embedded.
+"""What a query means, and the words of texts and queries as BM25 compares them.
 
-In scripts without spaces between words (Chinese, Japanese, Thai, ...), and in Korean, whose particles are
-written together with the word, pairs of neighbouring characters take the place of words.
+Pairs of neighbouring characters take the place of words in Chinese, Japanese, Thai and other scripts without
+spaces, and in Korean, which writes particles together with the word.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 WORDS_VERSION = f"1-{unicodedata.unidata_version}"
 """What `terms` depends on beside the text. FTS5 removes a passage by its terms, so the words of an index that
@@ -153,6 +154,66 @@ def query_words(query: str) -> Counter[str]:
     return Counter({word: n for word, n in words.items() if word not in stop_words}) or words
 
 
+_QUOTES = '"\u201c\u201d\u201e'
+_OPERATOR = re.compile(
+    rf"(?<![^\s(\[])(-?)[{_QUOTES}]([^{_QUOTES}]+)[{_QUOTES}](?!\w)"  # "a phrase", -"a phrase"
+    r"|(?<!\S)-([^\W\d_]\S*)"  # -word
+)
+_ESCAPE = re.compile(rf"\\(?=[{_QUOTES}])|(?<!\S)\\(?=-)")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a query means.
+
+    Attributes:
+        text: what is compared by meaning and by words: the query without quotes and exclusions.
+        required, excluded: phrases that a passage must have, and must not have.
+    """
+
+    text: str
+    required: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+
+def parse(query: str) -> Asked:
+    """The meaning of quotes and leading minus signs; after a backslash they are ordinary characters.
+
+    A minus sign excludes only at the beginning of a word and before a letter or a quote.
+
+    Example:
+        >>> parse('"annual leave" policy -draft')
+        Asked(text='annual leave policy', required=('annual leave',), excluded=('draft',))
+        >>> parse(r'covid-19 at -5 degrees --flag \\-word').text
+        'covid-19 at -5 degrees --flag -word'
+    """
+    required: list[str] = []
+    excluded: list[str] = []
+
+    def read(match: re.Match[str]) -> str:
+        minus, phrase, word = match.groups()
+        excludes = bool(minus or word)
+        if terms(phrase or word).strip():
+            (excluded if excludes else required).append((phrase or word).strip())
+        return "" if excludes else str(phrase)
+
+    text = _ESCAPE.sub("", _OPERATOR.sub(read, query))
+    if text != query:
+        text = " ".join(text.split())
+    return Asked(text, tuple(dict.fromkeys(required)), tuple(dict.fromkeys(excluded)))
+
+
+def holds(text: str, phrase: str) -> bool:
+    """Whether a text has the words of a phrase in a row; both are given as their `terms`.
+
+    Example:
+        >>> holds(terms("Of annual leave."), terms("Annual Leave")), holds(terms("Leaves"), terms("leave"))
+        (True, False)
+    """
+    end = "" if is_beginning(phrase) else " "
+    return f" {' '.join(phrase.split())}{end}" in f" {' '.join(text.split())} "
+
+
 def words_of(text: str) -> Iterator[tuple[int, int, str]]:
     """Each word's span in a text, and its term."""
     for match in _WORD_SHAPE.finditer(text.translate(_SHAPES)):
@@ -165,6 +226,12 @@ def words_of(text: str) -> Iterator[tuple[int, int, str]]:
             yield start, end, terms(text[start:end])
 
 
-def quoted(word: str) -> str:
-    """A term as FTS5 is asked for it; one character of an unspaced script is the beginning of a term."""
-    return f'"{word}"*' if _UNSPACED_RUN.fullmatch(word) and len(_pairs(word)) == 1 else f'"{word}"'
+def quoted(phrase: str) -> str:
+    """One term, or several in a row, as FTS5 is asked for them."""
+    return f'"{phrase}"*' if is_beginning(phrase) else f'"{phrase}"'
+
+
+def is_beginning(phrase: str) -> bool:
+    """Whether its last term is one character of an unspaced script: then it is the beginning of a term."""
+    last = phrase.split()[-1:]
+    return bool(last and _UNSPACED_RUN.fullmatch(last[0]) and len(_pairs(last[0])) == 1)

@@ -1,8 +1,9 @@
 """``ggrank serve``: one process that answers in every rerank dialect, as an ASGI application.
 
-A request passes `health` (which counts it), `gates` (host, key), `intake` (its body is read, the rest runs in
-a thread), one of `dialects` (what its fields mean), `service` (which model) and `worker` (micro-batches that
-all callers share). `errors` words what is refused, `page` is for browsers, `settings` has all limits.
+A request passes `app` (routes), `gates` (it is counted; host, key), `intake` (its body is read, the rest
+runs in a thread), one of `dialects` (what its fields mean), `service` (which model) and `worker`
+(micro-batches that all callers share). `errors` words what is refused, `health` is for those who watch,
+`page` for browsers, and `settings` has all limits. `mcp` is `ggrank mcp`.
 
 Importing this needs nothing; `create_app` needs the extra ``server``.
 """

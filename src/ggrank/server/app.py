@@ -18,9 +18,9 @@ from starlette.middleware.cors import CORSMiddleware
 from ggrank import __version__
 from ggrank.errors import GgrankError
 from ggrank.server import health
-from ggrank.server.dialects import ROUTERS
+from ggrank.server.dialects import embed, models, rerank, search, tokens
 from ggrank.server.errors import answer, answer_to
-from ggrank.server.gates import Gate
+from ggrank.server.gates import Gate, Observed
 from ggrank.server.intake import Intake
 from ggrank.server.service import Service
 from ggrank.server.settings import ServerSettings
@@ -31,7 +31,7 @@ PAGE_HEADERS = {
     "Cache-Control": "no-store",
     # The page may load nothing but its own two files, ask nothing but this server, and be in no frame. Where
     # the browser knows Trusted Types, no script can turn a string into HTML.
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; object-src 'none'; require-trusted-types-for 'script'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -53,8 +53,8 @@ def build_app(service: Service, settings: ServerSettings, *, access_log: bool) -
     app.state.intake = Intake(settings)
     app.state.metrics = health.Metrics(service)
     app.state.health = health.Health(service)
-    for router in (*ROUTERS, health.router):
-        app.include_router(router)
+    for module in (rerank, embed, tokens, models, health, *([search] if settings.index else [])):
+        app.include_router(module.router)
     app.add_api_route("/", _page, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/page", StaticFiles(directory=PAGE))
     _add_error_handlers(app)
@@ -81,9 +81,11 @@ async def _unload_idle(service: Service) -> None:
         await run_in_threadpool(service.unload_idle)
 
 
-async def _page() -> Response:
+async def _page(request: Request) -> Response:
     """The page; it needs no key, holds nothing of this server's, and asks for a key when the server does."""
     html = (PAGE / "index.html").read_text("utf-8")
+    if request.app.state.service.settings.index is not None:
+        html = html.replace('id="search" hidden', 'id="search"')
     return Response(html, media_type="text/html", headers=PAGE_HEADERS)
 
 
@@ -98,7 +100,7 @@ def _add_gates(app: FastAPI, settings: ServerSettings, *, access_log: bool) -> N
             allow_headers=["*"],  # the SDKs of OpenAI and Cohere send some of their own
             expose_headers=["Retry-After", "x-compute-tokens", "x-truncated"],
         )
-    app.add_middleware(health.Observed, metrics=app.state.metrics, access_log=access_log)
+    app.add_middleware(Observed, metrics=app.state.metrics, access_log=access_log)
 
 
 def _add_error_handlers(app: FastAPI) -> None:

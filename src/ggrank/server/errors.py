@@ -19,9 +19,8 @@ from ggrank.errors import GgrankError, InputError, InputTooLongError, ModelModeE
 SPEAKS_TEI = "ggrank.speaks_tei"
 """Where a request's scope holds whether its body has the fields of text-embeddings-inference."""
 
-TEI_FIELDS = dict.fromkeys(("/rerank", "/reranking", "/v1/rerank", "/v1/reranking"), "texts")
-TEI_FIELDS |= {"/tokenize": "inputs", "/detokenize": "ids"}
-"""On paths that it shares with others, the field by which a request of text-embeddings-inference is known."""
+TEI_SHARES = frozenset({"/rerank", "/reranking", "/v1/rerank", "/v1/reranking"})
+"""Paths on which a request of text-embeddings-inference is known by its field ``texts``."""
 
 GONE = 499
 """The status in numbers and log of a request whose caller went away; nginx has it so."""
@@ -29,20 +28,22 @@ GONE = 499
 MOST_DIGITS = 20
 """A longer number is not repeated."""
 
-_TEI_PATHS = frozenset({"/", "/embed", "/info", "/decode"})
+_TEI_PATHS = frozenset({"/", "/embed", "/info"})
 _TEI_TYPES = {413: "Validation", 422: "Validation", 429: "Overloaded", 503: "Unhealthy"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 
 _EXPECTED = {
     "string_type": "a string",
+    "string_too_long": "at most {max_length} characters",
     **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "a whole number"),
     **dict.fromkeys(("float_type", "finite_number"), "a finite number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
     "list_type": "a list",
-    "model_type": "a JSON object",
+    **dict.fromkeys(("model_type", "dict_type"), "a JSON object"),
     "literal_error": "{expected}",
     "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
     "too_short": "a list of {min_length} or more",
     "too_long": "a list of {max_length} at most",
 }
@@ -81,9 +82,10 @@ def naming(field: str) -> Iterator[None]:
     except InputTooLongError as error:
         # Its advice is for a program that loads a model, which no caller of a server does.
         advice = 'Shorten it, send "truncate": true to have it cut, or start the server with a larger n_ctx'
-        raise RefusedError(f"{error.facts}. {advice}", field="query" if error.is_query else field) from error
+        field = "query" if error.is_query else field
+        raise RefusedError(f"{field}: {error.facts}. {advice}", field=field) from error
     except InputError as error:
-        raise RefusedError(str(error), field=field) from error
+        raise RefusedError(f"{field}: {error}", field=field) from error
 
 
 def answer_to(scope: Scope, error: GgrankError) -> JSONResponse:
@@ -106,8 +108,8 @@ def answer(
     """An error as the dialect of the request words it; ``status`` None is a request that cannot be used."""
     speaks_tei = scope.get(SPEAKS_TEI, route_of(scope) in _TEI_PATHS)
     status = status or (422 if speaks_tei else 400)
-    body = tei_body if speaks_tei else error_body
-    return JSONResponse(body(status, message, field), status, headers)
+    body = tei_body(status, message) if speaks_tei else error_body(status, message, field)
+    return JSONResponse(body, status, headers)
 
 
 def route_of(scope: Scope) -> str:
@@ -116,37 +118,21 @@ def route_of(scope: Scope) -> str:
 
 
 def error_body(status: int, message: str, field: str | None) -> dict[str, Any]:
-    """``error`` for clients of OpenAI, vLLM and llama-server, ``message`` for Cohere, ``detail`` for Jina.
-
-    Example:
-        >>> body = error_body(400, "must be a string", "query.0")
-        >>> body["message"], body["error"]["param"], body["error"]["type"]
-        ('query.0: must be a string', 'query', 'invalid_request_error')
-    """
-    message = _named(message, field)
+    """``error`` for clients of OpenAI, vLLM and llama-server, ``message`` for Cohere, ``detail`` for Jina."""
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     code = "model_not_found" if (status, field) == (404, "model") else _CODES.get(status)
     error = {"message": message, "type": kind, "param": field and field.partition(".")[0], "code": code}
     return {"error": error, "message": message, "detail": message}
 
 
-def tei_body(status: int, message: str, field: str | None) -> dict[str, Any]:
-    """What clients of text-embeddings-inference read.
-
-    Example:
-        >>> tei_body(422, "must be a string", "query")
-        {'error': 'query: must be a string', 'error_type': 'Validation'}
-    """
-    return {"error": _named(message, field), "error_type": _TEI_TYPES.get(status, "Backend")}
-
-
-def _named(message: str, field: str | None) -> str:
-    return message if field is None or message.startswith(field) else f"{field}: {message}"
+def tei_body(status: int, message: str) -> dict[str, Any]:
+    """What clients of text-embeddings-inference read."""
+    return {"error": message, "error_type": _TEI_TYPES.get(status, "Backend")}
 
 
 def documented(*, tei: bool = False) -> dict[int | str, dict[str, Any]]:
     """The errors as OpenAPI shows them, for a route's ``responses``."""
-    example = (tei_body if tei else error_body)(400, "what is wrong", "query")
+    example = tei_body(422, "what is wrong") if tei else error_body(400, "what is wrong", "query")
     content = {"application/json": {"example": example}}
     meanings = {
         422 if tei else 400: "A request that cannot be used; the message names the field.",
@@ -159,19 +145,18 @@ def documented(*, tei: bool = False) -> dict[int | str, dict[str, Any]]:
 
 def refused_fields(errors: Sequence[Any]) -> RefusedError:
     """What pydantic complained about: all fields that are missing, else its first complaint."""
-    first = errors[0]
-    field = _field_of(first)
-    if first["type"] == "too_many":
-        return RefusedError(first["msg"], status=413, field=field)
     missing = [_field_of(error) for error in errors if error["type"] == "missing"]
+    field = missing[0] if missing else _field_of(errors[0])
     n_more = len(errors) - max(1, len(missing))
     more = f" (and {n_more} more)" if n_more else ""
+    if errors[0]["type"] == "too_many":
+        return RefusedError(f"{field}: {errors[0]['msg']}", status=413, field=field)
     if len(missing) > 1:
         names = f"{', '.join(missing[:-1])} and {missing[-1]}"
-        return RefusedError(f"{names} are missing; send them as /docs describes{more}", field=missing[0])
+        return RefusedError(f"{names} are missing; send them as /docs describes{more}", field=field)
     if missing:
-        return RefusedError(f"missing; send it as /docs describes{more}", field=missing[0])
-    return RefusedError(f"{_wrong(first)}{more}; /docs describes every field", field=field)
+        return RefusedError(f"{field}: missing; send it as /docs describes{more}", field=field)
+    return RefusedError(f"{field}: {_wrong(errors[0])}{more}; /docs describes every field", field=field)
 
 
 def _field_of(error: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ggrank.server.errors import GONE, SPEAKS_TEI, TEI_FIELDS, RefusedError, refused_fields, route_of
+from ggrank.server.errors import GONE, SPEAKS_TEI, TEI_SHARES, RefusedError, refused_fields, route_of
 from ggrank.server.settings import MEBIBYTE, ServerSettings
 
 FREE_BYTES = MEBIBYTE // 4
@@ -31,14 +30,11 @@ FREE_BYTES = MEBIBYTE // 4
 ROOM_BYTES = 48 * MEBIBYTE
 """For all larger bodies together. A request takes up to six times its body's bytes while it is at work."""
 
-STALLED_SECONDS = 5.0
-"""An upload that sends nothing for so long is ended when another one needs its room."""
+STALLED_SECONDS = 10.0
+"""A large upload that sends nothing for so long is ended: others need its room."""
 
 DRAIN_SECONDS = 5.0
 """How long the rest of a refused body is still read, so that its sender sees the answer."""
-
-MOST_GZIP_GAIN = 1032
-"""Bytes that one byte of deflate becomes at most: https://zlib.net/zlib_tech.html."""
 
 _parser = ThreadPoolExecutor(1, thread_name_prefix="ggrank-parser")
 """For large bodies, one at a time: 16 MB of brackets are 320 MB of empty lists. Always in the same thread,
@@ -78,40 +74,33 @@ def _answer(request: Request, body: bytearray, *, adapter: TypeAdapter[Any], end
     """The whole work of a request, in its thread."""
     service = request.app.state.service
     read = partial(_checked, body, request, adapter, service.settings)
-    may_be_large = len(body) > FREE_BYTES or "content-encoding" in request.headers
-    checked = _parser.submit(read).result() if may_be_large else read()
+    checked = _parser.submit(read).result() if len(body) > FREE_BYTES else read()
     found = endpoint(checked, service)
     return found if isinstance(found, Response) else JsonAnswer(found)
 
 
 def _checked(body: bytearray, request: Request, adapter: TypeAdapter[Any], settings: ServerSettings) -> Any:
     """What the body asks; from here on its bytes are not in memory any more."""
-    content = parse(body, request, max_bytes=settings.max_bytes)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not body:
+        raise _bad("empty; send a JSON object with the fields that /docs describes")
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise _bad("send it with the header Content-Type: application/json")
+    content = _load(body)
     body.clear()
+    if route_of(request.scope) in TEI_SHARES:
+        request.scope[SPEAKS_TEI] = isinstance(content, dict) and "texts" in content
     try:
         return adapter.validate_python(content, context=settings)
     except ValidationError as error:
         raise refused_fields(error.errors(include_url=False)) from None
 
 
-def parse(body: bytearray, request: Request, *, max_bytes: int) -> Any:
-    """The body as JSON; notes in the request's scope whose fields it has.
-
-    Raises:
-        RefusedError: not JSON, or not said to be; numbers that are not finite; nested beyond any use.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not body:
-        raise RefusedError("empty; send a JSON object with the fields that /docs describes", field="body")
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise RefusedError("send the body with the header Content-Type: application/json", field="body")
-    content = _load(_unpacked(body, request.headers.get("content-encoding", ""), max_bytes))
-    if isinstance(content, dict) and TEI_FIELDS.get(route_of(request.scope)) in content:
-        request.scope[SPEAKS_TEI] = True
-    return content
+def _bad(reason: str) -> RefusedError:
+    return RefusedError(f"body: {reason}", field="body")
 
 
-def _load(body: bytearray | bytes) -> Any:
+def _load(body: bytearray) -> Any:
     try:
         return orjson.loads(body)
     except ValueError as error:
@@ -119,9 +108,9 @@ def _load(body: bytearray | bytes) -> Any:
     try:  # Python's reader takes more: halves of a surrogate pair, as JavaScript sends them.
         return json.loads(body, parse_constant=_not_finite, parse_float=_finite)
     except RecursionError:
-        raise RefusedError("lists or objects are nested too deeply", field="body") from None
+        raise _bad("lists or objects are nested too deeply") from None
     except ValueError:
-        raise RefusedError(f"not JSON: {reason}", field="body") from None
+        raise _bad(f"not JSON: {reason}") from None
 
 
 def _finite(written: str) -> float:
@@ -130,30 +119,10 @@ def _finite(written: str) -> float:
 
 
 def _not_finite(written: str) -> NoReturn:
-    raise RefusedError("NaN, Infinity and numbers beyond a double's range cannot be used", field="body")
+    raise _bad("NaN, Infinity and numbers beyond a double's range cannot be used")
 
 
-def _unpacked(body: bytearray, encoding: str, max_bytes: int) -> bytearray | bytes:
-    """The body without gzip around it."""
-    encoding = encoding.strip().lower()
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in ("gzip", "x-gzip"):
-        raise RefusedError("Content-Encoding must be gzip or absent", status=415)
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        plain = unpacker.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise RefusedError(f"not gzip, as Content-Encoding says ({error})", field="body") from None
-    if len(plain) > max_bytes:
-        raise too_many_bytes(max_bytes)
-    if not unpacker.eof or unpacker.unused_data:
-        raise RefusedError("the gzip data is cut off, or more follows it", field="body")
-    return plain
-
-
-def too_many_bytes(max_bytes: int) -> RefusedError:
-    """The refusal of a body that is too large."""
+def _too_many_bytes(max_bytes: int) -> RefusedError:
     return RefusedError(
         f"the body has more than {max_bytes:,} bytes; send less at once, or start the server with a larger "
         "--max-bytes",
@@ -162,27 +131,23 @@ def too_many_bytes(max_bytes: int) -> RefusedError:
 
 
 class _Upload:
-    """A body that is being read, and the room that it has."""
+    """A body that is being read, and the bytes of room that it has."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.body = bytearray()
         self.taken = 0
         self.has_more = True
-        self.last_seen = time.monotonic()
-        self.reading: asyncio.Task[None] | None = None
 
     async def receive(self) -> None:
-        """Adds the next part."""
         message = await self.request.receive()
         if message["type"] == "http.disconnect":
             raise ConnectionResetError
-        self.last_seen = time.monotonic()
         self.has_more = message.get("more_body", False)
         self.body += message.get("body", b"")
 
     async def drain(self) -> None:
-        """Reads the rest for a while and drops it, so that its sender sees the answer."""
+        """Reads the rest for a while and drops it."""
         with suppress(TimeoutError, asyncio.TimeoutError, ConnectionResetError):
             end = time.monotonic() + DRAIN_SECONDS
             while self.has_more:
@@ -194,7 +159,7 @@ class Intake:
     """Lets requests in: refuses before it reads, and holds as many bytes of bodies as there is room for.
 
     A body of more than `FREE_BYTES` takes room for all its bytes before they are read, in the order of
-    asking, and keeps it until the request has its answer. An upload that stalls loses it to others that wait.
+    asking, and keeps it until the request has its answer. An upload that stalls loses it.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -202,83 +167,58 @@ class Intake:
         self._free = max(ROOM_BYTES, settings.max_bytes)
         self._turn = asyncio.Lock()
         self._given_back = asyncio.Event()
-        self._uploads: set[_Upload] = set()
 
     async def handle(self, request: Request, answer: Callable[[Request, bytearray], Response]) -> Response:
         """The answer to a request. ``answer`` makes it of the body, in a thread."""
         service = request.app.state.service
         upload = _Upload(request)
         try:
-            await self._read(upload, service.check_queue)
+            service.check_queue()
+            await asyncio.wait_for(self._read(upload), self._timeout)
             work = service.in_thread(partial(answer, request, upload.body))
             return await _unless_gone(request, asyncio.ensure_future(work))
+        except RefusedError:
+            if "expect" not in request.headers:  # else the sender waits for leave to send
+                await upload.drain()
+            raise
+        except (TimeoutError, asyncio.TimeoutError):
+            raise RefusedError(
+                f"the body was not there after {self._timeout:g} s, or nothing of it came for "
+                f"{STALLED_SECONDS:g} s",
+                status=408,
+            ) from None
         except ConnectionResetError:
             return Response(status_code=GONE)  # which reaches the log and the numbers alone
         finally:
             self._free += upload.taken
             self._given_back.set()
 
-    async def _read(self, upload: _Upload, check_queue: Callable[[], None]) -> None:
-        """Reads all of it.
-
-        Raises:
-            RefusedError: too many requests are in; it is too large, or does not come.
-        """
-        upload.reading = asyncio.ensure_future(self._read_within(upload, check_queue))
-        self._uploads.add(upload)
-        try:
-            await asyncio.wait({upload.reading}, timeout=self._timeout)
-            if not upload.reading.done() or upload.reading.cancelled():
-                raise RefusedError(
-                    f"the body was not there after {self._timeout:g} s, or stalled while others needed room",
-                    status=408,
-                )
-            upload.reading.result()
-        finally:
-            self._uploads.discard(upload)
-            upload.reading.cancel()
-
-    async def _read_within(self, upload: _Upload, check_queue: Callable[[], None]) -> None:
-        try:
-            check_queue()
-            n_bytes = self._declared(upload.request)
-            while upload.has_more:
-                if not upload.taken and max(n_bytes, len(upload.body)) > FREE_BYTES:
-                    upload.taken = await self._take(n_bytes or self._max_bytes)
-                await upload.receive()
-                if len(upload.body) > self._max_bytes:
-                    raise too_many_bytes(self._max_bytes)
-        except RefusedError:
-            if "expect" not in upload.request.headers:  # else the sender waits for leave to send
-                await upload.drain()
-            raise
+    async def _read(self, upload: _Upload) -> None:
+        n_bytes = self._declared(upload.request)
+        while upload.has_more:
+            if not upload.taken and max(n_bytes, len(upload.body)) > FREE_BYTES:
+                upload.taken = await self._take(n_bytes or self._max_bytes)
+            await asyncio.wait_for(upload.receive(), STALLED_SECONDS if upload.taken else None)
+            if len(upload.body) > self._max_bytes:
+                raise _too_many_bytes(self._max_bytes)
 
     def _declared(self, request: Request) -> int:
         """Bytes that the body will have in memory, as its headers say; 0: they do not."""
         length = request.headers.get("content-length", "")
         n_bytes = int(length[:20]) if length.isascii() and length.isdigit() else 0
         if n_bytes > self._max_bytes:
-            raise too_many_bytes(self._max_bytes)
-        if request.headers.get("content-encoding"):
-            return min(self._max_bytes, MOST_GZIP_GAIN * n_bytes)
+            raise _too_many_bytes(self._max_bytes)
+        if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+            raise RefusedError("send the body without Content-Encoding; packed ones are not read", status=415)
         return n_bytes
 
     async def _take(self, n_bytes: int) -> int:
         async with self._turn:
             while self._free < n_bytes:
                 self._given_back.clear()
-                with suppress(TimeoutError, asyncio.TimeoutError):
-                    await asyncio.wait_for(self._given_back.wait(), STALLED_SECONDS / 10)
-                self._end_stalled()
+                await self._given_back.wait()
             self._free -= n_bytes
         return n_bytes
-
-    def _end_stalled(self) -> None:
-        """Ends the upload that has sent nothing for longest, if that is long."""
-        holding = [upload for upload in self._uploads if upload.taken]
-        stalled = min(holding, key=lambda upload: upload.last_seen, default=None)
-        if stalled and stalled.reading and time.monotonic() - stalled.last_seen > STALLED_SECONDS:
-            stalled.reading.cancel()
 
 
 async def _unless_gone(request: Request, work: asyncio.Future[Response]) -> Response:

@@ -6,17 +6,21 @@ can be read, whatever path is asked for.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ggrank.errors import GgrankError, InputError
 from ggrank.llama import Llama
 from ggrank.search.index import Index
+from ggrank.search.lookup import lines_of
 from ggrank.types import PoolingType
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ MOST_CHARACTERS = 1_200
 """Of a passage in an answer."""
 MOST_LINES, MOST_TEXT = 400, 20_000
 """Lines and characters of a document in an answer."""
+MOST_FACTS, MOST_NAME = 2_000, 400
+"""Characters of a document's metadata as JSON, and of its title, headings or id, in an answer."""
 
 INSTRUCTIONS = (
     "Searches the user's own files and notes, which are indexed on this machine. Call `search` with a "
@@ -47,7 +53,7 @@ class Passage:
     headings: str
     page: str
     title: str
-    id: str | float | None
+    id: str | int | float | None
     metadata: dict[str, Any]
     index: str
 
@@ -61,12 +67,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Lines:
-    """Some lines of a document; ``n_lines`` is how many it has."""
+    """Some lines of a document; ``n_lines`` is how many it has. ``is_cut``: the last of these goes on."""
 
     text: str
     first_line: int
     last_line: int
     n_lines: int
+    is_cut: bool
     title: str
     metadata: dict[str, Any]
     index: str
@@ -112,7 +119,8 @@ class Shelf:
     ) -> None:
         self._indexes = {name: Index.open(folder) for name, folder in folders.items()}
         self._folders = dict(folders)
-        self._models = {name: index.settings.model for name, index in self._indexes.items()}
+        for index in self._indexes.values():
+            index.settings  # noqa: B018  (raises where there is no index)
         self._reranker_name = reranker
         self._reranker: Llama | None = None
         self._idle_seconds = idle_seconds
@@ -121,45 +129,22 @@ class Shelf:
         if idle_seconds is not None:
             threading.Thread(target=self._let_go_when_idle, daemon=True, name="ggrank-idle").start()
 
-    def search(
-        self,
-        query: str,
-        top_n: int,
-        *,
-        by: By,
-        index: str | None,
-        where: Mapping[str, Any] | None,
-        path: str | None,
-        min_score: float | None,
-        rerank: bool,
-    ) -> list[tuple[str, Hit]]:
-        """The best passages of the named index, or of all, each with its index's name."""
+    def search(self, index: str | None, top_n: int, ask: Callable[[Index], list[Hit]]) -> Found:
+        """The best passages of the named index in its own order; of several their best by score."""
+        if not 1 <= top_n <= MOST_HITS:
+            raise InputError(f"top_n must be from 1 to {MOST_HITS}, found {top_n}")
+        names = self._names(index)
         with self._call():
-            reranker = self._loaded_reranker() if rerank else None
-            return self._merged(
-                index,
-                top_n,
-                lambda one: one.search(
-                    query,
-                    top_n=top_n,
-                    by=by,
-                    where=where,
-                    paths=[path] if path else (),
-                    min_score=min_score,
-                    reranker=reranker,
-                ),
-            )
+            found = [(name, hit) for name in names for hit in ask(self._indexes[name])]
+        if len(names) > 1:
+            found.sort(key=lambda pair: -pair[1].score)
+        return Found(passages=[_passage(name, hit) for name, hit in found[:top_n]])
 
-    def similar(self, document: str, top_n: int, *, index: str | None) -> list[tuple[str, Hit]]:
-        """Passages of other documents like an indexed one, or like a text."""
-        with self._call():
-            return self._merged(index, top_n, lambda one: one.similar(document, top_n=top_n))
-
-    def get(self, document: str, *, index: str | None) -> tuple[str, Any]:
+    def get(self, document: str | float, *, index: str | None) -> tuple[str, Any]:
         """An indexed document by its path or id, and its index's name. Raises InputError for any other."""
         with self._call():
             for name in self._names(index):
-                with suppress(InputError):
+                if document in self._indexes[name]:
                     return name, self._indexes[name].get(document)
         raise InputError(
             f"{document!r} is not indexed. Expected the `path` or `id` of a passage that `search` found."
@@ -175,7 +160,7 @@ class Shelf:
                     files=one.n_files,
                     documents=one.n_documents,
                     passages=len(one),
-                    model=self._models[name],
+                    model=one.settings.model,
                 )
                 for name, one in self._indexes.items()
             ]
@@ -194,16 +179,8 @@ class Shelf:
             raise InputError(f"there is no index {index!r}; there is {', '.join(self._indexes)}")
         return [index]
 
-    def _merged(
-        self, index: str | None, top_n: int, ask: Callable[[Index], list[Hit]]
-    ) -> list[tuple[str, Hit]]:
-        """One index's order as it is; of several their best by score, which means the same in each."""
-        found = [(name, hit) for name in self._names(index) for hit in ask(self._indexes[name])]
-        if len(self._names(index)) > 1:
-            found.sort(key=lambda pair: -pair[1].score)
-        return found[:top_n]
-
-    def _loaded_reranker(self) -> Llama:
+    def reranker(self) -> Llama:
+        """Loaded now where it was not yet."""
         if self._reranker_name is None:
             raise InputError(
                 "no reranker here: start `ggrank mcp` with --reranker NAME, or leave out `rerank`"
@@ -268,7 +245,7 @@ def build_server(shelf: Shelf) -> MCPServer[Any]:
         """Find passages of the user's indexed files that answer a query.
 
         Args:
-            query: a question or keywords.
+            query: a question or keywords; "a phrase" in quotes must be in a passage, -word must not.
             top_n: how many passages, 1 to 50.
             by: "both" (default), "meaning" (vectors) or "words" (exact names, error codes, numbers).
             path: a glob or a folder that files must match, such as "notes/*.md".
@@ -277,21 +254,21 @@ def build_server(shelf: Shelf) -> MCPServer[Any]:
             rerank: read the candidates again with a cross-encoder; slower and better.
             index: the name of one index; all are searched without it (`status` lists them).
         """
-        found = _answered(
-            lambda: shelf.search(
-                query,
-                _count(top_n),
-                by=by,
-                index=index,
-                where=where,
-                path=path,
-                min_score=min_score,
-                rerank=rerank,
-            )
-        )
-        return Found(passages=[_passage(name, hit) for name, hit in found])
 
-    def similar(document: str, top_n: int = 5, index: str | None = None) -> Found:
+        def ask(one: Index) -> list[Hit]:
+            return one.search(
+                query,
+                top_n=top_n,
+                by=by,
+                where=where,
+                paths=[path] if path else (),
+                min_score=min_score,
+                reranker=shelf.reranker() if rerank else None,
+            )
+
+        return _answered(lambda: shelf.search(index, top_n, ask))
+
+    def similar(document: str | int | float, top_n: int = 5, index: str | None = None) -> Found:
         """Find passages of other documents that mean the same as a document or a text.
 
         Args:
@@ -299,16 +276,17 @@ def build_server(shelf: Shelf) -> MCPServer[Any]:
             top_n: how many passages, 1 to 50.
             index: the name of one index.
         """
-        found = _answered(lambda: shelf.similar(document, _count(top_n), index=index))
-        return Found(passages=[_passage(name, hit) for name, hit in found])
+        return _answered(lambda: shelf.search(index, top_n, lambda one: one.similar(document, top_n=top_n)))
 
-    def get(document: str, first_line: int = 1, n_lines: int = 100, index: str | None = None) -> Lines:
+    def get(
+        document: str | int | float, first_line: int = 1, n_lines: int = 100, index: str | None = None
+    ) -> Lines:
         """Read lines of an indexed document.
 
         Args:
             document: its path or id, as `search` gives it. Files that are not indexed cannot be read.
             first_line: from 1.
-            n_lines: at most 400; the answer also ends after 20,000 characters.
+            n_lines: at most 400; the answer also ends with the last line that fits in 20,000 characters.
             index: the name of one index.
         """
         return _answered(lambda: _lines(shelf, document, first_line, n_lines, index))
@@ -332,42 +310,55 @@ def _answered(compute: Callable[[], T]) -> T:
         raise ToolError(str(error)) from error
 
 
-def _count(top_n: int) -> int:
-    if not 1 <= top_n <= MOST_HITS:
-        raise InputError(f"top_n must be from 1 to {MOST_HITS}, found {top_n}")
-    return top_n
-
-
 def _passage(index: str, hit: Hit) -> Passage:
-    text = hit.text if len(hit.text) <= MOST_CHARACTERS else hit.text[:MOST_CHARACTERS] + " ..."
     return Passage(
-        text=text,
+        text=_short(hit.text, MOST_CHARACTERS),
         score=round(hit.score, 4),
         path=hit.path,
         line=hit.line,
-        headings=hit.headings,
-        page=hit.page,
-        title=hit.title,
-        id=hit.id,
-        metadata=dict(hit.metadata or {}),
+        headings=_short(hit.headings, MOST_NAME),
+        page=_short(hit.page, MOST_NAME),
+        title=_short(hit.title, MOST_NAME),
+        id=_short(hit.id, MOST_NAME) if isinstance(hit.id, str) and hit.id != hit.path else hit.id,
+        metadata=_facts(hit.metadata),
         index=index,
     )
 
 
-def _lines(shelf: Shelf, document: str, first_line: int, n_lines: int, index: str | None) -> Lines:
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + " ..."
+
+
+def _facts(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Metadata as far as there is room: long texts are cut, and fields that do not fit are left out."""
+    facts: dict[str, Any] = {}
+    room = MOST_FACTS
+    for name, value in (metadata or {}).items():
+        value = _short(value, MOST_NAME) if isinstance(value, str) else value
+        size = len(json.dumps({name: value}))
+        if size <= room:
+            facts[name] = value
+            room -= size
+    return facts
+
+
+def _lines(shelf: Shelf, document: str | float, first_line: int, n_lines: int, index: str | None) -> Lines:
     if first_line < 1 or not 1 <= n_lines <= MOST_LINES:
         raise InputError(
             f"first_line must be at least 1 and n_lines from 1 to {MOST_LINES}; found {first_line}, {n_lines}"
         )
     name, found = shelf.get(document, index=index)
-    lines = found.text.splitlines(keepends=True)
-    text = "".join(lines[first_line - 1 : first_line - 1 + n_lines])[:MOST_TEXT]
+    lines = lines_of(found.text)
+    asked = lines[first_line - 1 : first_line - 1 + n_lines]
+    n_whole = bisect_right(list(accumulate(map(len, asked))), MOST_TEXT)
+    is_cut = bool(asked) and not n_whole  # one line has more than an answer may hold
     return Lines(
-        text=text,
+        text=asked[0][:MOST_TEXT] if is_cut else "".join(asked[:n_whole]),
         first_line=first_line,
-        last_line=first_line + max(0, len(text.splitlines()) - 1),
+        last_line=first_line + max(0, n_whole - 1),
         n_lines=len(lines),
-        title=found.title or "",
-        metadata=dict(found.metadata or {}),
+        is_cut=is_cut,
+        title=_short(found.title or "", MOST_NAME),
+        metadata=_facts(found.metadata),
         index=name,
     )

@@ -23,7 +23,7 @@ class ServerSettings:
         host: the address to listen on; by default only this machine can reach it.
         port: 0 lets the system choose one.
         api_key: what a caller must send as ``Authorization: Bearer``; None: callers need none.
-        max_bytes: of a request's body, unpacked where it is gzip; more is answered with 413.
+        max_bytes: of a request's body; more is answered with 413.
         max_documents: documents or texts of one request; more is answered with 413. OpenAI's limit.
         max_tokens: tokens computed for one request; more is answered with 413. As many as
             ``max_documents`` of 512 tokens have.
@@ -38,6 +38,8 @@ class ServerSettings:
         cors_origins: web origins whose pages may ask; ``*`` is all of them. None by default.
         allowed_hosts: names by which callers may know a server on loopback without a key, beside localhost
             and addresses; that of a proxy which passes the caller's Host header on.
+        index: a folder that `ggrank index` made, for ``POST /search``. Its texts are private: an address that
+            other machines reach, or origins ``*``, then need an API key.
         strict_models: refuse a model's name that is not served, instead of taking the default model.
 
     Example:
@@ -59,9 +61,12 @@ class ServerSettings:
     idle_unload: float | None = None
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    index: Path | None = None
     strict_models: bool = False
 
     def __post_init__(self) -> None:
+        if self.index is not None and self.api_key is None:
+            _check_private(self)
         for origin in self.cors_origins:
             _check_origin(origin, has_key=self.api_key is not None)
         if self.api_key is not None:
@@ -83,9 +88,8 @@ def find_key(given: str | None, file: Path | None) -> str | None:
         InputError: the key cannot be used. An empty one is an error too: it was meant to keep others out.
     """
     if file is None:
-        key = (
-            os.environ.get(KEY_VARIABLE) if given is None else given
-        )  # click takes an empty variable for none
+        # click takes an empty variable for none
+        key = os.environ.get(KEY_VARIABLE) if given is None else given
         return None if key is None else checked_key(key)
     try:
         line = file.read_text("utf-8-sig").partition("\n")[0]
@@ -110,6 +114,17 @@ def checked_key(key: str, name: str = "the API key") -> str:
     if not key.isprintable():
         raise InputError(f"{name} holds a line break or another control character; no header can")
     return key
+
+
+def _check_private(settings: ServerSettings) -> None:
+    """Raises InputError where others than the users of this machine could search the index."""
+    key = "set --api-key-file FILE or GGRANK_API_KEY"
+    if not settings.is_on_loopback:
+        raise InputError(
+            f"--index lets everybody who reaches {settings.host} read your files: {key}, or leave out --host"
+        )
+    if "*" in settings.cors_origins:
+        raise InputError(f"--index with --cors '*' lets every web page read your files: {key}, or name pages")
 
 
 def _check_origin(origin: str, *, has_key: bool) -> None:

@@ -40,12 +40,7 @@ log = logging.getLogger("ggrank.server")
 
 
 class Request:
-    """One caller's request: what it may cost, and whether it is still wanted.
-
-    Args:
-        max_tokens: tokens that may be computed for it; None: any number.
-        is_urgent: it is computed before all others; for the health check.
-    """
+    """One caller's request: tokens that it may cost, whether it comes first, and whether it is wanted."""
 
     def __init__(self, *, max_tokens: int | None = None, is_urgent: bool = False) -> None:
         self.is_urgent = is_urgent
@@ -56,7 +51,7 @@ class Request:
         self._results: Future[NDArray[np.float32]] | None = None
 
     def cancel(self) -> None:
-        """Drops what waits for it; a thread that waits for it gets `concurrent.futures.CancelledError`."""
+        """Drops what waits for it; the thread that waits gets `concurrent.futures.CancelledError`."""
         with self._lock:
             self._is_cancelled = True
             if self._results is not None:
@@ -95,13 +90,7 @@ class Computed:
 
 @dataclass(frozen=True)
 class Pulse:
-    """What a worker does now, and how its last micro-batch ended.
-
-    Attributes:
-        running_seconds: since the running micro-batch began; None where none is running.
-        idle_seconds: since the last one ended well.
-        failure: why the last one failed; "" where it ended well.
-    """
+    """How long a micro-batch is running, if one is, and how the last one ended; "" is well."""
 
     running_seconds: float | None
     idle_seconds: float
@@ -173,13 +162,7 @@ class Worker:
             return sum(job.n_waiting_tokens for job in self._jobs if not job.results.done())
 
     def compute(self, sequences: Sequence[TokenIds]) -> NDArray[np.float32]:
-        """Waits until they are computed: shape (n, n_outputs), float32, in input order.
-
-        Raises:
-            EngineError: a micro-batch with one of them failed, or (ClosedError) the worker has ended.
-            RefusedError: the request has more tokens than it may.
-            concurrent.futures.CancelledError: the request is not wanted any more.
-        """
+        """Waits until they are computed: shape (n, n_outputs), float32, in input order."""
         if not sequences:
             return np.empty((0, self._engine.n_outputs), dtype=np.float32)
         request = CURRENT.get() or Request()
@@ -222,10 +205,7 @@ class Worker:
     def _wait_for_batch(self) -> list[_Part] | None:
         """The next micro-batch, empty where it is not wanted any more; None at the end."""
         with self._changed:
-            self._forget_done()
-            while not self._jobs and not self._is_closed:
-                self._changed.wait()
-                self._forget_done()
+            self._changed.wait_for(self._has_work)
             if self._is_closed:
                 return None
             self._planned = self._planned or self._plan()
@@ -236,8 +216,9 @@ class Worker:
                 job.turn = turn
             return [(job, i) for job, i in batch if not job.results.done()]
 
-    def _forget_done(self) -> None:
+    def _has_work(self) -> bool:
         self._jobs = [job for job in self._jobs if not job.results.done()]
+        return bool(self._jobs) or self._is_closed
 
     def _tick(self) -> int:
         self._clock += 1
@@ -254,7 +235,7 @@ class Worker:
             attention=self._engine.attention,
             n_embd=self._engine.n_embd,
         )
-        return [[parts[i] for i in batch.indices] for batch in batches]
+        return [[parts[i] for i in batch] for batch in batches]
 
     def _compute(self, batch: list[_Part]) -> None:
         jobs = {id(job): job for job, _ in batch}
@@ -262,7 +243,9 @@ class Worker:
         try:
             values = self._run([job.sequences[i] for job, i in batch])
         except Exception as error:
-            self._failure = _reason(error)
+            # The words of an error that is not ggrank's may hold a text.
+            own = isinstance(error, GgrankError)
+            self._failure = str(error) if own else f"the engine failed with {type(error).__name__}"
             log.error("a micro-batch failed: %s", self._failure)
             for job in jobs.values():
                 job.fail(EngineError(self._failure))
@@ -272,7 +255,10 @@ class Worker:
         for job in jobs.values():
             rows = [row for row, (owner, _) in enumerate(batch) if owner is job]
             job.put([batch[row][1] for row in rows], values[rows])
-        self._account(batch, n_requests=len(jobs), seconds=seconds)
+        n_tokens = sum(int(job.lengths[i]) for job, i in batch)
+        self.tokens_per_second += (n_tokens / max(seconds, 1e-6) - self.tokens_per_second) / 10
+        fill = n_tokens / self._settings.n_ubatch
+        self.on_computed(Computed(len(jobs), len(batch), n_tokens, fill, seconds))
 
     def _run(self, sequences: list[TokenIds]) -> NDArray[np.float32]:
         self._began = time.monotonic()
@@ -284,26 +270,9 @@ class Worker:
             raise EngineError("the model computed values that are not finite (NaN or infinity)")
         return values
 
-    def _account(self, batch: list[_Part], *, n_requests: int, seconds: float) -> None:
-        n_tokens = sum(int(job.lengths[i]) for job, i in batch)
-        self.tokens_per_second += (n_tokens / max(seconds, 1e-6) - self.tokens_per_second) / 10
-        fill = n_tokens / self._settings.n_ubatch
-        self.on_computed(Computed(n_requests, len(batch), n_tokens, fill, seconds))
-
-
-def _reason(error: Exception) -> str:
-    """What the engine says; of an error that is not ggrank's only the kind, for its words may hold a text."""
-    return str(error) if isinstance(error, GgrankError) else f"the engine failed with {type(error).__name__}"
-
 
 class SharedLlama(Llama):
-    """A loaded model with a worker; everything that `Llama` computes goes through it.
-
-    Example:
-        >>> with SharedLlama.load("all-minilm-l6-v2") as llama:
-        ...     llama.embed("a text").shape
-        (384,)
-    """
+    """A loaded model with a worker; everything that `Llama` computes goes through it."""
 
     def __init__(self, model: LoadedModel, *, cache: ResultCache | None = None) -> None:
         super().__init__(model, cache=cache)
@@ -319,14 +288,7 @@ class SharedLlama(Llama):
         truncate: Truncate,
         dimensions: int | None,
     ) -> tuple[NDArray[np.float32], int, list[bool]]:
-        """As `embed_many`, with the number of tokens, and which texts were cut. A text may be token ids.
-
-        Args:
-            dimensions: a width that `ggrank.hub.presets.check_dimensions` allows.
-
-        Raises:
-            InputError: an id is not in the vocabulary; strings and lists of ids together.
-        """
+        """As `embed_many`, with the number of tokens, and which texts were cut. A text may be token ids."""
         if all(isinstance(text, str) for text in texts):
             results = self._vectors(cast(Sequence[str], texts), prefix=prefix, truncate=truncate)
             values, n_tokens, truncated = results.values, results.n_tokens, results.truncated
@@ -348,11 +310,7 @@ class SharedLlama(Llama):
         return np.array([*self._frame.head, *self.tokenize(text), *self._frame.tail], dtype=np.int32)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out.
-
-        Raises:
-            InputError: an id is not in the vocabulary.
-        """
+        """The text of token ids, special tokens left out."""
         return self._engine.detokenize(self._checked(tokens, "tokens"))
 
     def close(self) -> None:

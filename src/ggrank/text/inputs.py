@@ -15,11 +15,7 @@ T = TypeVar("T")
 
 
 def check_text(value: object, name: str) -> str:
-    """The text itself; lone surrogates, which no encoding can hold, become U+FFFD.
-
-    Raises:
-        InputTypeError: not a string.
-    """
+    """The text itself; lone surrogates, which no encoding can hold, become U+FFFD."""
     if not isinstance(value, str):
         raise InputTypeError(f"{name} must be a string, found {type(value).__name__}: {_shown(value)}")
     if value.isascii():
@@ -28,27 +24,16 @@ def check_text(value: object, name: str) -> str:
 
 
 def check_texts(values: Iterable[object], name: str) -> Iterator[str]:
-    """Each text in turn, checked; a single string instead of a list is an error, not its letters.
-
-    Raises:
-        InputTypeError: not an iterable, or one of its items is not a string.
-    """
+    """Each text in turn, checked; a single string instead of a list is an error, not its letters."""
     if isinstance(values, (str, bytes)):
         raise InputTypeError(f"{name}s must be a list of strings, found one string: put it in a list")
-    try:
-        items = iter(values)
-    except TypeError:
-        found = type(values).__name__
-        raise InputTypeError(f"{name}s must be a list of strings, found {found}") from None
-    return (check_text(value, f"{name} {i}") for i, value in enumerate(items))
+    if not isinstance(values, Iterable):
+        raise InputTypeError(f"{name}s must be a list of strings, found {type(values).__name__}")
+    return (check_text(value, f"{name} {i}") for i, value in enumerate(values))
 
 
 def check_pairs(values: Iterable[object]) -> Iterator[tuple[str, str]]:
-    """Each (query, document) pair in turn, checked.
-
-    Raises:
-        InputTypeError: an item is not a pair of strings.
-    """
+    """Each (query, document) pair in turn, checked."""
     if isinstance(values, (str, bytes)):
         raise InputTypeError("pairs must be a list of (query, document) tuples, found one string")
     for i, value in enumerate(values):
@@ -68,22 +53,26 @@ def check_truncate(value: str, *, allow_chunk: bool) -> None:
 
 def check_top_n(value: object) -> None:
     """Raises InputError unless ``top_n`` is None or a whole number of at least 1."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-        raise InputError(f"top_n must be a whole number of at least 1, or None; found {value!r}")
+    if value is not None:
+        check_count(value, "top_n")
 
 
 def check_count(value: object, name: str, *, least: int = 1) -> int:
     """Raises InputError unless it is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InputError(f"{name} must be a whole number of at least {least}; found {value!r}")
-    return value
+    return int(value)
+
+
+def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
+    """Raises InputError unless it is one of the choices."""
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}; found {value!r}")
 
 
 def check_threshold(value: object) -> None:
     """Raises InputError unless ``threshold`` is None or a number; NaN compares with nothing."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, Real) or value != value:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or value != value):
         raise InputError(f"threshold must be a number or None; found {value!r}")
 
 
@@ -95,12 +84,9 @@ def windows(values: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class Distinct:
-    """Finds equal values in a long list that comes in windows, without keeping the values.
+    """Finds equal values in a long list that comes in windows, by 30 MB of hashes of 16 bytes.
 
-    A value is known by a hash of 16 bytes, of which at most `MOST_REMEMBERED` are kept (30 MB).
-
-    Attributes:
-        positions: for every value so far its position among all different ones.
+    ``positions`` has for every value so far its position among all different ones.
 
     Example:
         >>> seen = Distinct()
@@ -123,18 +109,14 @@ class Distinct:
             self._position_of.clear()
         new = []
         for i, value in enumerate(window):
-            key = _digest(value)
+            text = value if isinstance(value, str) else f"{len(value[0])} {value[0]}{value[1]}"
+            key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
             if key not in self._position_of:
                 self._position_of[key] = self._n
                 self._n += 1
                 new.append(i)
             self.positions.append(self._position_of[key])
         return new
-
-
-def _digest(value: str | tuple[str, str]) -> bytes:
-    text = value if isinstance(value, str) else f"{len(value[0])} {value[0]}{value[1]}"
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _shown(value: object) -> str:

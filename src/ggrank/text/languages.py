@@ -1,17 +1,14 @@
-"""Warnings of texts that a model cannot read: unknown words, or another script than its languages have."""
+"""Texts that a model cannot read: unknown words, or another script than its languages have."""
 
 from __future__ import annotations
 
 import unicodedata
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from ggrank.errors import GgrankWarning
-from ggrank.hub.presets import covers_many, multilingual_preset
 from ggrank.types import TokenIds
 
 _LATIN = frozenset({"de", "en", "es", "fr", "id", "it", "nl", "pt", "vi"})
@@ -29,59 +26,33 @@ _LOOKED_AT = 1000
 """Characters of a text whose script is looked up."""
 
 
-class Readability:
-    """Warns, once, of texts that a model cannot read.
+def why_unreadable(
+    text: str, tokens: TokenIds, *, languages: Sequence[str], unknown_id: int | None
+) -> str | None:
+    """Why a model cannot read a text, as the end of a sentence; None if it can.
 
     Args:
-        model: what the warning calls it.
-        languages: that the model was trained for, as in `Preset`; empty if not known.
+        tokens: of the text, without special tokens.
+        languages: that the model was trained for; empty if it does not matter.
         unknown_id: the token for what is not in the vocabulary; None if there is none.
-        reranker: whether the model is one.
     """
-
-    def __init__(
-        self, model: str, *, languages: Sequence[str], unknown_id: int | None, reranker: bool
-    ) -> None:
-        self._model = model
-        self._unknown_id = unknown_id
-        self._reranker = reranker
-        self._knows_many = covers_many(languages)
-        self._languages = () if self._knows_many else tuple(languages)
-        self._has_warned = False
-
-    def look(self, text: str, tokens: TokenIds) -> None:
-        """Warns if the model cannot read this text, of which ``tokens`` are the ids without special ones."""
-        if self._has_warned:
-            return
-        problem = self._problem(text, tokens)
-        if problem:
-            self._has_warned = True
-            warnings.warn(f"{self._model} {problem}{self._advice()}", GgrankWarning, stacklevel=2)
-
-    def _problem(self, text: str, tokens: TokenIds) -> str | None:
-        # A text without letters, such as an emoji, says nothing about its language.
-        n_unknown = 0 if self._unknown_id is None else np.count_nonzero(tokens == self._unknown_id)
-        if 2 * n_unknown > len(tokens) and any(map(str.isalpha, text[:_LOOKED_AT])):
-            return "does not know over half of the tokens of a text: all such texts look alike to it."
-        script = foreign_script(text, self._languages)
-        if script is None:
-            return None
-        known = ", ".join(self._languages)
-        return f"was trained for {known}, but most letters of a text are {script}: it ranks such texts badly."
-
-    def _advice(self) -> str:
-        better = multilingual_preset(reranker=self._reranker).name
-        return "" if self._knows_many else f" Use a model for many languages, such as {better!r}."
+    # A text without letters, such as an emoji, says nothing about its language.
+    n_unknown = 0 if unknown_id is None else np.count_nonzero(tokens == unknown_id)
+    if 2 * n_unknown > len(tokens) and any(map(str.isalpha, text[:_LOOKED_AT])):
+        return "does not know over half of the tokens of a text: all such texts look alike to it."
+    script = foreign_script(text, languages)
+    if script is None:
+        return None
+    known = ", ".join(languages)
+    return f"was trained for {known}, but most letters of a text are {script}: it ranks such texts badly."
 
 
 def foreign_script(text: str, languages: Sequence[str]) -> str | None:
     """The script of most letters of a text, if none of these languages uses it; else None.
 
     Example:
-        >>> foreign_script("Где живут ламы?", ["en"]), foreign_script("Où vivent les lamas ?", ["en"])
+        >>> foreign_script("Где живут ламы?", ["en"]), foreign_script("日本 means Japan", ["en"])
         ('Cyrillic', None)
-        >>> foreign_script("日本 means Japan", ["en"]), foreign_script("羊驼住在秘鲁", ["en", "zh"])
-        (None, None)
     """
     if text.isascii() or not languages or not _SCRIPTS.keys() >= set(languages):
         return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ggrank.types import Attention, MicroBatch
+from ggrank.types import Attention
 
 START_TOKENS = 16
 """The cost of starting a micro-batch, in tokens: weights are read again, work buffers cleared.
@@ -37,45 +37,33 @@ tokens 0.26 with 12 layers of 768, 0.44 with 6 of 384.
 
 def plan_micro_batches(
     lengths: Sequence[int], *, max_tokens: int, max_sequences: int, attention: Attention, n_embd: int
-) -> list[MicroBatch]:
-    """Packs sequences of similar length into micro-batches, longest first.
+) -> list[list[int]]:
+    """The positions of the sequences of each micro-batch: similar lengths together, the longest first.
 
-    Longest first, because llama.cpp then sizes its work buffers once. Every index occurs in exactly one
-    micro-batch, so results that are written to ``indices`` are in the input's order.
-
-    The unit of cost is one token's work in the linear layers. A micro-batch of n tokens costs `START_TOKENS`
-    and n, and in addition:
+    Longest first, because llama.cpp then sizes its work buffers once. The unit of cost is one token's work in
+    the linear layers. A micro-batch of n tokens costs `START_TOKENS` and n, and in addition:
 
     - "packed": nothing, so only the number of micro-batches counts.
     - "full": ``ATTENTION_FACTOR / (6 n_embd)`` for each pair of tokens. A layer of BERT has ``12 n_embd²``
-      weights, ``4 n_embd²`` for attention and ``8 n_embd²`` in the feed-forward block; each is one
-      multiplication a token. Attention is ``2 n_embd`` multiplications for each pair of tokens, and each
-      costs `ATTENTION_FACTOR`. The work for pairs of different sequences is wasted: at most
-      `MOST_FOR_STRANGERS`.
+      weights, each of them one multiplication a token. Attention is ``2 n_embd`` multiplications for each
+      pair of tokens, and each costs `ATTENTION_FACTOR`. The work for pairs of different sequences is wasted:
+      at most `MOST_FOR_STRANGERS`.
     - "padded": `PADDING_COST` for each token by which a sequence is shorter than the longest. This is wasted
       too, and never more than the start of another micro-batch would cost.
 
-    Args:
-        lengths: tokens of each sequence; none above ``max_tokens``.
-        max_tokens: most tokens of a micro-batch: ``n_ubatch``, beyond which llama.cpp ends the process.
-        max_sequences: most sequences of a micro-batch: ``n_seq_max``.
-        attention: how the engine computes; see `ggrank.types.Attention`.
-        n_embd: width of a token's vector.
-
     Raises:
-        ValueError: a length is above ``max_tokens``; the caller has not truncated.
+        ValueError: a length is above ``max_tokens``, beyond which llama.cpp ends the process.
     """
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     falling = np.asarray(lengths, dtype=np.int64)[order]
     if len(order) and falling[0] > max_tokens:
         raise ValueError(f"sequence {order[0]} has {falling[0]} tokens, a micro-batch holds {max_tokens}")
-    batches: list[MicroBatch] = []
+    batches: list[list[int]] = []
     start = 0
     while start < len(order):
         candidates = falling[start : start + max_sequences]
         stop = start + _n_that_fit(candidates, max_tokens, attention, n_embd)
-        indices = tuple(order[start:stop].tolist())
-        batches.append(MicroBatch(indices=indices, n_tokens=int(falling[start:stop].sum())))
+        batches.append(order[start:stop].tolist())
         start = stop
     return batches
 

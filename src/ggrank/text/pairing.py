@@ -50,33 +50,15 @@ class TextFrame:
     tail: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class QueryPart:
-    """Everything before a document; it is the same for a whole list, so it is made once."""
-
-    tokens: TokenIds
-    truncated: bool
-
-
 def single_sequence(
     tokens: TokenIds, frame: TextFrame, *, n_ctx: int, name: str, truncate: Truncate
 ) -> TokenSequence:
-    """A text between its special tokens, cut at its end to ``n_ctx`` tokens in total.
-
-    Raises:
-        InputTooLongError: too long, and ``truncate="error"``.
-        InputError: an empty text, and a model without special tokens: there is nothing to compute.
-
-    Example:
-        >>> frame = TextFrame(head=(101,), tail=(102,))
-        >>> single_sequence(np.arange(9), frame, n_ctx=5, name="the text", truncate="end")
-        TokenSequence(tokens=array([101,   0,   1,   2, 102]), truncated=True)
-    """
+    """A text between its special tokens, cut at its end to ``n_ctx`` tokens in total."""
     room = n_ctx - len(frame.head) - len(frame.tail)
     if len(tokens) > room and truncate == "error":
         raise InputTooLongError(
-            f"{name} has {len(tokens)} tokens; n_ctx={n_ctx} leaves room for {room}",
-            "Shorten it, load the model with a larger n_ctx, or pass truncate='end'.",
+            f"{name} has {len(tokens)} tokens; n_ctx {n_ctx} leaves room for {room}",
+            "Shorten it, load the model with a larger n_ctx, or set truncate to end.",
         )
     framed = np.concatenate([_ids(frame.head), tokens[:room], _ids(frame.tail)])
     if len(framed) == 0:
@@ -109,9 +91,6 @@ def template_pair(template: str, *, control_tokens: Iterable[str], tokenize_temp
         template: text with ``{query}`` and ``{document}``, in this order, once each.
         control_tokens: the texts of the vocabulary's special tokens, such as ``<|im_end|>``.
         tokenize_template: tokenises the template's own text, with special tokens.
-
-    Raises:
-        ModelFileError: the template does not have both, in this order.
     """
     before, found_query, rest = template.partition("{query}")
     middle, found_document, after = rest.partition("{document}")
@@ -161,31 +140,32 @@ class PairBuilder:
     tokenize: Tokenize
     detokenize: Callable[[TokenIds], str]
 
-    def query_part(self, query: str, *, truncate: Truncate) -> QueryPart:
-        """The tokens before a document. A query is cut only if it is longer than three quarters of ``n_ctx``.
+    def query_part(self, query: str, *, truncate: Truncate) -> TokenSequence:
+        """Everything before a document, which is the same for a whole list.
 
-        Raises:
-            InputTooLongError: the query alone is longer than that, and ``truncate="error"``.
+        The query is cut only if it is longer than three quarters of ``n_ctx``.
         """
         limit = 3 * self.n_ctx // 4
         tokens = self.tokenize(query)
-        n_query = len(tokens)
         part = self._with_template(query) if self._touches_query else self._framed(tokens)
-        if n_query <= limit and len(part) + len(self.format.tail) <= self.n_ctx:
-            return QueryPart(tokens=part, truncated=False)
+        if len(tokens) <= limit and len(part) + len(self.format.tail) <= self.n_ctx:
+            return TokenSequence(tokens=part, truncated=False)
         if truncate == "error":
             raise InputTooLongError(
-                f"the query has {n_query} tokens; three quarters of n_ctx={self.n_ctx} is {limit}",
-                "Shorten it, load the model with a larger n_ctx, or pass truncate='end'.",
+                f"the query has {len(tokens)} tokens; three quarters of n_ctx {self.n_ctx} is {limit}",
+                "Shorten it, load the model with a larger n_ctx, or set truncate to end.",
                 is_query=True,
             )
-        return QueryPart(tokens=self._cut_query(query, limit), truncated=True)
+        return TokenSequence(tokens=self._cut_query(tokens, limit), truncated=True)
 
-    def pairs(self, query: QueryPart, document: str, *, name: str, truncate: Truncate) -> list[TokenSequence]:
+    def pairs(
+        self, query: TokenSequence, document: str, *, name: str, truncate: Truncate
+    ) -> list[TokenSequence]:
         """The sequences that score a document: one, or with "chunk" one for each window of it.
 
-        Raises:
-            InputTooLongError: the pair is longer than ``n_ctx``, and ``truncate="error"``.
+        Args:
+            query: its part, from `query_part`.
+            name: of the document in errors.
         """
         tokens = self.tokenize(self.format.document_lead + document)
         room = self.n_ctx - len(query.tokens) - len(self.format.tail)
@@ -194,16 +174,15 @@ class PairBuilder:
         if truncate == "error":
             raise InputTooLongError(
                 f"{name} has {len(tokens)} tokens and the query with its special tokens {len(query.tokens)}; "
-                f"n_ctx={self.n_ctx} leaves room for {room} of the document",
-                "Shorten it, load the model with a larger n_ctx, or pass truncate='end' or 'chunk'.",
+                f"n_ctx {self.n_ctx} leaves room for {room} of the document",
+                "Shorten it, load the model with a larger n_ctx, or set truncate to end or chunk.",
             )
         if truncate == "chunk" and room > 0:
-            return [
-                self._sequence(query, window, truncated=query.truncated) for window in _windows(tokens, room)
-            ]
+            windows = _windows(tokens, room)
+            return [self._sequence(query, window, truncated=query.truncated) for window in windows]
         return [self._sequence(query, tokens[: max(room, 0)], truncated=True)]
 
-    def _sequence(self, query: QueryPart, document: TokenIds, *, truncated: bool) -> TokenSequence:
+    def _sequence(self, query: TokenSequence, document: TokenIds, *, truncated: bool) -> TokenSequence:
         tokens = np.concatenate([query.tokens, document, _ids(self.format.tail)])
         return TokenSequence(tokens=tokens, truncated=truncated)
 
@@ -217,9 +196,8 @@ class PairBuilder:
     def _framed(self, query: TokenIds) -> TokenIds:
         return np.concatenate([_ids(self.format.head), query, _ids(self.format.between)])
 
-    def _cut_query(self, query: str, limit: int) -> TokenIds:
+    def _cut_query(self, tokens: TokenIds, limit: int) -> TokenIds:
         """Keeps the query's beginning: as text if template text touches it, else as tokens."""
-        tokens = self.tokenize(query)
         room = self.n_ctx - len(self.format.tail)
         keep = min(limit, room - len(self._with_template("")))
         if not self._touches_query:
@@ -230,7 +208,7 @@ class PairBuilder:
                 return part
             keep -= len(part) - room
         raise InputError(
-            f"n_ctx={self.n_ctx} has no room for the model's own template; load it with a larger n_ctx."
+            f"n_ctx {self.n_ctx} has no room for the model's own template; load it with a larger n_ctx."
         )
 
 

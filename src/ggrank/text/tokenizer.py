@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 
+from ggrank.errors import warn
 from ggrank.gguf import GgufFile
-from ggrank.text.languages import Readability
+from ggrank.hub.presets import covers_many, multilingual_preset
+from ggrank.text.languages import why_unreadable
 from ggrank.types import Engine, TokenIds
 
 PIECE_CHARACTERS = 50_000
@@ -53,45 +55,56 @@ _NOT_PLAIN = re.compile(rf"[^\t\n\r -~]|[0-9A-Za-z]{{{MAX_WORD_LENGTH + 1}}}")
 all texts, but takes three to six times as long.
 """
 
-_MOST_PREFIXES = 8
-"""Prefixes whose lengths are remembered; a model has two."""
-
 _WORD_START = "\u2581"
 _SEAM = re.compile(r"(?<=\S)\s(?=\S)")
 
 
 class Tokenizer:
-    """Turns the texts of one loaded model into token ids."""
+    """Turns the texts of one loaded model into token ids, and warns once of a text that it cannot read.
 
-    def __init__(self, engine: Engine, file: GgufFile, readability: Readability) -> None:
+    ``languages`` are those that the model was trained for, as in `ggrank.hub.presets.Preset`.
+    """
+
+    def __init__(self, engine: Engine, file: GgufFile, *, languages: Sequence[str], reranker: bool) -> None:
         self._engine = engine
         self._file = file
-        self._readability = readability
-        self._prefix_lengths: dict[str, int] = {}
+        self._languages = languages
+        self._reranker = reranker
+        self._has_warned = False
         self._is_wordpiece = file.tokenizer_model == "bert"
         is_plain = file.tokenizer_model != "gpt2" or file.tokenizer_pre in PLAIN_PRE
         self._most_characters = PIECE_CHARACTERS if is_plain else SHORT_PIECE_CHARACTERS
         self._composes = file.tokenizer_model == "gpt2" and file.tokenizer_pre in COMPOSED_PRE
+        self._last_prefix = ("", 0)  # and its tokens
 
     def tokenize(self, text: str, *, prefix: str = "") -> TokenIds:
-        """Token ids, shape (n_tokens,), int32, no special tokens added.
+        """Token ids of ``prefix`` and text, shape (n_tokens,), int32, no special tokens added.
 
         The text of a control token (``[SEP]``, ``</s>``) is plain text here: a document cannot
         end its own sequence.
-
-        Args:
-            prefix: is put before the text; the check for unreadable text ignores it.
         """
         tokens = self._ids(prefix + text)
-        self._readability.look(text, tokens[self._n_tokens(prefix) :] if prefix else tokens)
+        if not self._has_warned:
+            self._warn_if_unreadable(text, tokens[self._length_of(prefix) :])
         return tokens
 
-    def _n_tokens(self, prefix: str) -> int:
-        if prefix not in self._prefix_lengths:
-            if len(self._prefix_lengths) >= _MOST_PREFIXES:
-                self._prefix_lengths.clear()
-            self._prefix_lengths[prefix] = len(self._ids(prefix))
-        return self._prefix_lengths[prefix]
+    def _length_of(self, prefix: str) -> int:
+        last, n_tokens = self._last_prefix
+        if prefix != last:
+            n_tokens = len(self._ids(prefix))
+            self._last_prefix = (prefix, n_tokens)
+        return n_tokens
+
+    def _warn_if_unreadable(self, text: str, tokens: TokenIds) -> None:
+        knows_many = covers_many(self._languages)
+        listed = () if knows_many else self._languages
+        problem = why_unreadable(text, tokens, languages=listed, unknown_id=self._file.unknown_id)
+        if problem is None:
+            return
+        self._has_warned = True
+        better = multilingual_preset(reranker=self._reranker).name
+        advice = "" if knows_many else f" Use a model for many languages, such as {better!r}."
+        warn(f"{self._file.path.name} {problem}{advice}")
 
     def _ids(self, text: str) -> TokenIds:
         if self._is_wordpiece and (len(text) > PIECE_CHARACTERS or _NOT_PLAIN.search(text)):

@@ -5,9 +5,11 @@ llama.cpp makes the token ids here too. Needs the extra ``openvino``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import mmap
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,40 +17,32 @@ from numpy.typing import NDArray
 
 from ggrank.engine.base import EngineBase
 from ggrank.engine.hardware import find_processor
+from ggrank.engine.library import api, load_model, start_backend
 from ggrank.engine.lifetime import native_call
 from ggrank.engine.openvino.compiled import compiled_graph
 from ggrank.engine.openvino.graph import ONE_TOKEN, Precision
 from ggrank.engine.openvino.library import leave_alone_in_forks
-from ggrank.engine.vocabulary import Vocabulary, load_vocabulary
 from ggrank.engine.weights import Floats, TokenVectors, Weights
-from ggrank.errors import EngineError
 from ggrank.gguf import GgufFile
-from ggrank.types import Attention, EngineSettings, PoolingType, TokenIds
+from ggrank.types import Attention, EngineName, EngineSettings, PoolingType, TokenIds
 
 STEP = 16
 """Rows and lengths are padded to a multiple of this: OpenVINO prepares its kernels for each new shape."""
 
 _MASKED = np.float32(-1e9)
-_EXACT = ("f32", "f16", "bf16")
 
 
 def _precision(file: GgufFile) -> Precision:
     """Exact for a file of floats, else as fast as this processor can without more noise than q8_0 has."""
-    if file.quantization in _EXACT:
+    if file.quantization in ("f32", "f16", "bf16"):
         return "f32"
     return "bf16" if "amx" in find_processor().features else "int8"
 
 
 class OpenVinoEngine(EngineBase):
-    """One GGUF, compiled for one pooling; `ggrank.engine.why_not_openvino` says which files it takes.
+    """One GGUF, compiled for one pooling; `ggrank.engine.why_not_openvino` says which files it takes."""
 
-    Safe to call from several threads.
-
-    Raises:
-        EngineError: OpenVINO could not compile it.
-    """
-
-    name = "openvino"
+    name: EngineName = "openvino"
     device = "CPU"
     attention: Attention = "padded"
 
@@ -56,27 +50,31 @@ class OpenVinoEngine(EngineBase):
         super().__init__(file, settings)
         self._weights = Weights(file)
         self.n_embd = self._weights.shape("token_embd.weight")[1]
-        is_rank = settings.pooling_type is PoolingType.RANK
-        self.n_outputs = _n_labels(self._weights) if is_rank else self.n_embd
+        self.n_outputs = self.n_embd
+        if settings.pooling_type is PoolingType.RANK:
+            last = "cls.output.weight" if "cls.output.weight" in self._weights else "cls.weight"
+            self.n_outputs = int(np.prod(self._weights.shape(last))) // self.n_embd
         with ThreadPoolExecutor(1) as other:  # a vocabulary of 250,000 pieces takes longer than the rest
-            loading = other.submit(load_vocabulary, file.path)
+            loading = other.submit(_load_vocabulary, file.path)
             try:
                 with native_call():
                     self._request = self._start_graph(file)
             finally:
-                self._model = loading.result()
-                self._vocabulary = Vocabulary(self._model, self._lifetime)  # from here on `close` frees both
-        separator = self._vocabulary.special.sep if settings.segment_ids else None
+                self._take(loading.result())
+        separator = self.special.sep if settings.segment_ids else None
         self._token_vectors = TokenVectors(self._weights, separator=separator)
 
     def _start_graph(self, file: GgufFile) -> Any:
         precision = _precision(file)
         self._graph = compiled_graph(file, self._weights, precision=precision, settings=self._settings)
-        request = self._graph.model.create_infer_request()
-        leave_alone_in_forks(request, self._graph.model)
+        model, mapped = self._graph
+        request = model.create_infer_request()
+        leave_alone_in_forks(request, model)
         # The first run prepares what all shapes share: 0.1 s with 12 layers of 768.
         request.infer(self._inputs([STEP], np.zeros((STEP, self.n_embd), np.float32)))
-        self._graph.drop_pages()
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            # It has copied each matrix into its kernel's order; pages that are needed again are read again.
+            mapped._mmap.madvise(mmap.MADV_DONTNEED)
         return request
 
     def _free(self) -> None:
@@ -100,8 +98,10 @@ class OpenVinoEngine(EngineBase):
         n_rows = _padded(int(lengths.sum()))
         back = np.zeros(n_rows, np.int32)
         back[: lengths.sum()] = np.flatnonzero(is_token)
+        embedded = np.zeros((n_rows, self.n_embd), np.float32)
+        np.add(vectors, self._positions[np.nonzero(is_token)[1]], out=embedded[: len(vectors)])
         inputs = [
-            self._embedded(vectors, n_rows, positions=np.nonzero(is_token)[1]),
+            embedded,
             np.minimum(starts[:, None] + columns, n_rows - 1).astype(np.int32),
             np.where(is_token, np.float32(0), _MASKED)[:, None, None],
             back,
@@ -117,12 +117,6 @@ class OpenVinoEngine(EngineBase):
             inputs.append((is_pooled / is_pooled.sum(axis=1, keepdims=True)).astype(np.float32))
         return inputs
 
-    def _embedded(self, vectors: Floats, n_rows: int, *, positions: NDArray[np.int64]) -> Floats:
-        """The sum of each token's word, segment and position vectors; shape (n_rows, n_embd)."""
-        embedded = np.zeros((n_rows, self.n_embd), np.float32)
-        np.add(vectors, self._positions[positions], out=embedded[: len(vectors)])
-        return embedded
-
     @cached_property
     def _positions(self) -> Floats:
         """Each position's vector and that of segment 0; (n_ctx_train, n_embd)."""
@@ -131,21 +125,14 @@ class OpenVinoEngine(EngineBase):
             positions = positions + self._weights.array("token_types.weight").reshape(-1, self.n_embd)[0]
         return positions
 
-    def _finite(self, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        values = self._locked(compute)
-        if not np.isfinite(values).all():
-            raise EngineError(
-                f"{self._path.name} computed values that are not finite (NaN or infinity) with OpenVINO. The "
-                "file is damaged (ggrank models verify), or this engine fails here: use engine='llama.cpp'."
-            )
-        return values
+
+def _load_vocabulary(path: Path) -> Any:
+    """A ``llama_model`` without weights."""
+    start_backend()
+    params = api.llama_model_default_params()
+    params.vocab_only = True
+    return load_model(path, params)
 
 
 def _padded(n: int) -> int:
     return -(-n // STEP) * STEP
-
-
-def _n_labels(weights: Weights) -> int:
-    name = "cls.output.weight" if "cls.output.weight" in weights else "cls.weight"
-    shape = weights.shape(name)
-    return shape[0] if len(shape) > 1 else 1

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import mmap
 import os
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,34 +34,24 @@ _DIGEST = 64
 """Bytes before a graph: its sha256 in hex. A multiple of 64, to which arrays in a graph are aligned."""
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """A compiled model, and its mapped file, which must stay mapped while the model is used."""
-
-    model: Any
-    file: np.memmap[Any, np.dtype[np.uint8]] | None = None
-
-    def drop_pages(self) -> None:
-        """Gives back the file's memory, because a first run copies each matrix into its kernel's order.
-
-        Pages that are needed again are read again.
-        """
-        mapped = getattr(self.file, "_mmap", None)
-        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
-
-
 def compiled_graph(
     file: GgufFile, weights: Weights, *, precision: Precision, settings: EngineSettings
-) -> Compiled:
-    """The compiled model: mapped from the disk, or built, compiled and written there.
+) -> tuple[Any, Any]:
+    """The compiled model, from the disk or made and written there; and the file's ``memmap``.
 
-    Raises:
-        EngineError: OpenVINO refuses it.
+    The map, None for a new model, must live as long as the model.
     """
     core = ov.Core()
-    options = _options(precision, settings)
-    path = cache_dir() / "openvino" / f"{_key(file, precision, settings)}.blob"
+    options = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32 if precision == "int8" else 0,
+        "INFERENCE_NUM_THREADS": settings.n_threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    facts = (VERSION, version("openvino"), find_processor(), check(file.path, Expected()))
+    key = repr((*facts, settings.pooling_type, precision, settings.n_threads))
+    path = cache_dir() / "openvino" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.blob"
     found = _read(core, path, options)
     if found is not None:
         return found
@@ -73,37 +61,13 @@ def compiled_graph(
     except RuntimeError as error:
         what = str(error).strip().splitlines()[0][:300]
         raise EngineError(
-            f"OpenVINO could not compile {file.path.name}: {what}. Use engine='llama.cpp'."
+            f"OpenVINO could not compile {file.path.name}: {what}. Use the engine llama.cpp."
         ) from error
     _write(path, compiled)
-    return Compiled(compiled)
+    return compiled, None
 
 
-def _options(precision: Precision, settings: EngineSettings) -> dict[str, Any]:
-    return {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32 if precision == "int8" else 0,
-        "INFERENCE_NUM_THREADS": settings.n_threads,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-
-
-def _key(file: GgufFile, precision: Precision, settings: EngineSettings) -> str:
-    """A hash of everything that a compiled graph depends on."""
-    facts = (
-        VERSION,
-        version("openvino"),
-        find_processor(),
-        check(file.path, Expected()),
-        settings.pooling_type,
-        precision,
-        settings.n_threads,
-    )
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-
-
-def _read(core: ov.Core, path: Path, options: dict[str, Any]) -> Compiled | None:
+def _read(core: ov.Core, path: Path, options: dict[str, Any]) -> tuple[Any, Any] | None:
     """The graph of a file; None if there is none, or it is damaged or refused."""
     try:
         if not _is_whole(path):
@@ -114,7 +78,7 @@ def _read(core: ov.Core, path: Path, options: dict[str, Any]) -> Compiled | None
     except (RuntimeError, OSError, ValueError) as error:
         log.info("a compiled graph could not be read; the model is compiled again: %s", error)
         return None
-    return Compiled(model, mapped)
+    return model, mapped
 
 
 def _is_whole(path: Path) -> bool:

@@ -52,7 +52,8 @@ def build_graph(file: GgufFile, weights: Weights, *, pooling: PoolingType, preci
 
 class _Builder:
     def __init__(self, file: GgufFile, weights: Weights, precision: Precision) -> None:
-        self._weights, self._precision, self._gelu = weights, precision, file.gelu
+        self._weights, self._precision = weights, precision
+        self._gelu = "tanh" if file.text("ggrank.gelu") == "tanh" else "erf"  # as the original computes it
         names = ("block_count", "embedding_length", "attention.head_count", "attention.layer_norm_epsilon")
         facts = (file.metadata[f"{file.architecture}.{name}"] for name in names)
         self._n_layer, self._n_embd, self._n_head, self._epsilon = facts

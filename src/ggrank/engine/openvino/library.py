@@ -11,28 +11,20 @@ import ctypes
 import os
 import sys
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 _TELEMETRY = "openvino_telemetry"
 
 
-@contextmanager
-def _without_telemetry() -> Iterator[None]:
-    if _TELEMETRY in sys.modules:
-        yield
-        return
+_is_hidden = _TELEMETRY not in sys.modules
+if _is_hidden:
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # Python's own way to make an import fail
-    try:
-        yield
-    finally:
-        del sys.modules[_TELEMETRY]
-
-
-with _without_telemetry():
+try:
     import openvino as ov
     from openvino import opset13 as op
+finally:
+    if _is_hidden:
+        del sys.modules[_TELEMETRY]
 
 __all__ = ["leave_alone_in_forks", "op", "ov"]
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import base64
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import uuid4
 
+import numpy as np
 from fastapi import APIRouter
-from pydantic import AliasChoices, Field, Tag
+from numpy.typing import NDArray
+from pydantic import AliasChoices, Field, Tag, field_validator
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from ggrank.errors import InputError
+from ggrank.hub.presets import check_dimensions
 from ggrank.server.dialects import fields
 from ggrank.server.dialects.fields import Inputs, Vector
 from ggrank.server.dialects.rerank import TeiRank, TeiRerankRequest, Usage, rank_texts, usage
-from ggrank.server.errors import documented
+from ggrank.server.errors import RefusedError, documented, naming
 from ggrank.server.intake import JsonAnswer, ThreadRoute
-from ggrank.server.service import Embedded, Service
+from ggrank.server.service import Service
+from ggrank.types import Mode, Truncate
 
 MARKED = 100
 """Positions that a header names at most; a proxy refuses headers of some kilobytes."""
@@ -23,6 +29,15 @@ TEXTS = ["Llamas live in the Andes.", "Bread needs yeast."]
 Encoding = Literal["float", "base64"]
 
 router = APIRouter(route_class=ThreadRoute, responses=documented())
+
+
+class Embedded(NamedTuple):
+    """What a request for vectors gives; ``model`` is the one that computed."""
+
+    model: str
+    vectors: NDArray[np.float32]
+    n_tokens: int
+    truncated: list[bool]
 
 
 class EmbedOptions(fields.Body):
@@ -53,18 +68,32 @@ class EmbedOptions(fields.Body):
         default="neither", validation_alias=AliasChoices("input_type", "task", "prompt_name")
     )
 
+    @field_validator("truncate")
+    @classmethod
+    def _no_chunks(cls, truncate: Truncate) -> Truncate:
+        if truncate == "chunk":
+            raise fields.wrong("'chunk' is for reranking; send true or false")
+        return truncate
+
     def embed(self, service: Service, texts: list[str | list[int]], name: str) -> Embedded:
         """The vectors; ``name`` is the field that holds the texts."""
-        return service.embed(
-            texts,
-            name=name,
-            model=self.model,
-            normalize=self.normalize is not False,
-            truncate=self.truncate,
-            prefix=self.prefix,
-            role=self.input_type,
-            dimensions=self.dimensions,
-        )
+        with service.model(self.model, Mode.EMBEDDING) as (model, llama):
+            if self.dimensions is not None:
+                trained = llama.matryoshka
+                try:
+                    check_dimensions(self.dimensions, model=model, n_embd=llama.n_embd, trained=trained)
+                except InputError as error:  # which names its field
+                    raise RefusedError(str(error), field="dimensions") from None
+            own = {"query": llama.query_prefix, "document": llama.document_prefix}.get(self.input_type, "")
+            with naming(name):
+                found = llama.vectors(
+                    texts,
+                    prefix=self.prefix or own,
+                    normalize=self.normalize is not False,
+                    truncate=self.truncate,
+                    dimensions=self.dimensions,
+                )
+        return Embedded(model, *found)
 
 
 class EmbeddingsRequest(EmbedOptions):
@@ -117,7 +146,9 @@ def embeddings(request: EmbeddingsRequest, service: fields.Served) -> Embeddings
 
 
 def _rows(embedded: Embedded, encoding: Encoding) -> list[Any]:
-    return [fields.as_base64(row) if encoding == "base64" else row for row in embedded.vectors]
+    if encoding == "float":
+        return list(embedded.vectors)
+    return [base64.b64encode(row.astype("<f4").tobytes()).decode("ascii") for row in embedded.vectors]
 
 
 class CohereRequest(EmbedOptions):
@@ -150,8 +181,6 @@ def _cohere(
     tokens = {"input_tokens": embedded.n_tokens}
     api_version = {"version": version, "is_experimental": False}
     meta: dict[str, Any] = {"api_version": api_version, "billed_units": tokens, "tokens": tokens}
-    if any(embedded.truncated):
-        meta["warnings"] = [f"texts cut to fit the model: {sum(embedded.truncated)}"]
     by_type = {encoding: _rows(embedded, encoding) for encoding in types}
     return {
         "id": str(uuid4()),
@@ -191,7 +220,7 @@ def embed(request: TeiRequest, service: fields.Served) -> JsonAnswer:
 
 EmbedOrRerank = Annotated[
     Annotated[TeiRerankRequest, Tag(fields.AS_TEI)] | Annotated[TeiRequest, Tag(fields.AS_OTHERS)],
-    fields.tei_if("texts"),
+    fields.BY_TEXTS,
 ]
 
 

@@ -6,14 +6,10 @@ first item that is wrong ends the check (pydantic's `FailFast`).
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import Depends
-from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -30,11 +26,14 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ggrank.server.errors import found, found_word
-from ggrank.server.service import Role, Service
+from ggrank.server.service import Service
 from ggrank.text.inputs import check_text
 from ggrank.types import ScoreScale, Truncate
 
 LAST_TOKEN_ID = 2**31 - 1
+
+MOST_SCORE = 3e38
+"""No float32 is larger, and a threshold beyond it could not be compared with one."""
 
 Served = Annotated[Service, Depends(lambda: None)]
 """A route's parameter for the service, which `ggrank.server.intake` passes; FastAPI takes it for no field."""
@@ -42,9 +41,8 @@ Served = Annotated[Service, Depends(lambda: None)]
 AS_TEI, AS_OTHERS = "as TEI", "as others"
 
 
-def tei_if(field: str) -> Discriminator:
-    """Tells TEI's requests from all others on a path that they share, by a field that only TEI's have."""
-    return Discriminator(lambda body: AS_TEI if isinstance(body, dict) and field in body else AS_OTHERS)
+BY_TEXTS = Discriminator(lambda body: AS_TEI if isinstance(body, dict) and "texts" in body else AS_OTHERS)
+"""Tells TEI's requests from all others on a path that they share: only they have ``texts``."""
 
 
 def wrong(message: str) -> PydanticCustomError:
@@ -97,16 +95,7 @@ Documents = Annotated[
 
 
 def text_of(document: Document, rank_fields: Sequence[str] = ("text",)) -> str:
-    """The text that is ranked: those of ``rank_fields`` that there are, in that order, else all fields.
-
-    Several fields become a line each, ``name: value``, which reads as YAML.
-
-    Example:
-        >>> text_of("They graze."), text_of({"title": "Llamas", "text": "They graze."})
-        ('They graze.', 'They graze.')
-        >>> text_of({"title": "Llamas", "text": "They graze."}, ["title", "text"])
-        'title: Llamas\\ntext: They graze.'
-    """
+    """Those of ``rank_fields`` that there are, else all fields; several as YAML, a line each."""
     if isinstance(document, str):
         return document
     known = {name: value for name, value in document.items() if value is not None}
@@ -117,7 +106,6 @@ def text_of(document: Document, rank_fields: Sequence[str] = ("text",)) -> str:
 
 
 def _ids(item: object) -> list[int]:
-    """A list of one token id or more."""
     if not isinstance(item, list) or not item:
         raise wrong(f"must be a list of at least one token id, found {found(item)}")
     # Without a step of Python's for each: there may be millions.
@@ -127,8 +115,7 @@ def _ids(item: object) -> list[int]:
 
 
 def _input(item: object) -> str | list[int]:
-    """A string, also in an object as Jina's clients write it, or token ids."""
-    if isinstance(item, dict) and isinstance(item.get("text"), str):
+    if isinstance(item, dict) and isinstance(item.get("text"), str):  # as Jina's clients write it
         item = item["text"]
     if isinstance(item, str):
         return check_text(item, "text")
@@ -137,13 +124,14 @@ def _input(item: object) -> str | list[int]:
     raise wrong(f"must be a string or a list of token ids, found {found(item)}")
 
 
-def _listed(value: object, info: ValidationInfo, *, expected: str, may_be_ids: bool = True) -> object:
+def _listed(value: object, info: ValidationInfo) -> object:
     """One text, or the token ids of one, as a list of one."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list) or not value:
+        expected = "a string, a list of token ids, or a list of at least one of those"
         raise wrong(f"must be {expected}, found {found(value)}")
-    return [_ids(value)] if may_be_ids and type(value[0]) is int else _counted(value, info)
+    return [_ids(value)] if type(value[0]) is int else _counted(value, info)
 
 
 # For OpenAPI alone:
@@ -155,42 +143,19 @@ Inputs = Annotated[
     list[Annotated[Any, PlainValidator(_input)]],
     FailFast(),
     BeforeValidator(
-        partial(_listed, expected="a string, a list of token ids, or a list of at least one of those"),
+        _listed,
         json_schema_input_type=str | _Strings | _TokenIds | _IdLists | list[dict[Literal["text"], str]],
     ),
 ]
 """What to embed: one text or several, strings or the token ids of this model. Always read as a list."""
 
-Strings = Annotated[
-    list[Text],
-    FailFast(),
-    BeforeValidator(
-        partial(_listed, expected="a string or a list of at least one string", may_be_ids=False),
-        json_schema_input_type=str | _Strings,
-    ),
-]
-"""What to tokenise: one text or several. Always read as a list."""
-
 Ids = Annotated[Any, PlainValidator(_ids, json_schema_input_type=_TokenIds)]
-
-IdLists = Annotated[
-    list[Annotated[Any, PlainValidator(_ids)]],
-    FailFast(),
-    BeforeValidator(
-        partial(_listed, expected="a list of at least one token id, or a list of such lists"),
-        json_schema_input_type=_TokenIds | _IdLists,
-    ),
-]
-"""What to make texts of: the token ids of one or several. Always read as a list of lists."""
 
 Vector = Annotated[Any, WithJsonSchema({"type": "array", "items": {"type": "number"}})]
 """A row of an array, which orjson writes as float32: the fewest digits that are the same number."""
 
-
-def as_base64(vector: NDArray[np.float32]) -> str:
-    """A vector's float32 numbers, little-endian."""
-    return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
-
+Role = Literal["query", "document", "neither"]
+"""What texts are to a model that sets another prefix before a query than before a document."""
 
 _ROLES: dict[object, Role] = {
     **dict.fromkeys(("query", "search_query", "retrieval.query"), "query"),
@@ -248,6 +213,10 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
+def _as_float32(threshold: float | None) -> float | None:
+    return threshold and max(-MOST_SCORE, min(threshold, MOST_SCORE))
+
+
 class RankOptions(Body):
     """What every reranking request may say."""
 
@@ -257,12 +226,12 @@ class RankOptions(Body):
         description="The name of a served model. A name that is not served means the default reranker, since "
         "clients must send a name of their own service; the name of a served embedder ranks by cosine.",
     )
-    top_n: int | None = Field(
+    top_n: Annotated[int | None, AfterValidator(lambda n: n if n and n > 0 else None)] = Field(
         default=None,
         strict=False,
         description="Return this many at most, best first. By default, and with 0 or less, all (as in vLLM).",
     )
-    threshold: float | None = Field(
+    threshold: Annotated[float | None, AfterValidator(_as_float32)] = Field(
         default=None, description="Return scores of at least this, on the scale of the answer."
     )
     raw_scores: bool | None = Field(default=None, description="`true`: raw logits; `false`: 0..1 (sigmoid).")

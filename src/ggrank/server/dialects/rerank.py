@@ -14,10 +14,10 @@ from pydantic import Field, Tag, model_validator
 from typing_extensions import NotRequired, TypedDict  # pydantic needs this one before Python 3.12
 
 from ggrank.server.dialects import fields
-from ggrank.server.errors import documented
+from ggrank.server.errors import documented, naming
 from ggrank.server.intake import ThreadRoute
-from ggrank.server.service import Reranked, Service
-from ggrank.types import ScoreScale
+from ggrank.server.service import Service
+from ggrank.types import Mode, Ranking, ScoreScale
 
 SEARCH_UNIT = 100
 """Documents that Cohere counts as one search."""
@@ -60,7 +60,7 @@ class TeiRerankRequest(fields.RankOptions):
 
 AnyRequest = Annotated[
     Annotated[RerankRequest, Tag(fields.AS_OTHERS)] | Annotated[TeiRerankRequest, Tag(fields.AS_TEI)],
-    fields.tei_if("texts"),
+    fields.BY_TEXTS,
 ]
 
 
@@ -149,29 +149,35 @@ def _answer(
         return rank_texts(request, service)
     documents: list[fields.Document] = request.documents
     texts = [fields.text_of(document, request.rank_fields or ("text",)) for document in documents]
-    reranked = _ranked(request, service, texts, scale=scale, name="documents")
+    model, ranking = _ranked(request, service, texts, scale=scale, name="documents")
     wanted = with_documents if request.return_documents is None else request.return_documents
     results: list[Result] = []
-    for one in reranked.ranking:
+    for one in ranking:
         result = Result(index=one.index, relevance_score=one.score, score=one.score, truncated=one.truncated)
         if wanted:
             document = documents[one.index]
             result["document"] = {"text": document} if isinstance(document, str) else document
         results.append(result)
+    n_cut = sum(one.truncated for one in ranking)
     return RerankResponse(
         id=str(uuid4()),
         object="list",
-        model=reranked.model,
-        usage=usage(reranked.ranking.n_tokens),
+        model=model,
+        usage=usage(ranking.n_tokens),
         results=results,
-        meta=_meta(reranked, version=version, n_documents=len(texts)),
+        meta={
+            "api_version": {"version": version, "is_experimental": False},
+            "billed_units": {"search_units": -(-len(texts) // SEARCH_UNIT)},
+            "tokens": {"input_tokens": ranking.n_tokens},
+            "warnings": [f"documents cut to fit the model: {n_cut}"] if n_cut else None,
+        },
     )
 
 
 def rank_texts(request: TeiRerankRequest, service: Service) -> list[TeiRank]:
     """TEI's answer, whose scores are 0..1 on every path."""
     ranks: list[TeiRank] = []
-    for one in _ranked(request, service, request.texts, scale="sigmoid", name="texts").ranking:
+    for one in _ranked(request, service, request.texts, scale="sigmoid", name="texts")[1]:
         rank = TeiRank(index=one.index, score=one.score, truncated=one.truncated)
         if request.return_text:
             rank["text"] = one.document
@@ -181,32 +187,20 @@ def rank_texts(request: TeiRerankRequest, service: Service) -> list[TeiRank]:
 
 def _ranked(
     request: fields.RankOptions, service: Service, texts: list[str], *, scale: ScoreScale, name: str
-) -> Reranked:
-    return service.rerank(
-        request.query,
-        texts,
-        model=request.model,
-        top_n=request.top_n,
-        threshold=request.threshold,
-        score=request.scale(scale),
-        truncate=request.truncate,
-        name=name,
-    )
+) -> tuple[str, Ranking]:
+    """The ranking, and the name of the model that computed it: by cosine where that is an embedder."""
+    with service.model(request.model, Mode.RERANK, Mode.EMBEDDING) as (model, llama), naming(name):
+        ranking = llama.rank(
+            request.query,
+            texts,
+            top_n=request.top_n and min(request.top_n, len(texts)),  # it may have any number of digits
+            threshold=request.threshold,
+            score="auto" if llama.mode is Mode.EMBEDDING else request.scale(scale),
+            truncate=request.truncate,
+        )
+    return model, ranking
 
 
 def usage(n_tokens: int) -> Usage:
     """The tokens of a request."""
     return Usage(prompt_tokens=n_tokens, total_tokens=n_tokens)
-
-
-def _meta(reranked: Reranked, *, version: str, n_documents: int) -> dict[str, Any]:
-    meta: dict[str, Any] = {
-        "api_version": {"version": version, "is_experimental": False},
-        "billed_units": {"search_units": -(-n_documents // SEARCH_UNIT)},
-        "tokens": {"input_tokens": reranked.ranking.n_tokens},
-    }
-    cut = sorted(one.index for one in reranked.ranking if one.truncated)
-    if cut:
-        shown = ", ".join(map(str, cut[:10])) + (", ..." if len(cut) > 10 else "")
-        meta["warnings"] = [f"documents cut to fit the model: {len(cut)} (at index {shown})"]
-    return meta

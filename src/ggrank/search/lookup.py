@@ -1,0 +1,116 @@
+"""One document of an index: by its id or path, its lines, and the vector that stands for all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggrank.errors import InputError
+from ggrank.rows.documents import Document
+from ggrank.scoring import l2_normalize
+from ggrank.search.chunking import embedded_text, passages
+from ggrank.search.models import Embedder, token_counter
+from ggrank.search.sections import FileDocument
+from ggrank.search.settings import IndexSettings, passage_tokens
+from ggrank.search.store import Snapshot
+
+
+def find_document(snapshot: Snapshot, id: str | float) -> int | None:
+    """The number of a document by its id, of a file by its path, or of a row of a table by "PATH:LINE".
+
+    A number may be given as a text, and a path as any name of the file, also through symbolic links.
+
+    Raises:
+        InputError: it is a table.
+    """
+    for name in (id, *_numbers(id)):
+        row = snapshot.row("SELECT id FROM document WHERE name = ? ORDER BY file LIMIT 1", name)
+        if row is not None:
+            return int(row[0])
+    path, _, line = str(id).rpartition(":")
+    statement = "SELECT id FROM document WHERE file = ? AND place = ? ORDER BY version DESC LIMIT 1"
+    if (file := _file_at(snapshot, str(id))) is not None:
+        if (row := snapshot.row(statement, file, "")) is not None:
+            return int(row[0])
+        n_rows = snapshot.value("SELECT count(*) FROM document WHERE file = ?", file)
+        raise InputError(
+            f"{id} is a table, and each of its {n_rows:,} rows is a document: give its id, or PATH:LINE"
+        )
+    if line.isdecimal() and (file := _file_at(snapshot, path)) is not None:
+        row = snapshot.row(statement, file, f"line {line}")
+        return None if row is None else int(row[0])
+    return None
+
+
+def _numbers(id: str | float) -> list[float]:
+    """The number that a text is."""
+    found: list[float] = []
+    if isinstance(id, str):
+        with suppress(ValueError):
+            found = [float(id)]
+            found = [int(id)]
+    return [number for number in found if number == number and abs(number) < 2**63]
+
+
+def _file_at(snapshot: Snapshot, path: str) -> int | None:
+    for name in (path, os.path.abspath(path)):  # noqa: PTH100  (links stay as they are named)
+        if (row := snapshot.row("SELECT id FROM file WHERE path = ?", name)) is not None:
+            return int(row[0])
+    try:
+        facts = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return None
+    for id, stored in snapshot.rows("SELECT id, path FROM file"):
+        with suppress(OSError):
+            if os.path.samestat(os.stat(stored), facts):  # noqa: PTH116
+                return int(id)
+    return None
+
+
+def read_document(snapshot: Snapshot, number: int) -> Document:
+    """A document as it was added; a whole file's id is its path."""
+    path, place, name, title, metadata = snapshot.row(
+        "SELECT path, place, name, title, metadata "
+        "FROM document LEFT JOIN file ON file.id = document.file WHERE document.id = ?",
+        number,
+    )
+    id = path if name is None and not place else name
+    return Document(snapshot.text_of(number), id, json.loads(metadata), title or None)
+
+
+def lines_of(text: str) -> list[str]:
+    """A text's lines as hits count them, each with its end: only a line feed ends one.
+
+    Example:
+        >>> lines_of("one\\x0c\\ntwo")
+        ['one\\x0c\\n', 'two']
+    """
+    return [f"{line}\n" for line in text.split("\n")[:-1]] + list(filter(None, text.split("\n")[-1:]))
+
+
+def vector_of(snapshot: Snapshot, document: int) -> NDArray[np.float32]:
+    """The mean of a document's passages, of length 1: shape (n_embd,). Raises InputError if it has none."""
+    rows = [row for (row,) in snapshot.rows("SELECT passage FROM place WHERE document = ?", document)]
+    if not rows:
+        raise InputError("the document has no text, so nothing is similar to it")
+    vectors = snapshot.vectors.unpack(snapshot.vectors.read(np.array(rows, np.int64)))
+    return l2_normalize(vectors.sum(axis=0))
+
+
+def vector_of_text(text: str, embedder: Embedder, settings: IndexSettings) -> NDArray[np.float32]:
+    """What `vector_of` gives for a document with this text. Raises InputError where there is no text."""
+    document = FileDocument(text)
+    found = passages(
+        document,
+        count_tokens=token_counter(embedder),
+        most=passage_tokens(embedder, settings.chunk_tokens),
+        overlap=settings.overlap,
+    )
+    texts = [embedded_text(one.headings, text[one.start : one.end]) for one in found]
+    if not texts:
+        raise InputError("the text is empty, so nothing is similar to it")
+    return l2_normalize(embedder.embed_many(texts, prefix=embedder.document_prefix).sum(axis=0))
