@@ -183,6 +183,18 @@ def test_a_pdf_that_is_mended_is_read_in_silence(tmp_path: Path, caplog: pytest.
     assert caplog.messages == []
 
 
+def test_a_pdf_needs_no_password_where_it_is_empty(tmp_path: Path) -> None:
+    pypdf = pytest.importorskip("pypdf")
+    pytest.importorskip("cryptography")
+    for name, password in (("a.pdf", ""), ("b.pdf", "secret")):
+        writer = pypdf.PdfWriter(clone_from=io.BytesIO(pdf("Llamas graze.")))
+        writer.encrypt(password, "owner", algorithm="AES-256")
+        writer.write(tmp_path / name)
+    assert shown(next(read_documents(tmp_path / "a.pdf"))) == [("page 1", "Llamas graze.")]
+    with pytest.raises(InputError, match="a PDF with a password"):
+        list(read_documents(tmp_path / "b.pdf"))
+
+
 def package(files: dict[str, str]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
@@ -487,6 +499,14 @@ def test_a_reader_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r"pip install 'ggrank\[files\]'"):
         read(tmp_path / name, "<p>text")
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.docx", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("word/document.xml", b" " * ((1 << 26) + 1))
+    assert (tmp_path / "a.docx").stat().st_size < 100_000
+    with pytest.raises(InputError, match="has 64 MB, the limit is 64"):
+        list(read_documents(tmp_path / "a.docx"))
 
 
 def test_a_word_file_with_damaged_bytes_is_an_error_of_that_file(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ggrank import InputError, InputTypeError
 from ggrank.search.files import FileRules, find_files
 
 
@@ -99,3 +100,12 @@ def test_what_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
     (tmp_path / "gone.md").symlink_to(tmp_path / "nowhere")
     assert [Path(path).name for path in find_files([str(tmp_path)]).unreadable] == ["gone.md"]
     assert find_files([str(tmp_path / "missing")]).gone == [str(tmp_path / "missing")]
+
+
+def test_rules_that_are_none_are_refused() -> None:
+    with pytest.raises(InputTypeError, match="put it in a list"):
+        FileRules().changed("*.md", None, None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="not a pattern"):
+        FileRules().changed(None, ["!"], None)
+    with pytest.raises(InputError, match="max_file_size"):
+        FileRules().changed(None, None, 0)

@@ -28,9 +28,8 @@ def _index_option(default: Callable[[], Path | None], shown: str) -> Callable[[C
             "--index",
             "folder",
             type=click.Path(file_okay=False, path_type=Path),
-            show_default=shown,
             metavar="DIR",
-            help="The index's own folder.",
+            help=f"The index's own folder; by default {shown}.",
         )
         @click.option("--name", metavar="NAME", help="An index of yours by its name, whatever the folder.")
         @wraps(command)

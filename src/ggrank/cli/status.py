@@ -42,7 +42,8 @@ def status(folder: Path | None, as_table: bool | None) -> None:
             facts = {"problem": str(error)}
         facts = {"index": str(one.resolve()), "name": one.name if one in named else None, **facts}
         if wants_table(as_table):
-            echo() if number else None
+            if number:
+                echo()
             _echo(facts)
         else:
             echo_json(facts)

@@ -16,6 +16,7 @@ from ggrank.errors import InputError, InputTypeError
 from ggrank.rows.reading import format_of
 from ggrank.search.readers import is_document
 from ggrank.search.settings import DEFAULT_FOLDER, command
+from ggrank.text.inputs import check_count
 
 UNKNOWN_FORMAT = "unknown format"
 
@@ -50,6 +51,10 @@ class FileRules:
         self, include: Iterable[str] | None, exclude: Iterable[str] | None, max_file_size: int | None
     ) -> FileRules:
         """With what is given in place of what was there. Raises InputError for a pattern that is none."""
+        if isinstance(include, str) or isinstance(exclude, str):
+            raise InputTypeError("include and exclude must be lists, found one string: put it in a list")
+        if max_file_size is not None:
+            check_count(max_file_size, "max_file_size")
         found = FileRules(
             self.include if include is None else tuple(filter(None, include)),
             self.exclude if exclude is None else tuple(filter(None, exclude)),

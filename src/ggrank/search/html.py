@@ -22,6 +22,9 @@ h5 h6 header html legend li main ol option p pre section summary table td th tit
 """
 _LEFT_OUT = "head nav footer script style template noscript svg button select iframe"
 _ROLES_LEFT_OUT = "navigation contentinfo search banner"
+_CLASSES_LEFT_OUT = frozenset(
+    ("breadcrumb", "breadcrumbs", "footer", "menu", "nav", "navbar", "navfooter", "navheader", "sidebar")
+)
 _ANCHORS = "\u00b6 \u00a7 #"
 """The text of links to a heading, which documentation generators put into the heading."""
 
@@ -89,6 +92,7 @@ def _strings(root: BeautifulSoup | Tag) -> Iterator[tuple[BeautifulSoup | Tag, s
 def _is_left_out(tag: Tag) -> bool:
     return (
         tag.name in _LEFT_OUT.split()
+        or (tag.name != "body" and not _CLASSES_LEFT_OUT.isdisjoint(tag.get("class") or ()))
         or tag.get("role") in _ROLES_LEFT_OUT.split()
         or tag.get("aria-hidden") == "true"
         or tag.has_attr("hidden")

@@ -139,7 +139,7 @@ class Index:
             return True
 
     def get(self, id: str | float) -> Document:
-        """A document by its id, a file by its path, or a row of a table by "PATH:LINE".
+        """A document by its id, a file by its path, or a row of a table by "PATH:ROW".
 
         A number may be given as a text, and a path in any form that leads to the file.
 

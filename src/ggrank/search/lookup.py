@@ -24,9 +24,10 @@ MOST_PASSAGES = 256
 
 
 def find_document(snapshot: Snapshot, id: str | float) -> int | None:
-    """The number of a document by its id, of a file by its path, or of a row of a table by "PATH:LINE".
+    """The number of a document by its id, of a file by its path, or of a row of a table by its place.
 
-    A number may be given as a text, and a path as any name of the file, also through symbolic links.
+    Such a place is "faq.csv:7" or "costs.xlsx:Budget, row 7". A number may be given as a text, and a path as
+    any name of the file, also through symbolic links.
 
     Raises:
         InputError: it is a table.
@@ -35,18 +36,22 @@ def find_document(snapshot: Snapshot, id: str | float) -> int | None:
         row = snapshot.row("SELECT id FROM document WHERE name = ? ORDER BY file LIMIT 1", name)
         if row is not None:
             return int(row[0])
-    path, _, line = str(id).rpartition(":")
+    path, _, place = str(id).rpartition(":")
     statement = "SELECT id FROM document WHERE file = ? AND place = ? ORDER BY version DESC LIMIT 1"
     if (file := _file_at(snapshot, str(id))) is not None:
         if (row := snapshot.row(statement, file, "")) is not None:
             return int(row[0])
-        n_rows = snapshot.value("SELECT count(*) FROM document WHERE file = ?", file)
+        counted = "SELECT count(*), coalesce(min(place), '1') FROM document WHERE file = ?"
+        n_rows, first = snapshot.row(counted, file)
+        example = f"{id}:{first.removeprefix('line ').removeprefix('row ')}"
         raise InputError(
-            f"{id} is a table, and each of its {n_rows:,} rows is a document: give its id, or PATH:LINE"
+            f"{id} is a table, and each of its {n_rows:,} rows is a document: give its id or place, such as "
+            f"{example}"
         )
-    if line.isdecimal() and (file := _file_at(snapshot, path)) is not None:
-        row = snapshot.row(statement, file, f"line {line}")
-        return None if row is None else int(row[0])
+    if place and (file := _file_at(snapshot, path)) is not None:
+        for name in (f"line {place}", f"row {place}", place):
+            if (row := snapshot.row(statement, file, name)) is not None:
+                return int(row[0])
     return None
 
 

@@ -241,7 +241,7 @@ def _value(cell: Element, texts: list[str], dates: Container[int], epoch: dateti
     number = float(value)
     if int(cell.get("s", 0)) in dates:
         moment = epoch + timedelta(seconds=round(86_400 * number))
-        return f"{moment:%H:%M}" if number < 1 else f"{moment:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+        return f"{moment:%H:%M}" if 0 <= number < 1 else f"{moment:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
     number = float(f"{number:.15g}")  # the digits that Excel keeps
     return int(number) if number.is_integer() and abs(number) < 1e15 else number
 
