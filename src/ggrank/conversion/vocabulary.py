@@ -205,15 +205,7 @@ def _tokens(tokenizer: Tokenizer, data: Json, n_rows: int) -> tuple[list[str], l
 
 def _wordpiece(data: Json, tokens: list[str], types: list[int]) -> Json:
     normalizer = data["normalizer"] or {}
-    usual = normalizer.get("type") == "BertNormalizer" and normalizer.get("handle_chinese_chars", True)
-    if not usual or data["model"].get("continuing_subword_prefix") != "##":
-        raise ModelFileError(
-            "the tokenizer splits words in a way that llama.cpp does not know: expected BERT's "
-            "(BertNormalizer that separates Chinese characters, pieces marked with ##), found "
-            f"{json.dumps(normalizer)}"
-        )
-    lowercase = bool(normalizer["lowercase"])
-    strip = normalizer.get("strip_accents")
+    lowercase, strip = bool(normalizer.get("lowercase")), normalizer.get("strip_accents")
     return {
         "tokenizer.ggml.model": "bert",
         "tokenizer.ggml.pre": "bert-bge",
