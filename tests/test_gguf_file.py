@@ -12,8 +12,8 @@ import pytest
 import tiny_models
 from ggrank.errors import GgrankError, ModelFileError, ModelModeError, ModelNotFoundError
 from ggrank.gguf import GgufFile, check_usable, open_gguf
+from ggrank.gguf.checks import TOKENS
 from ggrank.gguf.format import GgufArray
-from ggrank.gguf.vocabulary import TOKENS
 from ggrank.hub import find_model
 from ggrank.types import PoolingType
 from gguf_bytes import DTYPES, N_CTX, N_EMBD, N_FF, WORDS, Gguf, Type, f32, small

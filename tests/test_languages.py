@@ -12,7 +12,7 @@ import gguf_bytes
 import tiny_models
 from ggrank import GgrankWarning, Llama
 from ggrank.hub.presets import bundled_path, presets
-from ggrank.text.languages import _SCRIPTS, foreign_script
+from ggrank.text.tokenizer import _SCRIPTS, foreign_script
 
 EMBEDDER, RERANKER = "all-minilm-l6-v2", "ggrank-reranker-mini"
 THAI = "ลามะอาศัยอยู่ในประเทศเปรู"

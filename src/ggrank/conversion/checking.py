@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -108,7 +107,7 @@ def _texts() -> list[str]:
 def _pairs() -> list[tuple[str, str]]:
     """Each of ten passages' first sentences with ten passages, its own among them."""
     passages = _passages()
-    queries = [next(_sentences(text)) for text in passages[:10]]
+    queries = [_sentences(text)[0] for text in passages[:10]]
     return [
         (query, passages[(i + 3 * turn) % len(passages)])
         for turn in range(N_COMPARED // len(queries))
@@ -120,8 +119,8 @@ def _passages() -> list[str]:
     return [json.loads(line)["text"] for line in _PASSAGES.read_text("utf-8").splitlines()]
 
 
-def _sentences(text: str) -> Iterator[str]:
-    yield from re.split(r"(?<=[.!?]) ", text)
+def _sentences(text: str) -> list[str]:
+    return re.split(r"(?<=[.!?]) ", text)
 
 
 def _compare_tokens(llama: Llama, network: Network, original: Original) -> None:

@@ -72,8 +72,18 @@ def _module(original: Original, name: str) -> Module | None:
 
 def _pooling(original: Original, architecture: str) -> PoolingType:
     module = _module(original, "Pooling")
+    if module is None and architecture == "qwen3":
+        raise ModelModeError(
+            f"{original.name} is a language model without pooling (no modules.json), and not called a "
+            "reranker: it writes text. Expected an embedder saved by sentence-transformers, or a Qwen3 "
+            "reranker with 'rerank' in its name or README.md."
+        )
     if module is None:
-        return _usual_pooling(original, architecture)
+        warn(
+            f"{original.name} does not say how it pools token vectors (no modules.json): the mean is "
+            "written, as sentence-transformers takes it. Save the model with sentence-transformers to say it."
+        )
+        return PoolingType.MEAN
     config = module.config
     flags = [name.partition("pooling_mode_")[2] for name, is_on in config.items() if is_on]
     modes = config.get("pooling_mode") or [_OLD_POOLINGS.get(flag, flag) for flag in filter(None, flags)]
@@ -86,21 +96,6 @@ def _pooling(original: Original, architecture: str) -> PoolingType:
     if config.get("include_prompt") is False:
         raise ModelFileError(f"{original.name} leaves its prompt out of the pooling; llama.cpp cannot.")
     return _POOLINGS[modes[0]]
-
-
-def _usual_pooling(original: Original, architecture: str) -> PoolingType:
-    """For a folder of transformers alone: sentence-transformers takes the mean there."""
-    if architecture == "qwen3":
-        raise ModelModeError(
-            f"{original.name} is a language model without pooling (no modules.json), and not called a "
-            "reranker: it writes text. Expected an embedder saved by sentence-transformers, or a Qwen3 "
-            "reranker with 'rerank' in its name or README.md."
-        )
-    warn(
-        f"{original.name} does not say how it pools token vectors (no modules.json): the mean is written, "
-        "which is what sentence-transformers takes. Save the model with sentence-transformers to say it."
-    )
-    return PoolingType.MEAN
 
 
 def _classifier(original: Original, tensors: Tensors, architecture: str) -> tuple[Json, Tensors]:

@@ -194,8 +194,8 @@ def _tensors_of(path: Path) -> Tensors:
 
     try:
         stored = SafetensorsLocal(path).tensors
-        in_order = sorted(stored, key=lambda name: stored[name].data_range.offset)
-        return {name: _tensor(stored[name], path.stat().st_size) for name in in_order}
+        in_order = sorted(stored.items(), key=lambda item: item[1].data_range.offset)
+        return {name: _tensor(one, path.stat().st_size) for name, one in in_order}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelFileError(
             f"{path} is not a safetensors file, or is cut off ({error}): save or download it again."

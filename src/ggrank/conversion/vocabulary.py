@@ -53,8 +53,8 @@ def vocabulary_keys(original: Original, tokenizer: Tokenizer, *, n_rows: int) ->
             f"{original.folder} has a tokenizer of type {algorithm}; expected one of {', '.join(layouts)}, "
             "which are all that llama.cpp's embedders and rerankers read."
         )
-    special = _special(original, tokenizer, data["model"])
-    keys = {**layouts[algorithm](data, tokens, types), **_special_keys(tokenizer, special, original)}
+    special = _special_keys(original, tokenizer, data["model"])
+    keys = {**layouts[algorithm](data, tokens, types), **special}
     keys["tokenizer.ggml.add_sep_token"] = algorithm == "Unigram"  # RoBERTa's pairs have two separators
     return keys
 
@@ -160,18 +160,6 @@ def _named(original: Original, role: str) -> str | None:
     return None
 
 
-def _special(original: Original, tokenizer: Tokenizer, model: Json) -> dict[str, int]:
-    """The ids of the special tokens by role: as the settings name them, else as usual."""
-    usual = _XLMR if model["type"] == "Unigram" else _BERT
-    ids: dict[str, int] = {}
-    for role in _ROLES:
-        found = (tokenizer.token_to_id(name) for name in (_named(original, role), usual.get(role)) if name)
-        token_id = next((i for i in found if i is not None), None)
-        if token_id is not None:
-            ids[role] = token_id
-    return ids | ({"unk": model["unk_id"]} if model.get("unk_id") is not None else {})
-
-
 def gives_types(tokenizer: Tokenizer, original: Original) -> bool:
     """Whether it gives a pair's second text another token type than the first."""
     settings = original.json("tokenizer_config.json")
@@ -205,15 +193,7 @@ def _tokens(tokenizer: Tokenizer, data: Json, n_rows: int) -> tuple[list[str], l
 
 def _wordpiece(data: Json, tokens: list[str], types: list[int]) -> Json:
     normalizer = data["normalizer"] or {}
-    usual = normalizer.get("type") == "BertNormalizer" and normalizer.get("handle_chinese_chars", True)
-    if not usual or data["model"].get("continuing_subword_prefix") != "##":
-        raise ModelFileError(
-            "the tokenizer splits words in a way that llama.cpp does not know: expected BERT's "
-            "(BertNormalizer that separates Chinese characters, pieces marked with ##), found "
-            f"{json.dumps(normalizer)}"
-        )
-    lowercase = bool(normalizer["lowercase"])
-    strip = normalizer.get("strip_accents")
+    lowercase, strip = bool(normalizer.get("lowercase")), normalizer.get("strip_accents")
     return {
         "tokenizer.ggml.model": "bert",
         "tokenizer.ggml.pre": "bert-bge",
@@ -266,14 +246,22 @@ def _bpe(data: Json, tokens: list[str], types: list[int]) -> Json:
     }
 
 
-def _special_keys(tokenizer: Tokenizer, special: dict[str, int], original: Original) -> Json:
-    """The special tokens; those around a text are found by letting the original tokenizer add them."""
+def _special_keys(original: Original, tokenizer: Tokenizer, model: Json) -> Json:
+    """The special tokens as the settings name them, else as usual; the tokenizer adds those around a text."""
+    usual = _XLMR if model["type"] == "Unigram" else _BERT
+    ids: dict[str, int] = {}
+    for role in _ROLES:
+        found = (tokenizer.token_to_id(name) for name in (_named(original, role), usual.get(role)) if name)
+        token_id = next((i for i in found if i is not None), None)
+        if token_id is not None:
+            ids[role] = token_id
     plain, framed = (tokenizer.encode("a", add_special_tokens=flag).ids for flag in (False, True))
     start = next((i for i in range(len(framed)) if framed[i : i + len(plain)] == plain), 0)
     head, tail = framed[:start], framed[start + len(plain) :]
     if max(len(head), len(tail)) > 1:
         raise ModelFileError(f"{original.folder}: llama.cpp sets one token before and after a text, not more")
-    ids = {**special, **({"bos": head[0]} if head else {}), **({"eos": tail[0]} if tail else {})}
+    around = {"unk": model.get("unk_id"), "bos": next(iter(head), None), "eos": next(iter(tail), None)}
+    ids |= {role: token_id for role, token_id in around.items() if token_id is not None}
     named = {f"tokenizer.ggml.{key}_token_id": ids[role] for role, key in _ROLES.items() if role in ids}
     return {
         **named,

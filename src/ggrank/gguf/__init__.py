@@ -1,8 +1,8 @@
 """The header of a GGUF file, memory-mapped and checked before llama.cpp sees it.
 
-    format.py                   the format
-    checks.py, vocabulary.py    checks of what llama.cpp asserts
-    impostors.py                names of files that are not GGUF at all
+    format.py       the format
+    checks.py       checks of what llama.cpp asserts or would compute wrongly
+    impostors.py    names of files that are not GGUF at all
 
 llama.cpp may still refuse a file that passes, or crash, so `ggrank.loading.preflight` tries it out.
 """
@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from ggrank.errors import ModelFileError, ModelModeError, ModelNotFoundError
 from ggrank.gguf import format as gguf_format
-from ggrank.gguf.checks import ENCODERS, check_kind, check_model
+from ggrank.gguf.checks import ENCODERS, NEEDED, check_kind, check_model, check_vocabulary
 from ggrank.gguf.format import GgufArray, TensorInfo
 from ggrank.gguf.impostors import what_it_is
-from ggrank.gguf.vocabulary import NEEDED, check_vocabulary
 from ggrank.types import PoolingType
 
 MAGIC = b"GGUF"
@@ -200,7 +199,7 @@ def open_gguf(path: str | os.PathLike[str]) -> GgufFile:
         header = gguf_format.read_header(data, path)
         check_kind(header)
         check_vocabulary(header, data)
-        check_model(header, data)
+        check_model(header)
     return GgufFile(path=path, n_bytes=n_bytes, metadata=header.metadata, tensors=header.tensors)
 
 

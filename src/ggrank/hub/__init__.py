@@ -141,11 +141,12 @@ def plan(
     access = HubAccess(endpoint=endpoint)
     file = store.with_name(location)
     expected = store.expected_of(file)
+    page, cache = f"{access.page}/{file.repo}", access.cache / f"models--{file.repo.replace('/', '--')}"
     return DownloadPlan(
         name=str(model),
         here=store.present(file, access, target),
-        url=access.url_of(file),
-        target=access.folder_of(file) if target is None else target / (file.file or ""),
+        url=f"{page}/resolve/{file.revision or 'main'}/{file.file}" if file.file else page,
+        target=cache if target is None else target / (file.file or ""),
         size=expected.size,
         sha256=expected.sha256,
         preset=preset,

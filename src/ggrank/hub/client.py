@@ -92,15 +92,6 @@ class HubAccess:
             text = text.replace(token, "***") if len(token) > 5 else text
         return _SECRETS.sub("***", text)
 
-    def url_of(self, file: HubFile) -> str:
-        """The file's address, for people to read; the repo's page while the file's name is unknown."""
-        page = f"{self.page}/{file.repo}"
-        return f"{page}/resolve/{file.revision or 'main'}/{file.file}" if file.file else page
-
-    def folder_of(self, file: HubFile) -> Path:
-        """The cache's directory for the file's repo; it need not exist."""
-        return self.cache / f"models--{file.repo.replace('/', '--')}"
-
 
 def _constants() -> ModuleType:
     from huggingface_hub import constants

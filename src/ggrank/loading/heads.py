@@ -30,7 +30,7 @@ def choose_pooling(file: GgufFile, *, asked: PoolingType | None, preset: Pooling
 
 def warn_of_doubts(file: GgufFile, pooling: PoolingType) -> None:
     """Warns of a file whose scores or vectors are not the original model's."""
-    for doubt in (*_doubts(file, pooling), *_conversion_doubts(file)):
+    for doubt in _doubts(file, pooling):
         warn(f"{file.path.name} {doubt}")
 
 
@@ -47,10 +47,7 @@ def _doubts(file: GgufFile, pooling: PoolingType) -> Iterator[str]:
             "its last one, so these scores are not the original's and may rank badly. Convert the original "
             "with 'ggrank convert', which keeps it."
         )
-
-
-def _conversion_doubts(file: GgufFile) -> Iterator[str]:
-    """Known faults in published conversions of certain models."""
+    # Known faults in published conversions of certain models.
     name = f"{file.metadata.get('general.name')} {file.path.name}".lower().replace(" ", "-").replace("_", "-")
     is_granite = file.architecture == "modern-bert" and "granite" in name and "multilingual" in name
     if is_granite and "modern-bert.hidden_activation" not in file.metadata:

@@ -85,7 +85,10 @@ class _Builder:
         key, value = (self._heads(self._dense(x, f"{name}.attn_{letter}"), rows) for letter in "kv")
         computed = x if only is None else _rows(x, only)
         query = self._dense(computed, f"{name}.attn_q")
-        query = self._heads(query, rows) if only is None else self._one_each(query)
+        if only is None:
+            query = self._heads(query, rows)
+        else:  # (sequences, n_embd) as (sequences, heads, 1, width of a head)
+            query = op.reshape(query, _ints(-1, self._n_head, 1, self._n_embd // self._n_head), False)
         attention = op.scaled_dot_product_attention(query, key, value, rows.mask)
         joined = op.reshape(op.transpose(attention, _ints(0, 2, 1, 3)), _ints(-1, self._n_embd), False)
         joined = _rows(joined, rows.back) if only is None else joined
@@ -99,10 +102,6 @@ class _Builder:
         each = _rows(x, rows.positions)
         split = op.reshape(each, _ints(0, 0, self._n_head, self._n_embd // self._n_head), True)
         return op.transpose(split, _ints(0, 2, 1, 3))
-
-    def _one_each(self, x: Node) -> Node:
-        """(sequences, n_embd) as (sequences, heads, 1, width of a head)."""
-        return op.reshape(x, _ints(-1, self._n_head, 1, self._n_embd // self._n_head), False)
 
     def _head(self, x: Node) -> Node:
         if "cls.weight" in self._weights:
