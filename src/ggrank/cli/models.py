@@ -173,7 +173,9 @@ def _verify_one(name: str) -> dict[str, Any]:
     except ChecksumError as error:
         return {"name": name, "state": "fail", "path": None, "sha256": None, "detail": str(error)}
     state = "ok" if found.expected else "unknown"
-    detail = f"sha256 {found.sha256}" + ("" if found.expected else " (no known sha256 to compare it with)")
+    detail = (
+        f"sha256 {found.sha256[:16]}..., {'as expected' if found.expected else 'none is known to compare'}"
+    )
     return {"name": name, "state": state, "path": str(found.path), "sha256": found.sha256, "detail": detail}
 
 
