@@ -59,7 +59,7 @@ def list_command(as_table: bool | None = None) -> None:
     for status in statuses:
         if not status.preset.is_open_source:
             terms = status.preset.license
-            echo_facts(f"{status.preset.name}: not open source, read the terms of its licence ({terms})")
+            echo_facts(f"{status.preset.name} is not open source: read the terms of its licence ({terms})")
     echo_facts("ggrank models info NAME says more, ggrank models download NAME fetches a model")
 
 
