@@ -64,19 +64,18 @@ def list_command(as_table: bool | None = None) -> None:
 
 
 def _shown(status: ModelStatus) -> dict[str, str]:
-    preset, size = status.preset, _catalogue_record(status)["size"]
+    """The record in a table's words."""
+    preset, record = status.preset, _catalogue_record(status)
+    languages, size = preset.languages, record["size"]
     about = f"~{preset.about_mb} MB" if preset.about_mb else "?"
-    several = len(preset.languages) > 3
     return {
-        "name": preset.name,
-        "kind": "reranker" if preset.is_reranker else "embedding",
-        "languages": str(len(preset.languages)) if several else ", ".join(preset.languages),
+        **record,
+        "languages": ", ".join(languages) if len(languages) <= 3 else str(len(languages)),
         "size": about if size is None else f"{size / 1e6:,.0f} MB",
-        "here": "bundled" if status.path and preset.bundled else "yes" if status.path else "-",
+        "here": "-" if status.path is None else "bundled" if preset.bundled else "yes",
         "licence": preset.license,
         "context": f"{preset.context:,}" if preset.context else "?",
         "width": str(preset.width or "-"),
-        "summary": preset.summary,
     }
 
 
@@ -162,7 +161,7 @@ def verify(ctx: click.Context, name: str | None, as_table: bool | None) -> None:
     else:
         for record in records:
             echo_json(record)
-    ctx.exit(1 if any(record["state"] == "fail" for record in records) else 0)
+    ctx.exit(any(record["state"] == "fail" for record in records))
 
 
 def _verify_one(name: str) -> dict[str, Any]:
