@@ -191,7 +191,7 @@ def test_a_chat_model_is_refused_unless_somebody_says_how_to_pool(tmp_path: Path
     message = unusable(file, file.pooling_type)
     assert "looks like a chat model (qwen3" in message
     assert "all-minilm-l6-v2" in message
-    assert "pooling_type=PoolingType.LAST" in message
+    assert "set pooling_type to last" in message
     check_usable(file, PoolingType.LAST)
 
 

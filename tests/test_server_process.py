@@ -158,7 +158,7 @@ def test_a_host_that_others_reach_without_a_key_is_warned_of() -> None:
         open_to_all = failing("--host", "0.0.0.0", "--port", port, "--reranker", "no/such/file.gguf")
         with_key = failing("--host", "0.0.0.0", "--port", port, "--reranker", "x.gguf", "--api-key", "k")
         local = failing("--port", port)
-    assert "everybody who reaches 0.0.0.0 may ask" in open_to_all.stderr
+    assert "everyone who can reach 0.0.0.0 may ask" in open_to_all.stderr
     assert "everybody" not in with_key.stderr + local.stderr
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 from ggrank.engine import why_not_openvino
 from ggrank.engine.hardware import find_processor
 from ggrank.errors import EngineError, ModelFileError, ModelModeError
+from ggrank.gguf import GgufFile
 from ggrank.llama import Llama
 from ggrank.loading.model import load_model
 from ggrank.loading.params import ALL_LAYERS, LlamaParams
 from ggrank.loading.tuning import Tuned, has_openvino, remember_tuned
-from ggrank.types import EngineName, EngineSettings, Mode, PoolingType
+from ggrank.types import EngineSettings, Mode, PoolingType
 
 LEAST_GAIN = 1.05
 """Two measurements of the same settings differ by less on a quiet machine."""
@@ -70,106 +72,96 @@ def tune(params: LlamaParams, *, on_measured: Callable[[Measured], None] = lambd
 
     Options that ``params`` set are not changed, and are remembered too.
     """
-    search = _Search(params, on_measured)
-    for options in search.options():
-        for tuned in options:
-            search.try_out(tuned)
-    return search.finish()
-
-
-class _Search:
-    def __init__(self, params: LlamaParams, on_measured: Callable[[Measured], None]) -> None:
-        self._params, self._on_measured = params, on_measured
-        model = load_model(self._params, tuned=Tuned())
-        if model.settings.pooling_type is PoolingType.NONE:
-            raise ModelModeError("a model without pooling cannot be tuned; load it with another pooling_type")
-        self._rules = self._settings = model.settings
-        self._uses_gpu = model.engine.device != "CPU"
-        self._file = model.file
-        with Llama(model) as llama:
-            self._texts = _texts(llama.n_ctx)
-            speed, self._expected = _time(llama, self._texts)
-        self._best, self._best_speed = Tuned(), speed
-        self._default = self._reported(Measured(_described(self._rules), speed))
-        self._tried: list[Measured] = []
-
-    def options(self) -> Iterator[list[Tuned]]:
-        """Groups of changes to the best settings so far, of those options that the caller left open."""
-        asked, rules = self._params, self._rules
-        may_change = asked.engine == "auto" and has_openvino() and why_not_openvino(self._file) is None
-        if self._uses_gpu and asked.n_gpu_layers == ALL_LAYERS:
-            on_cpu = replace(self._best, n_gpu_layers=0)
-            yield [on_cpu, *([replace(on_cpu, engine="openvino")] if may_change else [])]
-        elif self._on_cpu and may_change:
-            other: EngineName = "llama.cpp" if rules.engine == "openvino" else "openvino"
-            yield [replace(self._best, engine=other)]
-        if (self._best.engine or rules.engine) == "llama.cpp":
-            if asked.use_extra_bufts is None and self._on_cpu:
-                yield [replace(self._best, use_extra_bufts=not rules.use_extra_bufts)]
-            if asked.flash_attn is None and self._file.quantization != "f32":
-                yield [replace(self._best, flash_attn=not rules.flash_attn)]
-        if asked.n_ubatch is None and asked.n_batch is None:
-            yield [replace(self._best, n_ubatch=size) for size in (1024, 2048) if size > rules.n_ubatch]
-        if asked.n_threads is None and self._on_cpu:
-            yield [replace(self._best, n_threads=n) for n in _thread_counts(rules.n_threads)]
-
-    @property
-    def _on_cpu(self) -> bool:
-        return not self._uses_gpu or self._best.n_gpu_layers == 0
-
-    def try_out(self, tuned: Tuned) -> None:
-        """Times one change, and keeps it if it is right and faster."""
-        speed, settings, problem = self._measured(tuned)
-        if problem is None and speed < LEAST_GAIN * self._best_speed:
+    model = load_model(params, tuned=Tuned())
+    rules, file, uses_gpu = model.settings, model.file, model.engine.device != "CPU"
+    if rules.pooling_type is PoolingType.NONE:
+        raise ModelModeError("a model without pooling cannot be tuned; load it with another pooling_type")
+    with Llama(model) as llama:
+        texts = _texts(llama.n_ctx)
+        speed, expected = _time(llama, texts)
+    default = Measured(_described(rules), speed)
+    on_measured(default)
+    best, settings, tried = Tuned(), rules, []
+    for change in _candidates(params, rules, file, uses_gpu=uses_gpu):
+        tuned = replace(best, **change)
+        if _is_pointless(change, tuned, rules, uses_gpu=uses_gpu):
+            continue
+        its_speed, its_settings, problem = _measure(params, tuned, texts, expected)
+        if problem is None and its_speed < LEAST_GAIN * speed:
             problem = "not 5 % faster than the best so far"
-        self._tried.append(self._reported(Measured(changes(tuned), speed, problem)))
         if problem is None:
-            self._best, self._best_speed, self._settings = tuned, speed, settings
+            best, speed, settings = tuned, its_speed, its_settings or rules
+        tried.append(Measured(changes(tuned), its_speed, problem))
+        on_measured(tried[-1])
+    gain = _gain(params, best, texts)
+    if gain < LEAST_GAIN:
+        best, settings = Tuned(), rules
+    # What the caller asked for is part of what was measured, and so of what is remembered; except the GPU:
+    # settings for the CPU must not keep later loads from it.
+    asked = {name: getattr(params, name) for name in asdict(Tuned()) if name != "n_gpu_layers"}
+    asked["n_ubatch"] = asked["n_ubatch"] or params.n_batch
+    result = replace(best, **{name: value for name, value in asked.items() if value not in (None, "auto")})
+    kept_gain = 1.0 if best == Tuned() else gain
+    is_remembered = remember_tuned(file, rules.pooling_type, result, gain=kept_gain)
+    return TuningReport(file.path.name, default, tuple(tried), changes(best), settings, gain, is_remembered)
 
-    def _measured(self, tuned: Tuned) -> tuple[float, EngineSettings, str | None]:
-        """Tokens a second, the settings, and what is wrong with them."""
-        try:
-            model = load_model(self._params, tuned=tuned)
-        except (EngineError, ModelFileError) as error:
-            return 0.0, self._rules, f"does not run here: {error}"
-        with Llama(model) as llama:
-            asked = {"engine": tuned.engine, "use_extra_bufts": tuned.use_extra_bufts}
-            if any(value not in (None, getattr(model.settings, name)) for name, value in asked.items()):
-                return 0.0, model.settings, "does not run here: other settings took their place"
-            speed, values = _time(llama, self._texts)
-            return speed, model.settings, too_different(values, self._expected, llama.mode)
 
-    def finish(self) -> TuningReport:
-        gain = self._gain()
-        if gain < LEAST_GAIN:
-            self._best, self._settings = Tuned(), self._rules
-        chosen = changes(self._best)
-        # What the caller asked for is part of what was measured, and so of what is remembered; except the
-        # GPU: settings for the CPU must not keep later loads from it.
-        asked = {name: getattr(self._params, name) for name in asdict(Tuned()) if name != "n_gpu_layers"}
-        asked["n_ubatch"] = asked["n_ubatch"] or self._params.n_batch
-        given = {name: value for name, value in asked.items() if value not in (None, "auto")}
-        result, pooling = replace(self._best, **given), self._rules.pooling_type
-        kept = remember_tuned(self._file, pooling, result, gain=gain if chosen != BUILT_IN else 1.0)
-        return TuningReport(
-            self._file.path.name, self._default, tuple(self._tried), chosen, self._settings, gain, kept
-        )
+def _candidates(
+    asked: LlamaParams, rules: EngineSettings, file: GgufFile, *, uses_gpu: bool
+) -> Iterator[dict[str, Any]]:
+    """Changes to try one after the other, of those options that the caller left open."""
+    may_change = asked.engine == "auto" and has_openvino() and why_not_openvino(file) is None
+    if uses_gpu and asked.n_gpu_layers == ALL_LAYERS:
+        yield {"n_gpu_layers": 0}
+        if may_change:
+            yield {"n_gpu_layers": 0, "engine": "openvino"}
+    elif may_change and not uses_gpu:
+        yield {"engine": "llama.cpp" if rules.engine == "openvino" else "openvino"}
+    if asked.use_extra_bufts is None:
+        yield {"use_extra_bufts": not rules.use_extra_bufts}
+    if asked.flash_attn is None and file.quantization != "f32":
+        yield {"flash_attn": not rules.flash_attn}
+    if asked.n_ubatch is None and asked.n_batch is None:
+        yield from ({"n_ubatch": size} for size in (1024, 2048) if size > rules.n_ubatch)
+    if asked.n_threads is None:
+        yield from ({"n_threads": n} for n in _thread_counts(rules.n_threads))
 
-    def _gain(self) -> float:
-        """Of the best over the rules, timed in turns: a slower minute of the machine counts for both."""
-        if self._best == Tuned():
-            return 1.0
-        with (
-            Llama(load_model(self._params, tuned=Tuned())) as rules,
-            Llama(load_model(self._params, tuned=self._best)) as best,
-        ):
-            rounds = [(_time(rules, self._texts)[0], _time(best, self._texts)[0]) for _ in range(2)]
-        first, second = zip(*rounds, strict=True)
-        return float(max(second) / max(first))
 
-    def _reported(self, measured: Measured) -> Measured:
-        self._on_measured(measured)
-        return measured
+def _is_pointless(change: dict[str, Any], tuned: Tuned, rules: EngineSettings, *, uses_gpu: bool) -> bool:
+    """Whether the engine or device that would compute does not read the option."""
+    is_openvino = (tuned.engine or rules.engine) == "openvino"
+    is_on_gpu = uses_gpu and tuned.n_gpu_layers != 0
+    ignored = {"use_extra_bufts", "flash_attn"} if is_openvino else set()
+    return bool(change.keys() & (ignored | ({"use_extra_bufts", "n_threads"} if is_on_gpu else set())))
+
+
+def _measure(
+    params: LlamaParams, tuned: Tuned, texts: list[str], expected: NDArray[np.float32]
+) -> tuple[float, EngineSettings | None, str | None]:
+    """Tokens a second, the settings, and what is wrong with them."""
+    try:
+        model = load_model(params, tuned=tuned)
+    except (EngineError, ModelFileError) as error:
+        return 0.0, None, f"does not run here: {error}"
+    with Llama(model) as llama:
+        asked = {"engine": tuned.engine, "use_extra_bufts": tuned.use_extra_bufts}
+        if any(value not in (None, getattr(model.settings, name)) for name, value in asked.items()):
+            return 0.0, model.settings, "does not run here: other settings took their place"
+        speed, values = _time(llama, texts)
+        return speed, model.settings, too_different(values, expected, llama.mode)
+
+
+def _gain(params: LlamaParams, best: Tuned, texts: list[str]) -> float:
+    """Of the best over the rules, timed in turns: a slower minute of the machine counts for both."""
+    if best == Tuned():
+        return 1.0
+    with (
+        Llama(load_model(params, tuned=Tuned())) as by_rules,
+        Llama(load_model(params, tuned=best)) as tuned,
+    ):
+        rounds = [(_time(by_rules, texts)[0], _time(tuned, texts)[0]) for _ in range(2)]
+    first, second = zip(*rounds, strict=True)
+    return float(max(second) / max(first))
 
 
 def _time(llama: Llama, texts: list[str]) -> tuple[float, NDArray[np.float32]]:

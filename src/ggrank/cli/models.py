@@ -59,24 +59,23 @@ def list_command(as_table: bool | None = None) -> None:
     for status in statuses:
         if not status.preset.is_open_source:
             terms = status.preset.license
-            echo_facts(f"{status.preset.name}: not open source, read the terms of its licence ({terms})")
+            echo_facts(f"{status.preset.name} is not open source: read the terms of its licence ({terms})")
     echo_facts("ggrank models info NAME says more, ggrank models download NAME fetches a model")
 
 
 def _shown(status: ModelStatus) -> dict[str, str]:
-    preset, size = status.preset, _catalogue_record(status)["size"]
+    """The record in a table's words."""
+    preset, record = status.preset, _catalogue_record(status)
+    languages, size = preset.languages, record["size"]
     about = f"~{preset.about_mb} MB" if preset.about_mb else "?"
-    several = len(preset.languages) > 3
     return {
-        "name": preset.name,
-        "kind": "reranker" if preset.is_reranker else "embedding",
-        "languages": str(len(preset.languages)) if several else ", ".join(preset.languages),
+        **record,
+        "languages": ", ".join(languages) if len(languages) <= 3 else str(len(languages)),
         "size": about if size is None else f"{size / 1e6:,.0f} MB",
-        "here": "bundled" if status.path and preset.bundled else "yes" if status.path else "-",
+        "here": "-" if status.path is None else "bundled" if preset.bundled else "yes",
         "licence": preset.license,
         "context": f"{preset.context:,}" if preset.context else "?",
         "width": str(preset.width or "-"),
-        "summary": preset.summary,
     }
 
 
@@ -162,7 +161,7 @@ def verify(ctx: click.Context, name: str | None, as_table: bool | None) -> None:
     else:
         for record in records:
             echo_json(record)
-    ctx.exit(1 if any(record["state"] == "fail" for record in records) else 0)
+    ctx.exit(any(record["state"] == "fail" for record in records))
 
 
 def _verify_one(name: str) -> dict[str, Any]:
@@ -173,7 +172,9 @@ def _verify_one(name: str) -> dict[str, Any]:
     except ChecksumError as error:
         return {"name": name, "state": "fail", "path": None, "sha256": None, "detail": str(error)}
     state = "ok" if found.expected else "unknown"
-    detail = f"sha256 {found.sha256}" + ("" if found.expected else " (no known sha256 to compare it with)")
+    detail = (
+        f"sha256 {found.sha256[:16]}..., {'as expected' if found.expected else 'none is known to compare'}"
+    )
     return {"name": name, "state": state, "path": str(found.path), "sha256": found.sha256, "detail": detail}
 
 

@@ -61,19 +61,19 @@ OPTIONS: tuple[tuple[str, Any, str | None, str], ...] = (
 """Options with one value; their defaults are those of `ServerSettings` and `LlamaParams`."""
 
 
-def _valued_option(name: str, kind: Any, metavar: str | None, text: str) -> Callable[..., Any]:
+def _valued_option(name: str, value: Any, metavar: str | None, text: str) -> Callable[..., Any]:
     default, flag = getattr(ServerSettings, name, None), f"--{name.replace('_', '-')}"
     shown = default is not None
-    return click.option(flag, type=kind, default=default, show_default=shown, metavar=metavar, help=text)
+    return click.option(flag, type=value, default=default, show_default=shown, metavar=metavar, help=text)
 
 
 def _repeatable(flag: str, name: str, metavar: str, text: str, **more: Any) -> Callable[..., Any]:
     return click.option(flag, name, multiple=True, metavar=metavar, help=text, **more)
 
 
-def _model_option(kind: str, default: str, text: str) -> Callable[..., Any]:
+def _model_option(role: str, default: str, text: str) -> Callable[..., Any]:
     more = {"default": (default,), "show_default": True}
-    return _repeatable(f"--{kind}", f"{kind}s", "MODEL[,OPTION=VALUE]...", text, **more)
+    return _repeatable(f"--{role}", f"{role}s", "MODEL[,OPTION=VALUE]...", text, **more)
 
 
 @click.command(short_help="Serve models over HTTP, in every rerank dialect.")
@@ -134,18 +134,18 @@ def serve(
     settings = ServerSettings(api_key=key, **options)
     if key is None and not settings.is_on_loopback:
         warnings.warn(
-            f"everybody who reaches {settings.host} may ask; set --api-key-file or GGRANK_API_KEY",
+            f"everyone who can reach {settings.host} may ask; set --api-key-file or GGRANK_API_KEY",
             GgrankWarning,
             stacklevel=1,
         )
     chosen = [("embedder", one) for one in embedders] + [("reranker", one) for one in rerankers]
-    models = [read_model(given, kind, shared=shared) for kind, given in chosen if given != NO_MODEL]
+    models = [read_model(given, role, shared=shared) for role, given in chosen if given != NO_MODEL]
     if not models:
         raise click.UsageError("there is no model to serve: --embedder and --reranker are both none")
     _run(models, settings, access_log=access_log)
 
 
-def read_model(given: str, kind: str, *, shared: Mapping[str, Any]) -> LlamaParams:
+def read_model(given: str, role: str, *, shared: Mapping[str, Any]) -> LlamaParams:
     """Reads ``NAME,n_ctx=8192``; a path that exists may have commas."""
     name, *own = [given] if Path(given).exists() else given.split(",")
     options = {key: value for key, value in shared.items() if value is not None}
@@ -153,11 +153,11 @@ def read_model(given: str, kind: str, *, shared: Mapping[str, Any]) -> LlamaPara
         key, _, value = item.partition("=")
         if key not in OWN_OPTIONS or not OWN_OPTIONS[key].fullmatch(value):
             expected = f"MODEL, and {', '.join(OWN_OPTIONS)} as OPTION=VALUE"
-            raise click.BadParameter(f"expected {expected}; found {item!r}", param_hint=f"'--{kind}'")
+            raise click.BadParameter(f"expected {expected}; found {item!r}", param_hint=f"'--{role}'")
         options[key] = value if OWN_OPTIONS[key] is TEXT else int(value)
     from ggrank import LlamaParams, PoolingType
 
-    pooling = PoolingType.RANK if kind == "reranker" else None
+    pooling = PoolingType.RANK if role == "reranker" else None
     return LlamaParams(name, pooling_type=pooling, **options)
 
 
@@ -187,7 +187,7 @@ def _run(models: Sequence[LlamaParams], settings: ServerSettings, *, access_log:
     def load(address: str) -> None:
         try:
             for params in models:
-                _check_kind(params)
+                _check_role(params)
             service.load(models)
             names = ", ".join(served.name for served in service.models())
             click.echo(f"ggrank listens on {address} with {names}")
@@ -203,7 +203,7 @@ def _run(models: Sequence[LlamaParams], settings: ServerSettings, *, access_log:
         raise failures[0]
 
 
-def _check_kind(params: LlamaParams) -> None:
+def _check_role(params: LlamaParams) -> None:
     """Raises InputError for a reranker that is given as --embedder, or the other way round."""
     from ggrank.gguf import open_gguf
     from ggrank.hub import find_model
@@ -213,13 +213,13 @@ def _check_kind(params: LlamaParams) -> None:
     source = find_model(params.model, filename=params.filename, revision=params.revision)
     file = open_gguf(source.path)
     own = choose_pooling(file, asked=None, preset=source.preset.pooling_type if source.preset else None)
-    if params.pooling_type is not PoolingType.RANK:
-        is_right, given, right, kind = own is not PoolingType.RANK, "embedder", "reranker", "a reranker"
-    else:  # A file that says nothing of its pooling is refused when it is loaded.
-        is_right = file.has_head or own in (PoolingType.UNSPECIFIED, PoolingType.RANK)
-        given, right, kind = "reranker", "embedder", "an embedding model"
-    if not is_right:
-        raise InputError(f"--{given} {params.model}: it is {kind}; give it as --{right} {params.model}")
+    name = params.model
+    if params.pooling_type is not PoolingType.RANK and own is PoolingType.RANK:
+        raise InputError(f"--embedder {name}: it is a reranker; give it as --reranker {name}")
+    # A file that says nothing of its pooling is refused when it is loaded.
+    can_rerank = file.has_head or own in (PoolingType.UNSPECIFIED, PoolingType.RANK)
+    if params.pooling_type is PoolingType.RANK and not can_rerank:
+        raise InputError(f"--reranker {name}: it is an embedding model; give it as --embedder {name}")
 
 
 def _end_well(server: uvicorn.Server, service: Service) -> None:

@@ -49,7 +49,9 @@ class GgrankEmbeddingFunction(EmbeddingFunction):
             self._config = {"model": os.fspath(model), "model_kwargs": dict(model_kwargs or {})}
             self._model = _held(json.dumps(self._config, sort_keys=True))
         except TypeError as error:
-            raise InputTypeError(f"Chroma keeps the model's name and options as JSON: {error}") from error
+            raise InputTypeError(
+                f"Chroma keeps the model's name or path and options as JSON: {error}"
+            ) from error
 
     def __call__(self, input: Sequence[str]) -> list[NDArray[np.float32]]:
         """The vector of each document, shape (n_embd,)."""

@@ -148,7 +148,7 @@ def _model(dialect: Dialect) -> dict[str, object]:
 
 
 def read_answer(answer: object, n: int, dialect: Dialect) -> Results:
-    """The scores or vectors of ``n`` texts. What does not fit raises, because nobody would notice it later.
+    """The scores or vectors of ``n`` texts; checked, since a wrong one would go unnoticed later.
 
     Raises:
         RemoteError: one is missing, there twice, of no text that was sent, no finite number, or not on the

@@ -24,6 +24,7 @@ from ggrank.remote.dialects import (
 )
 from ggrank.scoring import choose_scale, cosine, l2_normalize, ranking_of
 from ggrank.text.inputs import (
+    check_count,
     check_pairs,
     check_text,
     check_texts,
@@ -63,9 +64,11 @@ class _RemoteModel:
         for name, text in (("model", model), ("path", path)):
             if text is not None and not (isinstance(text, str) and text.strip()):
                 raise InputError(f"{name} must be a string that is not empty, or None; found {text!r}")
-        _check_number("batch_size", 1 if batch_size is None else batch_size, least=1, whole=True)
-        _check_number("retries", retries, least=0, whole=True)
-        _check_number("timeout", timeout, least=0.001)
+        check_count(1 if batch_size is None else batch_size, "batch_size")
+        check_count(retries, "retries", least=0)
+        is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+        if not is_number or not 0 < timeout < float("inf"):
+            raise InputError(f"timeout must be a number of seconds above 0, found {timeout!r}")
         self._model, self._dialect, self._path, self._batch_size = model, dialect, path, batch_size
         self._connection = Connection(base_url, api_key, timeout=timeout, retries=retries)
         self._lock = threading.Lock()
@@ -368,10 +371,3 @@ class RemoteEmbedder(_RemoteModel):
         self._n_embd = results.values.shape[1]
         # Also where the server did, or cannot be asked to: twice changes nothing.
         return replace(results, values=l2_normalize(results.values)) if normalize else results
-
-
-def _check_number(name: str, value: object, *, least: float, whole: bool = False) -> None:
-    types = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, types) or not least <= value < float("inf"):
-        number = "whole number" if whole else "number of seconds"
-        raise InputError(f"{name} must be a {number} of at least {least}, found {value!r}")
