@@ -128,7 +128,6 @@ def measure_bodies(n_callers: int) -> None:
         ("/v1/embeddings", f'{{"input": {empty}}}'),
         ("/v1/embeddings", f'{{"input": [{",".join(["5"] * 7_900_000)}]}}'),
         ("/v1/embeddings", json.dumps({"input": ["a " * 7_900_000]})),
-        ("/tokenize", json.dumps({"content": "a " * 7_900_000})),
         ("/v1/rerank", "[" * 16_000_000),
     ]
     with serving() as server:

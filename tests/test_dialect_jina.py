@@ -97,7 +97,6 @@ def test_raw_scores_are_the_logits_of_the_same_order(client: httpx.Client) -> No
         ({"threshold": "high"}, "threshold"),
         ({"truncate": "middle"}, "truncate"),
         ({"rank_fields": "text"}, "rank_fields"),
-        ({"raw_scores": True, "normalize": True}, "normalize"),
     ],
 )
 def test_an_error_is_worded_for_all_who_use_the_path(

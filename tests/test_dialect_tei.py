@@ -88,7 +88,6 @@ def test_truncate_false_refuses_as_tei_does(client: httpx.Client) -> None:
         ("/rerank", {"query": QUERY, "texts": ["a", 1]}, "texts.1"),
         ("/rerank", {"texts": TEXTS}, "query"),
         ("/rerank", {"query": QUERY, "texts": TEXTS, "truncation_direction": "left"}, "truncation_direction"),
-        ("/rerank", {"query": QUERY, "texts": TEXTS, "documents": TEXTS}, "body"),
         ("/embed", {"inputs": []}, "inputs"),
         ("/rerank", {"query": QUERY, "texts": ["a", "deep " * 600], "truncate": False}, "texts"),
         ("/rerank", {"query": "deep " * 600, "texts": ["a"], "truncate": False}, "query"),

@@ -291,9 +291,7 @@ def test_more_tokens_than_a_request_may_have_are_not_made_or_read_either(
 ) -> None:
     value = "a " * 20_001 if path == "/tokenize" else [5] * 20_001
     answer = client.post(path, json={field: value})
-    assert (answer.status_code, f"{field}: more than 20,000 tokens" in answer.text) == (413, True), (
-        answer.text
-    )
+    assert (answer.status_code, "more than 20,000 tokens" in answer.text) == (413, True), answer.text
 
 
 def test_the_rest_of_a_body_that_is_too_large_is_read_so_that_its_sender_sees_the_answer(

@@ -106,6 +106,7 @@ CHILD = """
     bodies = [
         json.dumps({"query": "fruit", "documents": [document] * 2048, "x": "y" * 13_900_000}).encode(),
         json.dumps({"query": "fruit", "documents": ["x"], "more": [[]] * 3_900_000}).encode(),
+        json.dumps({"query": "fruit", "documents": ["a " * 1_500_000]}).encode(),
     ]
     statuses = {}
 
@@ -124,7 +125,7 @@ CHILD = """
         client.post("/rerank", json={"query": "fruit", "documents": [document] * 64})
         before = peak()
         address = (client.base_url.host, client.base_url.port)
-        threads = [threading.Thread(target=ask, args=(address, bodies[i % 2])) for i in range(24)]
+        threads = [threading.Thread(target=ask, args=(address, bodies[i % 3])) for i in range(24)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -135,7 +136,7 @@ CHILD = """
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_callers_with_16_mb_each_stay_under_600_mb_however_many_they_are() -> None:
-    """One document 2,048 times is computed once; half of the bodies are millions of empty lists."""
+    """One document 2,048 times is computed once; others are millions of empty lists, or one long text."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(CHILD), str(Path(__file__).parent)],
         env={**ENVIRONMENT, "GGRANK_CACHE_DIR": os.environ["GGRANK_CACHE_DIR"]},

@@ -48,8 +48,9 @@ ODD_TEXTS = [
     "日本語とEnglish한국어 can't “quote” का ≠ =",
     f"{'a' * MAX_WORD_LENGTH} {'b' * (MAX_WORD_LENGTH + 1)} c",
     f"{'é' * MAX_WORD_LENGTH} {'é' * (MAX_WORD_LENGTH + 1)} c",
-    "a" * (PIECE_CHARACTERS + 1),
+    "a" * (PIECE_CHARACTERS - 1),
     "Naïve. " * PIECE_CHARACTERS,
+    "日本と" * PIECE_CHARACTERS,
     "re-open;" * PIECE_CHARACTERS,  # plain ASCII without a space to cut at
 ]
 

@@ -57,8 +57,8 @@ class Request:
             if self._results is not None:
                 self._results.cancel()
 
-    def expect(self, n_tokens: int) -> Future[NDArray[np.float32]]:
-        """What will hold the results of its next sequences. Refuses more tokens than it may have."""
+    def spend(self, n_tokens: int) -> None:
+        """Counts tokens that are made or computed for it. Refuses more than it may have."""
         self._n_tokens += n_tokens
         if self._max_tokens is not None and self._n_tokens > self._max_tokens:
             raise RefusedError(
@@ -66,6 +66,10 @@ class Request:
                 "send fewer or shorter texts at a time, or start the server with a larger --max-tokens",
                 status=413,
             )
+
+    def expect(self, n_tokens: int) -> Future[NDArray[np.float32]]:
+        """What will hold the results of its next sequences."""
+        self.spend(n_tokens)
         with self._lock:
             self._results = Future()
             if self._is_cancelled:
@@ -75,6 +79,13 @@ class Request:
 
 CURRENT: ContextVar[Request | None] = ContextVar("ggrank_request", default=None)
 """The request in whose name a thread computes."""
+
+
+def spend(n_tokens: int) -> None:
+    """Counts tokens that a thread makes in the name of its request."""
+    request = CURRENT.get()
+    if request is not None:
+        request.spend(n_tokens)
 
 
 @dataclass(frozen=True)
@@ -307,7 +318,8 @@ class SharedLlama(Llama):
 
     def framed(self, text: str) -> TokenIds:
         """Token ids of a text between its special tokens, not cut."""
-        return np.array([*self._frame.head, *self.tokenize(text), *self._frame.tail], dtype=np.int32)
+        parts = (self._frame.head, self.tokenize(text), self._frame.tail)
+        return np.concatenate([np.array(part, dtype=np.int32) for part in parts])
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""

@@ -70,12 +70,6 @@ def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
         raise InputError(f"{name} must be one of {', '.join(choices)}; found {value!r}")
 
 
-def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
-    """Raises InputError unless it is one of the choices."""
-    if value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(choices)}; found {value!r}")
-
-
 def check_threshold(value: object) -> None:
     """Raises InputError unless ``threshold`` is None or a number; NaN compares with nothing."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or value != value):

@@ -21,7 +21,6 @@ from pydantic import (
     PlainValidator,
     ValidationInfo,
     WithJsonSchema,
-    field_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -236,19 +235,14 @@ class RankOptions(Body):
     )
     raw_scores: bool | None = Field(default=None, description="`true`: raw logits; `false`: 0..1 (sigmoid).")
     normalize: bool | None = Field(
-        default=None, description="The same the other way round: `true` is 0..1 (sigmoid)."
+        default=None, description="Where `raw_scores` is not there: `true` is 0..1 (sigmoid)."
     )
     truncate: Truncation = "end"
 
-    @field_validator("normalize")
-    @classmethod
-    def _one_scale(cls, normalize: bool | None, seen: ValidationInfo) -> bool | None:
-        if normalize is not None and seen.data.get("raw_scores") == normalize:
-            raise wrong("contradicts raw_scores; send one of them")
-        return normalize
-
     def scale(self, default: ScoreScale) -> ScoreScale:
         """The scale that was asked for, or the path's own."""
-        if self.raw_scores is None and self.normalize is None:
-            return default
-        return "logit" if self.raw_scores or self.normalize is False else "sigmoid"
+        if self.raw_scores is not None:
+            return "logit" if self.raw_scores else "sigmoid"
+        if self.normalize is not None:
+            return "sigmoid" if self.normalize else "logit"
+        return default

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, Tag
 from typing_extensions import NotRequired, TypedDict  # pydantic needs this one before Python 3.12
 
 from ggrank.server.dialects import fields
@@ -49,13 +49,6 @@ class TeiRerankRequest(fields.RankOptions):
     texts: fields.Texts = Field(examples=[["Deep Learning is not...", "Deep learning is..."]])
     return_text: bool | None = Field(default=None, description="Send each text back with its score.")
     truncation_direction: fields.Direction = "right"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_list(cls, body: Any) -> Any:
-        if isinstance(body, dict) and body.get("documents") is not None:
-            raise fields.wrong("has documents and texts; send one of them")
-        return body
 
 
 AnyRequest = Annotated[

@@ -8,34 +8,29 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from ggrank.server.dialects import fields
-from ggrank.server.errors import RefusedError, documented, naming
+from ggrank.server.errors import documented, naming
 from ggrank.server.intake import ThreadRoute
-from ggrank.server.service import Service
+from ggrank.server.worker import spend
 from ggrank.types import Mode
+
+ANY_MODEL = "The name of a served model; for any other the default reranker, else the embedder."
 
 router = APIRouter(tags=["llama-server"], route_class=ThreadRoute, responses=documented())
 
 
-class TokensBody(fields.Body):
-    """What both requests may say."""
-
-    model: str | None = Field(
-        default=None,
-        description="The name of a served model; for any other the default reranker, else the embedder.",
-    )
-
-
-class TokenizeRequest(TokensBody):
+class TokenizeRequest(fields.Body):
     """One text."""
 
+    model: str | None = Field(default=None, description=ANY_MODEL)
     content: fields.Text = Field(examples=["What is the capital of France ?"])
     add_special: bool = Field(default=False, description="Add the special tokens of a single text.")
     with_pieces: bool = Field(default=False, description="Send each token's text as well.")
 
 
-class DetokenizeRequest(TokensBody):
+class DetokenizeRequest(fields.Body):
     """Token ids."""
 
+    model: str | None = Field(default=None, description=ANY_MODEL)
     tokens: fields.Ids = Field(examples=[[7592, 2088]])
 
 
@@ -47,9 +42,9 @@ def tokenize(request: TokenizeRequest, service: fields.Served) -> dict[str, Any]
     smuggled in.
     """
     with service.model(request.model, Mode.RERANK, Mode.EMBEDDING) as (_, llama):
-        make = llama.framed if request.add_special else llama.tokenize
-        tokens = make(request.content).tolist()
-        _check_tokens(tokens, "content", service)
+        ids = (llama.framed if request.add_special else llama.tokenize)(request.content)
+        spend(len(ids))
+        tokens = ids.tolist()
         if not request.with_pieces:
             return {"tokens": tokens}
         pieces = {token: llama.detokenize([token]) for token in set(tokens)}
@@ -59,17 +54,6 @@ def tokenize(request: TokenizeRequest, service: fields.Served) -> dict[str, Any]
 @router.post("/detokenize")
 def detokenize(request: DetokenizeRequest, service: fields.Served) -> dict[str, str]:
     """The text of token ids, special tokens left out."""
-    _check_tokens(request.tokens, "tokens", service)
+    spend(len(request.tokens))
     with naming("tokens"), service.model(request.model, Mode.RERANK, Mode.EMBEDDING) as (_, llama):
         return {"content": llama.detokenize(request.tokens)}
-
-
-def _check_tokens(tokens: list[int], name: str, service: Service) -> None:
-    most = service.settings.max_tokens
-    if len(tokens) > most:
-        raise RefusedError(
-            f"{name}: more than {most:,} tokens in one request; send fewer at a time, or start the "
-            "server with a larger --max-tokens",
-            status=413,
-            field=name,
-        )
