@@ -158,6 +158,7 @@ def test_a_terminal_highlights_words_and_links_files_and_nothing_in_a_name_steer
         assert "\x1b]" not in without_links
         assert "\x1b[2J" not in without_links
         assert all(len(line) <= 60 for line in plain(without_links))
+    assert not set("\x1b\x07\x9b\u202e") & set(on_terminal("get", name, columns=60))
     for output in ("--json", "--markdown", "--table"):
         assert not set("\x1b\x07\x9b\u202e") & set(process("search", "night train", output).stdout)
 

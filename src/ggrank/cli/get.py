@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import click
 
-from ggrank.cli.console import count, echo
+from ggrank.cli.console import count, echo, visible
 from ggrank.cli.indexes import found_index_option
 from ggrank.errors import InputError
 
@@ -37,5 +38,5 @@ def get(place: str, folder: Path) -> None:
         if first >= len(lines):
             raise InputError(f"{rest[1]} has {count(len(lines), 'line')}, and no line {rest[2]}")
         lines = lines[first : first + int(rest[3] or DEFAULT_COUNT)]
-    for line in lines:
-        echo(line.removesuffix("\n"))
+    for line in (line.removesuffix("\n") for line in lines):
+        echo(visible(line) if sys.stdout.isatty() else line)
