@@ -29,7 +29,7 @@ from ggrank.engine.hardware import find_processor
 
 if TYPE_CHECKING:
     from ggrank import Llama
-    from ggrank.evaluation.report import Section
+    from ggrank.evaluation.report import ReportSection
 
 
 @click.command(short_help="Measure ranking quality and latency on test sets.")
@@ -157,7 +157,7 @@ def _check_distinct(names: Sequence[str], things: str, way_out: str) -> None:
         raise click.UsageError(f"Two {things} have the same name: {', '.join(names)}; {way_out}.")
 
 
-def _echo_sections(sections: Iterable[Section]) -> None:
+def _echo_sections(sections: Iterable[ReportSection]) -> None:
     """Tables; the last columns of a set's figures are left out where the terminal has no room for them."""
     for section in sections:
         echo()

@@ -17,7 +17,7 @@ from ggrank.cli.watching import check_watching, follow, summary
 
 if TYPE_CHECKING:
     from ggrank import Llama
-    from ggrank.search.index import Changes, Index, Progress
+    from ggrank.search.index import Changes, Index, IndexProgress
     from ggrank.search.update import Skipped
     from ggrank.search.vectors import VectorType
 
@@ -198,7 +198,7 @@ def _update(opened: Index, paths: tuple[str, ...], **options: Any) -> Changes:
     try:
         with progress_bar("indexing") as show:
 
-            def on_progress(progress: Progress) -> None:
+            def on_progress(progress: IndexProgress) -> None:
                 speed = progress.n_tokens / (time.perf_counter() - started)
                 note = f"{count(progress.n_passages, 'passage')}, {speed:,.0f} tokens/s"
                 show(progress.n_bytes, progress.n_bytes_total, note if progress.n_passages else "")

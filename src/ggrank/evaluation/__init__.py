@@ -24,7 +24,7 @@ from ggrank.evaluation.systems import Advance, embed_documents, run_systems
 DEPTHS = (10, 20, 50, 100)
 """How many of the embedder's documents are reranked."""
 
-Progress = Callable[..., AbstractContextManager[Advance]]
+ProgressBar = Callable[..., AbstractContextManager[Advance]]
 """Shows how far it is: ``progress(n, label="...")`` gives a function that counts the steps."""
 
 
@@ -35,7 +35,7 @@ def evaluate(
     *,
     depths: Sequence[int] = DEPTHS,
     given: Sequence[GivenRun] = (),
-    progress: Progress | None = None,
+    progress: ProgressBar | None = None,
 ) -> Iterator[SetResult]:
     """Every system on every set, one `SetResult` after the other.
 

@@ -29,7 +29,7 @@ _MARKERS = "Ds^poXP"
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A table with its title and facts about it, as a terminal and Markdown show it.
 
     The header comes first; all columns but the first are numbers, or else texts.
@@ -90,17 +90,17 @@ class Report:
         parts = [*(one.to_markdown() for one in sections), "### made with", "\n".join(facts)]
         return "\n\n".join(parts) + "\n"
 
-    def overview(self) -> Section:
+    def overview(self) -> ReportSection:
         """nDCG@10 of every system: the mean of all sets, its lift, and on each set."""
         rows = [["system", "mean", "lift", *(one.name for one in self.sets), "ms"]]
         for name in (one.system for one in self.systems):
             each = [f"{one.system(name).metrics[MAIN_METRIC]:.3f}" for one in self.sets]
             lift = "" if name == EMBEDDER else f"{self.mean(name) - self.mean(EMBEDDER):+.3f}"
             rows.append([name, f"{self.mean(name):.3f}", lift, *each, ms_text(self.mean_ms(name))])
-        return Section(f"all sets: {MAIN_METRIC}", (), rows)
+        return ReportSection(f"all sets: {MAIN_METRIC}", (), rows)
 
 
-def set_sections(one: SetResult, *, explain: bool) -> Iterator[Section]:
+def set_sections(one: SetResult, *, explain: bool) -> Iterator[ReportSection]:
     """All figures of a set; with ``explain`` also the queries that its last system changed most."""
     head = ["system", MAIN_METRIC, "lift [95 % interval]", "better / worse", "ms", *METRICS[1:], "p95 ms"]
     rows = [head]
@@ -109,14 +109,14 @@ def set_sections(one: SetResult, *, explain: bool) -> Iterator[Section]:
         changed = f"{system.n_better:,} / {system.n_worse:,}" if system.lift else ""
         lift = "" if system.lift is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*system.lift)
         rows.append([system.system, main, lift, changed, ms_text(system.ms), *others, ms_text(system.p95_ms)])
-    yield Section(one.name, set_facts(one), rows)
+    yield ReportSection(one.name, set_facts(one), rows)
     last = one.systems[-1]
     if explain:
         yield from _changed(f"{one.name}: most helped by {last.system}", last.most_better)
         yield from _changed(f"{one.name}: most harmed by {last.system}", last.most_worse)
 
 
-def _changed(title: str, changes: Sequence[Change]) -> Iterator[Section]:
+def _changed(title: str, changes: Sequence[Change]) -> Iterator[ReportSection]:
     rows = [["", "text"]]
     for one in changes:
         ranks = [str(rank or "-") for rank in (one.rank_before, one.rank_after)]
@@ -124,7 +124,7 @@ def _changed(title: str, changes: Sequence[Change]) -> Iterator[Section]:
         rows.append([f"relevant, rank {' to '.join(ranks)}", one.relevant])
         rows += [["above it", one.above]] if one.above else []
     if changes:
-        yield Section(title, (), rows, has_numbers=False)
+        yield ReportSection(title, (), rows, has_numbers=False)
 
 
 def ms_text(milliseconds: float) -> str:

@@ -54,7 +54,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class _Unit(Span):
+class _Piece(Span):
     """A sentence, or a piece of one that is too long."""
 
     begins_paragraph: bool
@@ -166,7 +166,7 @@ def cut(text: str, *, count_tokens: Callable[[str], int], most: int, overlap: in
         yield Span(units[first].start, units[after - 1].end, n_tokens)
 
 
-def _groups(units: list[_Unit], most: int, overlap: int) -> Iterator[tuple[int, int]]:
+def _groups(units: list[_Piece], most: int, overlap: int) -> Iterator[tuple[int, int]]:
     """Which units make a passage: the first one, and the one after the last."""
     totals = list(accumulate((unit.n_tokens for unit in units), initial=0))
     first = 0
@@ -188,7 +188,7 @@ def _groups(units: list[_Unit], most: int, overlap: int) -> Iterator[tuple[int, 
         first = begin
 
 
-def _seam(units: list[_Unit], totals: list[int], first: int, after: int, *, least: float) -> int:
+def _seam(units: list[_Piece], totals: list[int], first: int, after: int, *, least: float) -> int:
     """The last beginning of a paragraph that leaves at least ``least`` tokens before it, or ``after``."""
     for i in range(after, first, -1):
         if totals[i] - totals[first] < least:
@@ -198,7 +198,7 @@ def _seam(units: list[_Unit], totals: list[int], first: int, after: int, *, leas
     return after
 
 
-def _units(text: str, count_tokens: Callable[[str], int], most: int) -> Iterator[_Unit]:
+def _units(text: str, count_tokens: Callable[[str], int], most: int) -> Iterator[_Piece]:
     for start, end in _parted(text, 0, len(text), _PARAGRAPH):
         begins = True
         for sentence_start, sentence_end in _parted(text, start, end, _SENTENCE):
@@ -207,7 +207,7 @@ def _units(text: str, count_tokens: Callable[[str], int], most: int) -> Iterator
                 n_tokens = count_tokens(text[piece_start:piece_end])
                 unit_start, unit_end = _trimmed(text, piece_start, piece_end)
                 if unit_start < unit_end:
-                    yield _Unit(unit_start, unit_end, n_tokens, begins)
+                    yield _Piece(unit_start, unit_end, n_tokens, begins)
                     begins = False
 
 

@@ -18,7 +18,7 @@ from ggrank.search.lookup import find_document, read_document, vector_of, vector
 from ggrank.search.models import Embedder, Reranker, check_reranker
 from ggrank.search.ranking import (
     By,
-    Query,
+    SearchQuery,
     find,
     rerank,
 )
@@ -26,7 +26,7 @@ from ggrank.search.settings import IndexSettings as IndexSettings
 from ggrank.search.settings import Wanted
 from ggrank.search.store import Snapshot, Store
 from ggrank.search.update import Changes as Changes
-from ggrank.search.update import Progress as Progress
+from ggrank.search.update import IndexProgress as IndexProgress
 from ggrank.search.update import Update, remove
 from ggrank.search.vectors import VectorType
 from ggrank.search.where import conditions
@@ -204,7 +204,7 @@ class Index:
         exclude: Sequence[str] | None = None,
         max_file_size: int | None = None,
         prune: bool = False,
-        on_progress: Callable[[Progress], object] | None = None,
+        on_progress: Callable[[IndexProgress], object] | None = None,
     ) -> Changes:
         """Brings the index up to date with files and folders; only what changed is embedded.
 
@@ -348,7 +348,7 @@ class Index:
             if by != "words":
                 model = self._generations.model(store.settings)
                 vector = model.embed(asked.text, prefix=model.query_prefix)
-            wanted = Query(
+            wanted = SearchQuery(
                 **vars(asked),
                 vector=vector,
                 by=by,
@@ -383,11 +383,11 @@ class Index:
                 number = find_document(snapshot, name)
                 if number is not None:
                     others = f"document.id != {number}"
-                    query = Query("", vector_of(snapshot, number), "meaning", condition=others)
+                    query = SearchQuery("", vector_of(snapshot, number), "meaning", condition=others)
                     return find(snapshot, query, top_n)
             vector = vector_of_text(str(name), self._generations.model(store.settings), store.settings)
             with store.snapshot() as snapshot:
-                return find(snapshot, Query("", vector, "meaning"), top_n)
+                return find(snapshot, SearchQuery("", vector, "meaning"), top_n)
 
         return self._generations.read(search)
 

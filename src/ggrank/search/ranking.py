@@ -49,7 +49,7 @@ MOST_PLACES = 20
 
 
 @dataclass(frozen=True)
-class Query:
+class SearchQuery:
     """What `Index.search` was asked for.
 
     ``text``, ``required`` and ``excluded`` are those of `ggrank.search.words.Asked`; ``vector`` is of shape
@@ -68,7 +68,7 @@ class Query:
     context: int = 0
 
 
-def find(snapshot: Snapshot, query: Query, k: int) -> list[Hit]:
+def find(snapshot: Snapshot, query: SearchQuery, k: int) -> list[Hit]:
     """The ``k`` best hits with different texts, best first."""
     allowed = _allowed_rows(snapshot, query)
     cosines = np.empty(0, np.float32)
@@ -97,7 +97,7 @@ def find(snapshot: Snapshot, query: Query, k: int) -> list[Hit]:
     return _hits(snapshot, query, found[:k], cosines, lexical, weights)
 
 
-def _allowed_rows(snapshot: Snapshot, query: Query) -> NDArray[np.bool_]:
+def _allowed_rows(snapshot: Snapshot, query: SearchQuery) -> NDArray[np.bool_]:
     """Whether each row may be found: it is not free, and the condition and the phrases leave it."""
     allowed = np.ones(snapshot.n_rows, bool)
     allowed[snapshot.free_rows()] = False
@@ -135,7 +135,7 @@ def _rows_with(snapshot: Snapshot, phrase: str, allowed: NDArray[np.bool_]) -> I
 
 
 def _order(
-    query: Query, cosines: NDArray[np.float32], lexical: Sequence[LexicalHit], depth: int
+    query: SearchQuery, cosines: NDArray[np.float32], lexical: Sequence[LexicalHit], depth: int
 ) -> list[Fused]:
     """Rows, best first, each with the value that orders them."""
     if query.by == "words":
@@ -157,7 +157,7 @@ class _Found:
     places: list[Place]
 
 
-def _different_texts(snapshot: Snapshot, query: Query, order: Sequence[Fused]) -> list[_Found]:
+def _different_texts(snapshot: Snapshot, query: SearchQuery, order: Sequence[Fused]) -> list[_Found]:
     """Texts in order; what has the same text below another heading is one more place."""
     texts: dict[str, _Found] = {}
     for one in order:
@@ -172,7 +172,7 @@ def _different_texts(snapshot: Snapshot, query: Query, order: Sequence[Fused]) -
     return list(best.values())
 
 
-def _places(snapshot: Snapshot, query: Query, passage: int) -> tuple[str, int, list[Place]]:
+def _places(snapshot: Snapshot, query: SearchQuery, passage: int) -> tuple[str, int, list[Place]]:
     """A passage's text, the document where it stands first, and all its places."""
     rows = snapshot.rows(
         "SELECT path, document.place, page, headings, line, start, stop, name, title, metadata, text, "
@@ -194,7 +194,7 @@ def _places(snapshot: Snapshot, query: Query, passage: int) -> tuple[str, int, l
 
 def _hits(
     snapshot: Snapshot,
-    query: Query,
+    query: SearchQuery,
     texts: Sequence[_Found],
     cosines: NDArray[np.float32],
     lexical: Sequence[LexicalHit],
@@ -228,7 +228,7 @@ def _hits(
     return hits
 
 
-def _context(snapshot: Snapshot, query: Query, found: _Found) -> tuple[str, str]:
+def _context(snapshot: Snapshot, query: SearchQuery, found: _Found) -> tuple[str, str]:
     """The lines before and after a text, and what else is in its own first and last line."""
     if not query.context:
         return "", ""

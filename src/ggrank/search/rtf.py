@@ -73,12 +73,12 @@ def read_rtf(path: Path) -> Iterator[FileDocument]:
     data = path.read_bytes()
     if not data.lstrip().startswith(b"{\\rtf"):
         raise InputError("not RTF: it does not begin with {\\rtf")
-    reader = _Reader()
+    reader = _RtfReader()
     reader.read(data)
     yield assembled(reader.blocks, title=" ".join("".join(reader.texts["title"]).split()))
 
 
-class _Reader:
+class _RtfReader:
     def __init__(self) -> None:
         self.blocks: list[Block] = []
         self.texts: dict[str, list[str]] = {"text": [], "title": [], "": []}

@@ -30,7 +30,7 @@ from ggrank.search.writing import Writer, cleaned, remove_documents, remove_file
 
 
 @dataclass(frozen=True)
-class Progress:
+class IndexProgress:
     """How far an update is; all that it counts is committed.
 
     Attributes:
@@ -76,7 +76,7 @@ class Changes:
     unchanged: int
     skipped: tuple[Skipped, ...]
     unsupported: dict[str, list[str]]
-    progress: Progress
+    progress: IndexProgress
 
 
 @dataclass(eq=False)
@@ -119,7 +119,7 @@ class Update:
         embedder: Embedder,
         *,
         old: Store | None = None,
-        on_progress: Callable[[Progress], object] | None = None,
+        on_progress: Callable[[IndexProgress], object] | None = None,
     ) -> None:
         self._store = store
         self._before = old or store
@@ -238,10 +238,10 @@ class Update:
         if self._on_progress is not None:
             self._on_progress(self._progress())
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> IndexProgress:
         reading = self._reading.n_bytes if self._reading is not None else 0
         writer = self._writer
-        return Progress(
+        return IndexProgress(
             n_bytes=self._n_bytes + reading,
             n_bytes_total=self._n_bytes_total,
             n_passages=writer.n_passages,

@@ -43,7 +43,7 @@ INSTRUCTIONS = (
 
 
 @dataclass(frozen=True)
-class Passage:
+class IndexedPassage:
     """A passage that was found. ``score`` is 0..1 and means the same in every search."""
 
     text: str
@@ -62,7 +62,7 @@ class Passage:
 class Found:
     """The answer of `search` and `similar`, best first."""
 
-    passages: list[Passage]
+    passages: list[IndexedPassage]
 
 
 @dataclass(frozen=True)
@@ -310,8 +310,8 @@ def _answered(compute: Callable[[], T]) -> T:
         raise ToolError(_short(str(error), MOST_CHARACTERS)) from error
 
 
-def _passage(index: str, hit: Hit) -> Passage:
-    return Passage(
+def _passage(index: str, hit: Hit) -> IndexedPassage:
+    return IndexedPassage(
         text=_short(hit.text, MOST_CHARACTERS),
         score=round(hit.score, 4),
         path=hit.path,
