@@ -52,9 +52,9 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
+def serving(engine: str) -> Iterator[Server]:
     """A server whose models are loaded and warm."""
-    command = [sys.executable, "-m", "ggrank", "serve", "--port", "0", "--no-access-log"]
+    command = [sys.executable, "-m", "ggrank", "serve", "--port", "0", "--no-access-log", "--engine", engine]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None
@@ -75,9 +75,9 @@ def requests(seed: int) -> Iterator[tuple[str, bytes]]:
     yield "/v1/embeddings", json.dumps({"input": texts}).encode()
 
 
-def measure_load(n_connections: int, seconds: float) -> None:
+def measure_load(engine: str, n_connections: int, seconds: float) -> None:
     """Prints latencies, memory, and what the probe saw."""
-    with serving() as server:
+    with serving(engine) as server:
         end = time.monotonic() + seconds
         took: dict[str, list[float]] = {"/v1/rerank": [], "/v1/embeddings": []}
         statuses: Counter[int] = Counter()
@@ -118,7 +118,7 @@ def measure_load(n_connections: int, seconds: float) -> None:
     print(f"probe: {len(probes)} asked, {failures} failed, slowest {max(probes):.3f} s")
 
 
-def measure_bodies(n_callers: int) -> None:
+def measure_bodies(engine: str, n_callers: int) -> None:
     """Prints the most memory above that of the loaded models, and how the callers were answered."""
     document = "an apple and a pear " * 50  # computed once, however often it stands in a request
     empty = "[[]" + ",[]" * 5_000_000 + "]"
@@ -130,7 +130,7 @@ def measure_bodies(n_callers: int) -> None:
         ("/v1/embeddings", json.dumps({"input": ["a " * 7_900_000]})),
         ("/v1/rerank", "[" * 16_000_000),
     ]
-    with serving() as server:
+    with serving(engine) as server:
         before = server.memory("VmHWM")
         statuses: Counter[str] = Counter()
 
@@ -159,15 +159,16 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=["load", "bodies"])
+    parser.add_argument("--engine", default="auto")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--callers", type=int, default=128)
     options = parser.parse_args()
     print(f"load average before: {os.getloadavg()}, {os.cpu_count()} processors")
     if options.what == "load":
-        measure_load(options.connections, options.seconds)
+        measure_load(options.engine, options.connections, options.seconds)
     else:
-        measure_bodies(options.callers)
+        measure_bodies(options.engine, options.callers)
     print(f"load average after: {os.getloadavg()}")
 
 
