@@ -154,8 +154,6 @@ def search(
     from ggrank import Index
     from ggrank.search.words import parse
 
-    if not query.strip():
-        raise click.UsageError('The query is empty: say what to look for, as in ggrank search "a question".')
     with ExitStack() as stack:
         choice = ModelChoice(model, engine=engine, cache=cache)
         embedder = None if by == "words" else stack.enter_context(load_embedder(folder, choice))

@@ -322,7 +322,7 @@ class Index:
             plain: the query is any text, in which quotes and minus signs mean nothing.
 
         Raises:
-            InputError: a query that says only what to leave out, a number below 1, or
+            InputError: a query that is empty or says only what to leave out, a number below 1, or
                 ``where``, ``by`` or ``fusion`` that is none.
             SearchIndexError: there is no index, or it cannot be read.
         """
@@ -335,6 +335,8 @@ class Index:
         check_threshold(min_score)
         check_reranker(reranker)
         asked = Asked(query) if plain else parse(query)
+        if not asked.text.strip() and not asked.excluded:
+            raise InputError("the query is empty: say what to look for")
         if asked.excluded and not asked.text:
             raise InputError(
                 f"the query says only what to leave out: {', '.join(asked.excluded)}. Add what to look for, "
