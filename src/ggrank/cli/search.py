@@ -58,7 +58,21 @@ def hits_output_option(command: Command) -> Command:
     return command
 
 
-@click.command(short_help="Search an index.")
+class _OneQuery(click.Command):
+    """Says where the words of a query without quotes were taken for arguments and options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            is_option = isinstance(error, click.NoSuchOption) and not error.option_name.startswith("--")
+            if not (is_option or "extra argument" in error.message):
+                raise
+            hint = 'Put the query in quotes: ggrank search "travel policy -draft"'
+            raise click.UsageError(f"{error.message.rstrip('.')}. {hint}", ctx) from error
+
+
+@click.command(cls=_OneQuery, short_help="Search an index.")
 @click.argument("query")
 @found_index_option
 @click.option(
@@ -91,7 +105,7 @@ def hits_output_option(command: Command) -> Command:
     help="How many passages the reranker reads.",
 )
 @click.option("--path", "paths", multiple=True, metavar="GLOB", help='Only files such as "notes/*.md".')
-@click.option("--ext", "suffixes", multiple=True, metavar="SUFFIX", help="Only files such as md.")
+@click.option("--ext", "suffixes", multiple=True, metavar="SUFFIX", help="Only files such as md,txt.")
 @click.option(
     "--since",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
@@ -165,6 +179,10 @@ def search(
         hits = opened.search(query, by=by, reranker=second, context=context or 0, **options)
         seconds = time.perf_counter() - started
         n_passages, n_files = len(opened), opened.n_files
+        if n_passages and not hits:
+            filters = {name: options[name] for name in ("where", "paths", "suffixes")}
+            for sentence in opened.unmatched(**filters):
+                click.echo(f"Note: {sentence}.", err=True)
         if not n_passages:
             click.echo("Note: there is nothing in the index.", err=True)
         show_hits(query, hits, output=output, explain=explain, whole=context is not None)
@@ -322,11 +340,12 @@ def _has_lines(place: Place) -> bool:
 
 
 def _from_here(path: str) -> str:
+    """Relative to the current folder, unless that is longer."""
     try:
         relative = os.path.relpath(path)
     except ValueError:  # another drive
         return path
-    return path if relative.startswith(os.pardir) else relative
+    return min(relative, path, key=len)
 
 
 def _uri(place: Place) -> str:
@@ -348,7 +367,7 @@ def _record(query: str, rank: int, hit: Hit, *, explain: bool, whole: bool) -> d
 def _markdown(query: str, hit: Hit, *, whole: bool) -> str:
     """An item of a list: a link, the headings, and the text in one line, in which nothing is markup.
 
-    The link is relative below the current folder: not every program follows file:// in Markdown.
+    The link is relative where the place is: not every program follows file:// in Markdown.
     """
     path = _from_here(hit.path)
     target = _uri(hit) if Path(path).is_absolute() else quote(Path(path).as_posix())
