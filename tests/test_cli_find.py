@@ -108,11 +108,39 @@ def test_a_condition_that_cannot_be_read_says_what_is_expected(folder: Path) -> 
     assert "name=value" in done.output
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ('"We pay', "Note: a quote in the query is not closed"),
+        ("the of", "Nothing is close to the query"),
+    ],
+)
+def test_a_query_that_may_be_a_mistake_is_told(folder: Path, query: str, said: str) -> None:
+    done = ggrank("search", query, "--by", "words", "--table", "--index", folder / ".ggrank")
+    assert said in done.output
+    assert said not in ggrank("search", "pay", "--by", "words", "--index", folder / ".ggrank").output
+
+
 @pytest.mark.parametrize("words", [("travel", "policy"), ("travel", "-draft")])
 def test_a_query_without_quotes_is_told_to_have_them(words: tuple[str, ...]) -> None:
     done = ggrank("search", *words)
     assert done.exit_code == 2
     assert "Put the query in quotes" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--retrieve-k", "9"], "goes with --reranker"),
+        (["--retrieve-k", "1", "-n", "3", "--reranker", "ggrank-reranker-mini"], "must not be below --top-n"),
+        (["--explain", "--markdown"], "does not go with --markdown"),
+        (["--json", "--markdown"], "exclude each other"),
+    ],
+)
+def test_options_that_mean_nothing_together_are_refused(options: list[str], message: str) -> None:
+    done = ggrank("search", "trains", *options)
+    assert done.exit_code == 2
+    assert message in done.stderr
 
 
 def test_the_index_of_a_folder_above_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

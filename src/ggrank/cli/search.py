@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
+from click.core import ParameterSource
 
 from ggrank.cli.console import (
     count,
@@ -49,13 +51,18 @@ _WITHOUT_LINES = {
 
 def hits_output_option(command: Command) -> Command:
     """--table, --json and --markdown, as the keyword ``output``; None where none is given."""
-    for output, text in (
-        ("markdown", "Print a list with links, to paste into notes."),
-        ("json", "Print JSON lines, the default elsewhere."),
-        ("table", "Print for people, the default on a terminal."),
-    ):
-        command = click.option(f"--{output}", "output", flag_value=output, help=text)(command)
-    return command
+
+    @click.option("--table", is_flag=True, help="Print for people, the default on a terminal.")
+    @click.option("--json", is_flag=True, help="Print JSON lines, the default elsewhere.")
+    @click.option("--markdown", is_flag=True, help="Print a list with links, to paste into notes.")
+    @wraps(command)
+    def with_output(*args: Any, **kwargs: Any) -> None:
+        given = [name for name in ("table", "json", "markdown") if kwargs.pop(name)]
+        if len(given) > 1:
+            raise click.UsageError(f"--{given[0]} and --{given[1]} exclude each other: give one of them.")
+        command(*args, output=given[0] if given else None, **kwargs)
+
+    return with_output
 
 
 class _OneQuery(click.Command):
@@ -166,8 +173,11 @@ def search(
     others (where else the same text stands), snippet, and with -C before and after.
     """
     from ggrank import Index
-    from ggrank.search.words import parse
+    from ggrank.search.words import has_open_quote, parse
 
+    _check_options(**options, reranker=reranker, explain=explain, output=output)
+    if has_open_quote(query):
+        click.echo("Note: a quote in the query is not closed, so it is ignored.", err=True)
     with ExitStack() as stack:
         choice = ModelChoice(model, engine=engine, cache=cache)
         embedder = None if by == "words" else stack.enter_context(load_embedder(folder, choice))
@@ -188,9 +198,11 @@ def search(
         show_hits(query, hits, output=output, explain=explain, whole=context is not None)
         if _output(output) != "table":
             return
+        asked = parse(query)
         if not hits:
             echo("Nothing found.")
-        asked = parse(query)
+        elif max(hit.score for hit in hits) < 0.0005 and not asked.required:
+            echo("Nothing is close to the query: every score is 0.")
         echo_facts(
             " ".join(filter(None, [_name(embedder), _FOUND_BY[by]])),
             f"{_name(second)} reranked" if second else "",
@@ -200,6 +212,17 @@ def search(
             f"{1000 * seconds:,.0f} ms",
             *(cache_fact(llama) for llama in (embedder, second) if llama),
         )
+
+
+def _check_options(
+    *, retrieve_k: int, top_n: int, reranker: str | None, explain: bool, output: str | None, **_: object
+) -> None:
+    """Refuses options that would be ignored beside the others."""
+    source = click.get_current_context().get_parameter_source("retrieve_k")
+    if source is not ParameterSource.DEFAULT and (reranker is None or retrieve_k < top_n):
+        raise click.UsageError("--retrieve-k goes with --reranker, and must not be below --top-n.")
+    if explain and output == "markdown":
+        raise click.UsageError("--explain does not go with --markdown: use --table or --json.")
 
 
 def show_hits(

@@ -162,6 +162,9 @@ _OPERATOR = re.compile(
 _ESCAPE = re.compile(rf"\\(?=[{_QUOTES}])|(?<!\S)\\(?=-)")
 
 
+_OPEN_QUOTE = re.compile(rf"(?<![^\s(\[])-?[{_QUOTES}]\w")
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a query means.
@@ -201,6 +204,16 @@ def parse(query: str) -> Asked:
     if text != query:
         text = " ".join(text.split())
     return Asked(text, tuple(dict.fromkeys(required)), tuple(dict.fromkeys(excluded)))
+
+
+def has_open_quote(query: str) -> bool:
+    """Whether a quote begins a phrase that no other one ends.
+
+    Example:
+        >>> has_open_quote('travel "night train'), has_open_quote('"night train" 6"'), has_open_quote(r'\\"a')
+        (True, False, False)
+    """
+    return bool(_OPEN_QUOTE.search(_OPERATOR.sub("", query)))
 
 
 def holds(text: str, phrase: str) -> bool:
