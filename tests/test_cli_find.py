@@ -43,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--path", "notes/t*", "--path", "logs/"], {"travel.md", "app.LOG.txt"}),
         (["--ext", "md"], {"travel.md", "leave.md"}),
         (["--ext", ".TXT", "--path", "notes"], {"garden.txt"}),
+        (["--ext", "*.md, LOG.txt"], {"travel.md", "leave.md", "app.LOG.txt"}),
         (["--since", "2025-01-01"], {"travel.md", "leave.md", "app.LOG.txt"}),
         (["--where", "tags=staff"], {"travel.md", "leave.md"}),
         (["--where", "tags!=money", "--ext", "md"], {"leave.md"}),
@@ -75,6 +76,22 @@ def test_filters_leave_only_what_matches(
     assert {Path(hit["path"]).name for hit in hits} == found
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--where", "Tags=staff"], "no indexed document has the field 'Tags' (there are: tags, year"),
+        (["--path", "nowhere", "--path", "logs"], ""),
+        (["--path", "nowhere"], "no indexed file has the path 'nowhere'"),
+        (["--ext", "rst,*.tex"], "no indexed file has the suffix 'rst,*.tex'"),
+        (["--where", "year=1999"], ""),
+    ],
+)
+def test_a_filter_that_matches_nothing_is_named(folder: Path, options: list[str], message: str) -> None:
+    done = ggrank("search", "trains", "--by", "words", "--index", folder / ".ggrank", *options)
+    assert message in done.stderr
+    assert done.stderr.count("\n") == bool(message)
+
+
 def test_filters_in_python(folder: Path) -> None:
     with Index.open(folder / ".ggrank") as index:
         hits = index.search("trains", by="words", suffixes=["md"], since=datetime(2025, 1, 1))
@@ -91,10 +108,48 @@ def test_a_condition_that_cannot_be_read_says_what_is_expected(folder: Path) -> 
     assert "name=value" in done.output
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ('"We pay', "Note: a quote in the query is not closed"),
+        ("the of", "Nothing is close to the query"),
+    ],
+)
+def test_a_query_that_may_be_a_mistake_is_told(folder: Path, query: str, said: str) -> None:
+    done = ggrank("search", query, "--by", "words", "--table", "--index", folder / ".ggrank")
+    assert said in done.output
+    assert said not in ggrank("search", "pay", "--by", "words", "--index", folder / ".ggrank").output
+
+
+@pytest.mark.parametrize("words", [("travel", "policy"), ("travel", "-draft")])
+def test_a_query_without_quotes_is_told_to_have_them(words: tuple[str, ...]) -> None:
+    done = ggrank("search", *words)
+    assert done.exit_code == 2
+    assert "Put the query in quotes" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--retrieve-k", "9"], "goes with --reranker"),
+        (["--retrieve-k", "1", "-n", "3", "--reranker", "ggrank-reranker-mini"], "must not be below --top-n"),
+        (["--explain", "--markdown"], "does not go with --markdown"),
+        (["--json", "--markdown"], "exclude each other"),
+    ],
+)
+def test_options_that_mean_nothing_together_are_refused(options: list[str], message: str) -> None:
+    done = ggrank("search", "trains", *options)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
 def test_the_index_of_a_folder_above_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder / "notes")
     (hit, *_) = json_lines(ggrank("search", "trains", "--by", "words", "--json"))
     assert hit["path"] == str(folder / "notes" / "travel.md")
+    monkeypatch.chdir(folder / "logs")
+    for output, place in (("--table", "../notes/travel.md:7"), ("--markdown", "](../notes/travel.md)")):
+        assert place in ggrank("search", "pay", "--by", "words", output).stdout
 
 
 def test_similar_leaves_out_the_file_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -373,7 +373,6 @@ def test_the_index_s_own_model_and_settings_are_used_unless_others_are_named(
         (("search", QUERY, "--index", "notes.md"), "notes.md"),
         (("search", QUERY), "ggrank index PATH\n"),
         (("search", QUERY, "--index", "my index"), "ggrank index --index 'my index' PATH\n"),
-        (("search", " \n"), "query is empty"),
         (("index", "--forget", "notes.md"), "there is no index"),
         (("index", "notes.md", "--forget", "notes.md"), "--forget goes alone"),
     ],

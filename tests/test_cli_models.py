@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,15 @@ def test_models_info_of_a_reranker_says_that_it_has_a_head(reranker: Path) -> No
 def test_models_info_as_a_table_is_one_fact_a_line() -> None:
     lines = ggrank("models", "info", BUNDLED, "--table").stdout.splitlines()
     assert "architecture   bert" in lines
+
+
+def test_no_path_and_no_checksum_is_broken_over_lines(reranker: Path, tmp_path: Path) -> None:
+    deep = tmp_path / ("folder" * 9)
+    deep.mkdir()
+    file = Path(shutil.copy(reranker, deep / "a.gguf"))
+    assert f"path           {file}" in plain(on_terminal("models", "info", str(file), columns=40))
+    for line in plain(on_terminal("models", "verify", columns=40)):
+        assert line.startswith("ok  ")
 
 
 def test_models_info_of_something_else_is_an_error(tmp_path: Path) -> None:

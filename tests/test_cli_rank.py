@@ -50,6 +50,9 @@ def test_rank_keeps_the_n_best() -> None:
 def test_rank_keeps_what_reaches_the_threshold() -> None:
     lines = json_lines(ggrank("rank", QUERY, *DOCUMENTS, "--threshold", "0.3"))
     assert [line["index"] for line in lines] == [1]
+    result = ggrank("rank", QUERY, *DOCUMENTS, "--threshold", "0.9", "--table")
+    assert "no document scores at least 0.9" in result.stderr
+    assert "rank" not in result.stdout.split()
 
 
 def test_rank_with_a_reranker_gives_logits(reranker: Path) -> None:

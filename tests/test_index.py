@@ -1060,6 +1060,24 @@ def test_min_score_leaves_out_what_has_nothing_to_do_with_the_query(index: Index
         assert all(0 <= hit.score <= 1 for hit in index.search(QUERY, by=by))  # type: ignore[arg-type]
 
 
+def test_a_snippet_of_markdown_has_no_heading_marks(tmp_path: Path, embedder: Llama) -> None:
+    (tmp_path / "a.md").write_text("Rules #1\n\n## Travel\n\nBy rail.\n")
+    with Index.open(":memory:", embedder=embedder) as index:
+        index.update([tmp_path / "a.md"])
+        snippets = " ".join(hit.snippet("rail") for hit in index.search("rail", by="words"))
+    assert snippets == "Rules #1 Travel By rail."
+
+
+def test_a_query_of_stop_words_scores_nothing(index: Index) -> None:
+    assert [hit.score for hit in index.search("to the", by="words", top_n=9)] == [0.0] * 5
+
+
+@pytest.mark.parametrize("query", ["", " \n", '" "'])
+def test_an_empty_query_is_refused(index: Index, query: str) -> None:
+    with pytest.raises(InputError, match="query is empty"):
+        index.search(query)
+
+
 def test_an_index_of_one_passage_scores_it_like_any_other(embedder: Llama) -> None:
     with Index.open(":memory:", embedder=embedder) as index:
         index.add([PASSAGES["bread"]])

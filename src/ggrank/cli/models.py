@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from ggrank.cli.console import (
     echo_facts,
     echo_json,
     echo_table,
+    echo_texts,
+    one_line,
     terminal_width,
     wants_table,
 )
@@ -22,6 +25,8 @@ from ggrank.cli.options import filename_option, output_option
 from ggrank.errors import ChecksumError
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from ggrank.hub import ModelStatus
 
 _TABLE = ("name", "kind", "languages", "size", "here")
@@ -156,8 +161,7 @@ def verify(ctx: click.Context, name: str | None, as_table: bool | None) -> None:
     names = [name] if name else [status.preset.name for status in list_models() if status.path]
     records = [_verify_one(each) for each in names]
     if wants_table(as_table):
-        columns = [Column(""), Column(""), Column("", wrap=True)]
-        echo_table(columns, [[colored_state(one["state"]), one["name"], one["detail"]] for one in records])
+        _echo_unbroken([(colored_state(one["state"]), one["name"], one["detail"]) for one in records])
     else:
         for record in records:
             echo_json(record)
@@ -195,8 +199,24 @@ def info(name: str, filename: str | None, as_table: bool | None) -> None:
     if not wants_table(as_table):
         echo_json(record)
         return
-    rows = [[key.replace("_", " "), _in_words(value)] for key, value in record.items()]
-    echo_table([Column(""), Column("", wrap=True)], rows)
+    _echo_unbroken([(key.replace("_", " "), _in_words(value)) for key, value in record.items()])
+
+
+def _echo_unbroken(rows: Sequence[tuple[str | Text, ...]]) -> None:
+    """Aligned cells, each row as one line: a path or a sha256 can be copied from a narrow terminal."""
+    from rich.text import Text
+
+    columns = []
+    for column in zip(*rows, strict=True):
+        cells = [Text(one_line(cell)) if isinstance(cell, str) else cell for cell in column]
+        width = max(map(len, cells))
+        for cell in cells:
+            cell.pad_right(width - len(cell))
+        columns.append(cells)
+    lines = [Text("  ").join(cells) for cells in zip(*columns, strict=True)]
+    for line in lines:
+        line.rstrip()
+    echo_texts(lines)
 
 
 def _in_words(value: Any) -> str:

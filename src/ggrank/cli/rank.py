@@ -70,6 +70,8 @@ def rank(
             llama, query, documents, top_n=top_n, threshold=threshold, score=score, truncate=truncate
         )
         seconds = time.perf_counter() - started
+        if documents and not ranking:
+            click.echo(f"Note: no document scores at least {threshold}.", err=True)
         if wants_table(as_table):
             echo_ranking_table(ranking, documents)
             echo_footer(llama, [ranking], seconds, count(len(documents), "document"))

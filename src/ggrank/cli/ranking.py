@@ -75,6 +75,8 @@ def _short(value: float) -> float:
 
 def echo_ranking_table(ranking: Ranking, documents: Sequence[Document], *, id_width: int = 0) -> None:
     """Rank, score, bar, id (or index) and the beginning of each document."""
+    if not ranking:
+        return
     has_ids = any(document.id is not None for document in documents)
     columns = [
         Column("rank", align="right"),

@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
+from click.core import ParameterSource
 
 from ggrank.cli.console import (
     count,
@@ -49,16 +51,35 @@ _WITHOUT_LINES = {
 
 def hits_output_option(command: Command) -> Command:
     """--table, --json and --markdown, as the keyword ``output``; None where none is given."""
-    for output, text in (
-        ("markdown", "Print a list with links, to paste into notes."),
-        ("json", "Print JSON lines, the default elsewhere."),
-        ("table", "Print for people, the default on a terminal."),
-    ):
-        command = click.option(f"--{output}", "output", flag_value=output, help=text)(command)
-    return command
+
+    @click.option("--table", is_flag=True, help="Print for people, the default on a terminal.")
+    @click.option("--json", is_flag=True, help="Print JSON lines, the default elsewhere.")
+    @click.option("--markdown", is_flag=True, help="Print a list with links, to paste into notes.")
+    @wraps(command)
+    def with_output(*args: Any, **kwargs: Any) -> None:
+        given = [name for name in ("table", "json", "markdown") if kwargs.pop(name)]
+        if len(given) > 1:
+            raise click.UsageError(f"--{given[0]} and --{given[1]} exclude each other: give one of them.")
+        command(*args, output=given[0] if given else None, **kwargs)
+
+    return with_output
 
 
-@click.command(short_help="Search an index.")
+class _OneQuery(click.Command):
+    """Says where the words of a query without quotes were taken for arguments and options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            is_option = isinstance(error, click.NoSuchOption) and not error.option_name.startswith("--")
+            if not (is_option or "extra argument" in error.message):
+                raise
+            hint = 'Put the query in quotes: ggrank search "travel policy -draft"'
+            raise click.UsageError(f"{error.message.rstrip('.')}. {hint}", ctx) from error
+
+
+@click.command(cls=_OneQuery, short_help="Search an index.")
 @click.argument("query")
 @found_index_option
 @click.option(
@@ -91,7 +112,7 @@ def hits_output_option(command: Command) -> Command:
     help="How many passages the reranker reads.",
 )
 @click.option("--path", "paths", multiple=True, metavar="GLOB", help='Only files such as "notes/*.md".')
-@click.option("--ext", "suffixes", multiple=True, metavar="SUFFIX", help="Only files such as md.")
+@click.option("--ext", "suffixes", multiple=True, metavar="SUFFIX", help="Only files such as md,txt.")
 @click.option(
     "--since",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
@@ -152,10 +173,11 @@ def search(
     others (where else the same text stands), snippet, and with -C before and after.
     """
     from ggrank import Index
-    from ggrank.search.words import parse
+    from ggrank.search.words import has_open_quote, parse
 
-    if not query.strip():
-        raise click.UsageError('The query is empty: say what to look for, as in ggrank search "a question".')
+    _check_options(**options, reranker=reranker, explain=explain, output=output)
+    if has_open_quote(query):
+        click.echo("Note: a quote in the query is not closed, so it is ignored.", err=True)
     with ExitStack() as stack:
         choice = ModelChoice(model, engine=engine, cache=cache)
         embedder = None if by == "words" else stack.enter_context(load_embedder(folder, choice))
@@ -167,14 +189,20 @@ def search(
         hits = opened.search(query, by=by, reranker=second, context=context or 0, **options)
         seconds = time.perf_counter() - started
         n_passages, n_files = len(opened), opened.n_files
+        if n_passages and not hits:
+            filters = {name: options[name] for name in ("where", "paths", "suffixes")}
+            for sentence in opened.unmatched(**filters):
+                click.echo(f"Note: {sentence}.", err=True)
         if not n_passages:
             click.echo("Note: there is nothing in the index.", err=True)
         show_hits(query, hits, output=output, explain=explain, whole=context is not None)
         if _output(output) != "table":
             return
+        asked = parse(query)
         if not hits:
             echo("Nothing found.")
-        asked = parse(query)
+        elif max(hit.score for hit in hits) < 0.0005 and not asked.required:
+            echo("Nothing is close to the query: every score is 0.")
         echo_facts(
             " ".join(filter(None, [_name(embedder), _FOUND_BY[by]])),
             f"{_name(second)} reranked" if second else "",
@@ -184,6 +212,17 @@ def search(
             f"{1000 * seconds:,.0f} ms",
             *(cache_fact(llama) for llama in (embedder, second) if llama),
         )
+
+
+def _check_options(
+    *, retrieve_k: int, top_n: int, reranker: str | None, explain: bool, output: str | None, **_: object
+) -> None:
+    """Refuses options that would be ignored beside the others."""
+    source = click.get_current_context().get_parameter_source("retrieve_k")
+    if source is not ParameterSource.DEFAULT and (reranker is None or retrieve_k < top_n):
+        raise click.UsageError("--retrieve-k goes with --reranker, and must not be below --top-n.")
+    if explain and output == "markdown":
+        raise click.UsageError("--explain does not go with --markdown: use --table or --json.")
 
 
 def show_hits(
@@ -324,11 +363,12 @@ def _has_lines(place: Place) -> bool:
 
 
 def _from_here(path: str) -> str:
+    """Relative to the current folder, unless that is longer."""
     try:
         relative = os.path.relpath(path)
     except ValueError:  # another drive
         return path
-    return path if relative.startswith(os.pardir) else relative
+    return min(relative, path, key=len)
 
 
 def _uri(place: Place) -> str:
@@ -350,7 +390,7 @@ def _record(query: str, rank: int, hit: Hit, *, explain: bool, whole: bool) -> d
 def _markdown(query: str, hit: Hit, *, whole: bool) -> str:
     """An item of a list: a link, the headings, and the text in one line, in which nothing is markup.
 
-    The link is relative below the current folder: not every program follows file:// in Markdown.
+    The link is relative where the place is: not every program follows file:// in Markdown.
     """
     path = _from_here(hit.path)
     target = _uri(hit) if Path(path).is_absolute() else quote(Path(path).as_posix())

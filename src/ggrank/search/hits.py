@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ggrank.search.lexical import best_window, find_phrases, find_words
+
+_HEADING_MARK = re.compile(r"^ {0,3}#{1,6}[ \t]+", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -86,4 +89,7 @@ class Hit(Place):
         spans = find_phrases(query, self.text) or find_words(query, self.text)
         start, stop = best_window(self.text, spans, n_characters=n_characters)
         before, after = "..." if start else "", "..." if stop < len(self.text) else ""
-        return f"{before}{' '.join(self.text[start:stop].split())}{after}"
+        part = self.text[start:stop]
+        if self.path.lower().endswith((".md", ".markdown")):
+            part = _HEADING_MARK.sub("", part)
+        return f"{before}{' '.join(part.split())}{after}"

@@ -29,7 +29,7 @@ from ggrank.search.update import Changes as Changes
 from ggrank.search.update import IndexProgress as IndexProgress
 from ggrank.search.update import Update, remove
 from ggrank.search.vectors import VectorType
-from ggrank.search.where import conditions
+from ggrank.search.where import conditions, unmatched
 from ggrank.search.words import Asked, parse
 from ggrank.search.writing import Writer, add_document, check_documents, check_id, copy_added
 from ggrank.text.inputs import check_choice, check_count, check_text, check_threshold
@@ -315,14 +315,14 @@ class Index:
             fusion: how "both" becomes one order: "scores" by standardised scores
                 (`ggrank.scoring.score_fusion`), the best of what was measured; "rrf" by reciprocal rank.
             paths: only files that match one of these globs, such as "notes/*.md"; a folder's name is enough.
-            suffixes: only files with one of these, such as "md".
+            suffixes: only files with one of these, such as "md" or "*.md".
             since: only files that were changed at this time or later.
             one_per_file: of each file only the best passage.
             context: gives each hit so many lines of its document ``before`` and ``after`` its text.
             plain: the query is any text, in which quotes and minus signs mean nothing.
 
         Raises:
-            InputError: a query that says only what to leave out, a number below 1, or
+            InputError: a query that is empty or says only what to leave out, a number below 1, or
                 ``where``, ``by`` or ``fusion`` that is none.
             SearchIndexError: there is no index, or it cannot be read.
         """
@@ -335,6 +335,8 @@ class Index:
         check_threshold(min_score)
         check_reranker(reranker)
         asked = Asked(query) if plain else parse(query)
+        if not asked.text.strip() and not asked.excluded:
+            raise InputError("the query is empty: say what to look for")
         if asked.excluded and not asked.text:
             raise InputError(
                 f"the query says only what to leave out: {', '.join(asked.excluded)}. Add what to look for, "
@@ -365,6 +367,16 @@ class Index:
         if reranker is not None:
             hits = rerank(asked.text, hits, reranker)
         return [hit for hit in hits if min_score is None or hit.score >= min_score][:top_n]
+
+    def unmatched(
+        self,
+        *,
+        where: Mapping[str, Any] | None = None,
+        paths: Sequence[str] = (),
+        suffixes: Sequence[str] = (),
+    ) -> list[str]:
+        """Says of each of `search`'s filters by itself that nothing in the index meets it; [] if all do."""
+        return self._read(lambda snapshot: unmatched(snapshot, where, paths, suffixes))
 
     def similar(self, id_or_text: str | float, *, top_n: int = 10) -> list[Hit]:
         """Passages of other documents that mean the same as a document's, or as a text.

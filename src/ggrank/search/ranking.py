@@ -27,7 +27,7 @@ from ggrank.search.hits import Explanation, Hit, Place
 from ggrank.search.lexical import LexicalHit, count_words, held_words, search_words
 from ggrank.search.models import Reranker
 from ggrank.search.store import Snapshot
-from ggrank.search.words import holds, quoted, terms
+from ggrank.search.words import STOP_WORDS, holds, quoted, terms
 from ggrank.types import Hybrid
 
 By: TypeAlias = Literal["both", "meaning", "words"]
@@ -294,8 +294,15 @@ def meaning_score(cosine: float, *, unrelated: float) -> float:
 
 
 def word_weights(counts: Mapping[str, int], *, n_passages: int) -> dict[str, float]:
-    """BM25's inverse document frequency of each word, from how many passages have it, never below 0."""
-    return {word: math.log(1 + (n_passages - n + 0.5) / (n + 0.5)) for word, n in counts.items()}
+    """BM25's inverse document frequency of each word, from how many passages have it, never below 0.
+
+    Stop words have none: a query of them alone says nothing, however many a passage holds.
+    """
+    return {
+        word: math.log(1 + (n_passages - n + 0.5) / (n + 0.5))
+        for word, n in counts.items()
+        if word not in STOP_WORDS
+    }
 
 
 def words_score(held: Collection[str], weights: Mapping[str, float]) -> float:
@@ -313,7 +320,7 @@ def words_score(held: Collection[str], weights: Mapping[str, float]) -> float:
     """
     if len(weights) == 1:
         return float(len(held))
-    found = [weights[word] for word in held]
+    found = [weights[word] for word in held if word in weights]
     if not found:
         return 0.0
     held_weight, all_weight, heaviest = sum(found), sum(weights.values()), max(found)

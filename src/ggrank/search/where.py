@@ -7,10 +7,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ggrank.errors import InputError, InputTypeError
 from ggrank.search.writing import cleaned
+
+if TYPE_CHECKING:
+    from ggrank.search.store import Snapshot
 
 _NUMBER = """(type IN ('integer', 'real') OR type = 'text' AND atom GLOB '[-.0-9]*' AND atom GLOB '*[0-9]'
     AND NOT substr(atom, 2) GLOB '*[^.0-9]*' AND NOT atom GLOB '*.*.*')"""
@@ -20,6 +23,8 @@ _OPERATORS = ("==", "!=", "<", "<=", ">", ">=")
 
 _MOST_STARS = 5
 """``**`` in a pattern; each doubles the patterns that SQLite is asked for."""
+
+_MOST_FIELDS = 20
 
 _LAST_TIME = 9e18
 """Nanoseconds since 1970 that SQLite can hold, about: the year 2255."""
@@ -40,7 +45,8 @@ def conditions(
     if isinstance(paths, str) or isinstance(suffixes, str):
         raise InputTypeError("paths and suffixes must be lists, found one string: put it in a list")
     globs = [glob for path in paths for glob in _globs(cleaned(os.fspath(path)))]
-    endings = [f"*.{cleaned(suffix).lstrip('.').lower()}" for suffix in suffixes]
+    listed = [one.strip().removeprefix("*") for suffix in suffixes for one in suffix.split(",")]
+    endings = [f"*.{cleaned(suffix).lstrip('.').lower()}" for suffix in listed]
     parts = [_any_of("replace(file.path, char(92), '/')", globs), _any_of("lower(file.path)", endings)]
     values: list[object] = [*globs, *endings]
     if since is not None:
@@ -56,6 +62,26 @@ def conditions(
             parts.append(f"NOT {there}" if operator == "!=" else there)
             values += [_field(name), *compared]
     return " AND ".join(filter(None, parts)), tuple(values)
+
+
+def unmatched(
+    snapshot: Snapshot, where: Mapping[str, Any] | None, paths: Sequence[str], suffixes: Sequence[str]
+) -> list[str]:
+    """Sentences about each field that no document has, and each path and suffix that no file has."""
+    names = snapshot.rows(
+        "SELECT field.key FROM document, json_each(document.metadata) AS field "
+        "GROUP BY 1 ORDER BY count(*) DESC, 1"
+    )
+    fields = [str(name) for (name,) in names]
+    there = f"there are: {', '.join(fields[:_MOST_FIELDS])}" if fields else "no document has metadata"
+    unknown = [name for name in where or {} if name not in fields]
+    said = [f"no indexed document has the field {name!r} ({there})" for name in unknown]
+    tests = [(f"the path {path!r}", conditions(None, paths=[path])) for path in paths]
+    tests += [(f"the suffix {suffix!r}", conditions(None, suffixes=[suffix])) for suffix in suffixes]
+    for filter_, (condition, values) in tests:
+        if not snapshot.value(f"SELECT EXISTS (SELECT 1 FROM file WHERE {condition})", *values):
+            said.append(f"no indexed file has {filter_}")
+    return said
 
 
 def _any_of(column: str, patterns: Sequence[str]) -> str:
