@@ -36,13 +36,13 @@ NAMES = "--verbose names them"
     help="How vectors are stored: float32 (the default), or int8 in a quarter of the space.",
 )
 @click.option(
-    "--chunk-tokens", type=click.IntRange(min=16), metavar="N", help="Longest passage in tokens; 200."
+    "--chunk-tokens", type=click.IntRange(min=16), metavar="N", help="Most tokens of a passage; 200."
 )
 @click.option(
     "--overlap",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Tokens that a passage repeats of the one before, 40 at most.",
+    help="Most tokens that a passage repeats of the one before; 40.",
 )
 @click.option(
     "--forget",
@@ -57,20 +57,20 @@ NAMES = "--verbose names them"
     "--include",
     multiple=True,
     metavar="GLOB",
-    help='Of these folders only files such as "*.md", whatever their format. Repeatable; remembered.',
+    help='Only files such as "*.md", whatever their format. Repeatable; remembered; "" clears it.',
 )
 @click.option(
     "--exclude",
     multiple=True,
     metavar="GLOB",
-    help='Not files or folders such as "drafts/". Repeatable; remembered.',
+    help='Skip files and folders such as "drafts/". Repeatable; remembered; "" clears it.',
 )
 @click.option(
     "--max-file-size",
     "max_megabytes",
     type=click.FloatRange(min=0, min_open=True),
     metavar="MB",
-    help="Leave out larger files, but none of rows; 10. Remembered.",
+    help="Skip files larger than this, except CSV, TSV, JSONL and Parquet; 10. Remembered.",
 )
 @click.option("--watch", "-w", is_flag=True, help="Stay, and keep the index up to date; Ctrl-C ends it.")
 @click.option("--verbose", "-v", is_flag=True, help="Name the skipped files.")
