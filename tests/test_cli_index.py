@@ -388,7 +388,7 @@ def test_what_cannot_be_done_is_one_line(folder: Path, args: tuple[str, ...], me
 def test_a_reranker_as_the_embedder_is_told_where_it_belongs(indexed: Path) -> None:
     result = ggrank("search", QUERY, "--model", "ggrank-reranker-mini")
     assert result.exit_code == 1
-    assert "is a reranker: give it as the reranker" in result.stderr
+    assert "must be an embedding model, such as 'all-minilm-l6-v2'; " in result.stderr
 
 
 def test_forget_takes_a_folder_that_is_gone_out_of_the_index(folder: Path) -> None:

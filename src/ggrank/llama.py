@@ -338,7 +338,7 @@ class Llama:
             return
         other, lacks = "an embedding model, such as 'all-minilm-l6-v2'", "vectors"
         if mode is Mode.RERANK:
-            other, lacks = "a reranker with pooling_type rank, such as 'bge-reranker-base'", "logits"
+            other, lacks = "a reranker, such as 'ggrank-reranker-mini'", "logits"
         raise ModelModeError(
             f"{self.model_path.name} is loaded with pooling {self.pooling_type.name}, so it has no {lacks}; "
             f"rank with it, or load {other}"

@@ -50,7 +50,7 @@ def convert(
 
     FOLDER is what save_pretrained of transformers or sentence-transformers writes, with safetensors: BERT,
     XLM-R, ModernBERT, nomic-bert, Qwen3 embedders and rerankers. The file holds everything that its scores
-    need: head, tokenizer, prefixes and longest length. It is loaded and tried before it gets its name.
+    need: head, tokenizer, prefixes and maximum length. It is loaded and tried before it gets its name.
 
     The command needs pip install 'ggrank[convert]'; --check also needs pip install sentence-transformers.
     """

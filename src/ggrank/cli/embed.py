@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Turn texts into vectors.")
 @input_options("TEXTS")
-@click.option("--prefix", default="", help='Set before each text, such as "search_document: ".')
+@click.option("--prefix", default="", help='Text to set before each text, such as "search_document: ".')
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "int8"]),
     default="float32",
     show_default=True,
-    help="What numbers are kept as; int8 keeps the direction.",
+    help="Type of the numbers; int8 keeps the direction, not the length.",
 )
 @click.option(
     "--dimensions",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Keep the first N, of models that were trained for it (Matryoshka).",
+    help="Keep the first N numbers of each vector; only models trained for it (Matryoshka).",
 )
 @click.option(
     "--truncate",
     type=click.Choice(["end", "error"]),
     default="end",
     show_default=True,
-    help="Texts longer than n_ctx: cut the end, or refuse.",
+    help="Cut the end of longer texts, or stop with an error.",
 )
 @model_options
 @output_option

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     "rerankers",
     multiple=True,
     metavar="NAME|PATH|REPO",
-    help="Also this reranker. Repeatable.",
+    help="Measure this reranker too. Repeatable.",
 )
 @click.option(
     "--run",
@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Also this ranking of the one SET by another system, TREC's or MS MARCO's format. Repeatable.",
+    help="Measure FILE too: another system's ranking, for one SET, in TREC's or MS MARCO's format. "
+    "Repeatable.",
 )
 @click.option(
     "--top-k",
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     help="How many of the embedder's documents (and of a run's) are reranked. Repeatable.",
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="N queries of each set, always the same."
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Use the same N queries of each set every time."
 )
 @click.option("--explain", is_flag=True, help="List the queries that the last system made better and worse.")
 @click.option("--n-threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")

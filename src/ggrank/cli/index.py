@@ -33,44 +33,47 @@ NAMES = "--verbose names them"
 @click.option(
     "--vectors",
     type=click.Choice(["float32", "int8"]),
-    help="How they are stored: float32 (the default), or int8 in a quarter of the space.",
+    help="How vectors are stored: float32 (the default), or int8 in a quarter of the space.",
 )
 @click.option(
-    "--chunk-tokens", type=click.IntRange(min=16), metavar="N", help="Longest passage in tokens; 200."
+    "--chunk-tokens", type=click.IntRange(min=16), metavar="N", help="Most tokens of a passage; 200."
 )
 @click.option(
-    "--overlap", type=click.IntRange(min=0), metavar="N", help="Tokens that neighbours share at most; 40."
+    "--overlap",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Most tokens that a passage repeats of the one before; 40.",
 )
 @click.option(
     "--forget",
     multiple=True,
     type=click.Path(),
     metavar="PATH",
-    help="Take a file or folder, and all below it, out of the index, there or not. Repeatable.",
+    help="Remove a file or folder and all below it, also if it is no longer on the disk. Repeatable.",
 )
-@click.option("--rebuild", is_flag=True, help="Make the index anew, with other settings or another model.")
-@click.option("--prune", is_flag=True, help="Forget files that are gone, however many.")
+@click.option("--rebuild", is_flag=True, help="Make a new index, with other settings or another model.")
+@click.option("--prune", is_flag=True, help="Remove files that are gone, even more than half of a folder.")
 @click.option(
     "--include",
     multiple=True,
     metavar="GLOB",
-    help='Of these folders only files such as "*.md", whatever their format. Repeatable; remembered.',
+    help='Only files such as "*.md", whatever their format. Repeatable; remembered; "" clears it.',
 )
 @click.option(
     "--exclude",
     multiple=True,
     metavar="GLOB",
-    help='Not files or folders such as "drafts/". Repeatable; remembered.',
+    help='Skip files and folders such as "drafts/". Repeatable; remembered; "" clears it.',
 )
 @click.option(
     "--max-file-size",
     "max_megabytes",
     type=click.FloatRange(min=0, min_open=True),
     metavar="MB",
-    help="Leave out larger files, but none of rows; 10. Remembered.",
+    help="Skip files larger than this, except CSV, TSV, JSONL and Parquet; 10. Remembered.",
 )
 @click.option("--watch", "-w", is_flag=True, help="Stay, and keep the index up to date; Ctrl-C ends it.")
-@click.option("--verbose", "-v", is_flag=True, help="Name all files that are left out.")
+@click.option("--verbose", "-v", is_flag=True, help="Name the skipped files.")
 @model_options
 @output_option
 def index(

@@ -30,8 +30,9 @@ _STOPPED = "\nStopped. What is done is kept; the same command goes on."
 
 @click.group(short_help="Embed or score whole files of rows.")
 def job() -> None:
-    """Embed or score files of rows: JSON lines, CSV, TSV or Parquet. Stopped at any moment, the same command
-    goes on; with new files in the folder, only they are computed.
+    """Embed or score files of rows: JSON lines, CSV, TSV or Parquet.
+
+    After a stop the same command goes on; of a folder with new files it computes only these.
     """
 
 
@@ -43,7 +44,7 @@ def job_options(column: str, model: str) -> Callable[[Command], Command]:
             "--output",
             "-o",
             metavar="DIR|FILE",
-            help="A folder, which can grow; or a .parquet or .jsonl; else stdout (-).",
+            help="A folder (later runs add to it), or a .parquet or .jsonl file; default stdout.",
         ),
         click.option(
             "--format",
@@ -51,14 +52,14 @@ def job_options(column: str, model: str) -> Callable[[Command], Command]:
             type=click.Choice(["auto", "jsonl", "csv", "tsv", "parquet", "text"]),
             default="auto",
             show_default=True,
-            help="Of the rows; auto goes by the suffix, or by how they begin.",
+            help="Format of the input; auto: by the suffix, else by the first line.",
         ),
         click.option(
             "--output-format",
             type=click.Choice(["parquet", "jsonl"]),
             default="parquet",
             show_default=True,
-            help="Of the files in a folder.",
+            help="Format of files in an output folder.",
         ),
         click.option("--column", default=column, show_default=True, metavar="NAME", help="The new column."),
         click.option(
@@ -67,7 +68,7 @@ def job_options(column: str, model: str) -> Callable[[Command], Command]:
             default=8192,
             show_default=True,
             metavar="N",
-            help="Rows of a file in the folder: what a kill costs.",
+            help="Rows of a shard; a stop loses one at most.",
         ),
         click.option(
             "--workers",
@@ -99,28 +100,28 @@ def job_options(column: str, model: str) -> Callable[[Command], Command]:
     return decorate
 
 
-@job.command(short_help="Rows to rows with vectors.")
+@job.command(short_help="Add a vector to each row.")
 @job_options("embedding", DEFAULT_MODEL)
 @click.option(
     "--text-column",
     "text_columns",
     multiple=True,
     metavar="NAME",
-    help="text, with title before it where there is one. Repeatable: joined by a space.",
+    help="Column to embed, default text after title; repeatable.",
 )
-@click.option("--prefix", help="Set before each text instead of the model's own for documents.")
+@click.option("--prefix", help="Text to set before each text, in place of the model's own for documents.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "int8"]),
     default="float32",
     show_default=True,
-    help="What numbers are kept as; int8 keeps the direction.",
+    help="Type of the numbers; int8 keeps the direction, not the length.",
 )
 @click.option(
     "--dimensions",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Keep the first N, of models that were trained for it (Matryoshka).",
+    help="Keep the first N numbers of each vector; only models trained for it (Matryoshka).",
 )
 def embed(
     text_columns: tuple[str, ...],
@@ -146,7 +147,7 @@ def embed(
     _run(step, choice)
 
 
-@job.command(short_help="Rows of pairs to rows with scores.")
+@job.command(short_help="Add a score to each pair.")
 @job_options("score", BUNDLED_RERANKER)
 @click.option("--query-column", default="query", show_default=True, metavar="NAME", help="The pair's query.")
 @click.option(

@@ -86,7 +86,7 @@ engine_options = with_options(
         "--cache",
         type=click.Path(file_okay=False),
         metavar="DIR",
-        help="Save results in this folder and look them up there; none is computed twice.",
+        help="Keep results in this folder, so that none is computed twice.",
     ),
 )
 """The keywords ``engine`` and ``cache``."""
@@ -108,7 +108,7 @@ def model_options(command: Command) -> Command:
         click.option(
             "--pooling-type",
             type=click.Choice(("none", "mean", "cls", "last", "rank"), case_sensitive=False),
-            help="Use this pooling, not the file's own; rank loads the model as a reranker.",
+            help="Pooling in place of the file's own; 'rank' loads the model as a reranker.",
         ),
         n_option("--n-ctx", help="Cut texts or pairs to N tokens."),
         n_option("--n-threads", help="Use N CPU threads."),

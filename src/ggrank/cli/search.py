@@ -96,12 +96,12 @@ class _OneQuery(click.Command):
     "--min-score",
     type=click.FloatRange(0, 1),
     metavar="SCORE",
-    help="Leaves out what scores less; a score means the same in every query.",
+    help="Leave out hits with a lower score; scores of different queries can be compared.",
 )
 @click.option(
     "--reranker",
     metavar="NAME|PATH",
-    help="Orders what was found by reading it beside the query; none by default.",
+    help="Cross-encoder that reorders the best passages.",
 )
 @click.option(
     "--retrieve-k",
@@ -117,14 +117,14 @@ class _OneQuery(click.Command):
     "--since",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
     metavar="DATE",
-    help="Only files changed since, such as 2026-01-31.",
+    help="Only files changed on or after DATE, such as 2026-01-31.",
 )
 @click.option(
     "--where",
     multiple=True,
     callback=lambda _context, _option, conditions: parsed(conditions),
     metavar="CONDITION",
-    help='Only documents whose metadata has it: "tags=staff", "year>=2020", "tags!=draft".',
+    help='Only documents whose metadata meets the condition: "tags=staff", "year>=2020", "tags!=draft".',
 )
 @click.option("--files", "one_per_file", is_flag=True, help="Only the best passage of each file.")
 @click.option(
@@ -132,15 +132,15 @@ class _OneQuery(click.Command):
     "-C",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Prints whole passages, and N lines before and after.",
+    help="Print whole passages, and N lines before and after.",
 )
-@click.option("--explain", is_flag=True, help="Shows how the order came about.")
+@click.option("--explain", is_flag=True, help="Show each hit's ranks and values.")
 @click.option(
     "--model",
     "-m",
     default=DEFAULT_MODEL,
     metavar="NAME|PATH",
-    help="The embedder, where the index's own is not found any more.",
+    help="The embedder, if the index's own file is gone.",
 )
 @engine_options
 @hits_output_option

@@ -47,16 +47,26 @@ OPTIONS: tuple[tuple[str, Any, str | None, str], ...] = (
     ("engine", click.Choice(ENGINES), None, "Which library computes. [default: auto, the faster one]"),
     ("host", str, "HOST", "The address to listen on."),
     ("port", click.IntRange(0, 65535), "PORT", "0: the system chooses one."),
-    ("api_key_file", click.Path(dir_okay=False), "FILE", "Its first line is the key; before GGRANK_API_KEY."),
-    ("max_bytes", _N, "N", "The largest body of a request, in bytes."),
-    ("max_documents", _N, "N", "The most documents or texts of a request."),
-    ("max_tokens", _N, "N", "The most tokens computed for a request."),
-    ("max_queue", click.IntRange(1, 4096), "N", "The most requests at work or waiting."),
-    ("max_queue_tokens", _N, "N", "The most tokens waiting for one model."),
-    ("timeout", _SECONDS, "SECONDS", "The longest time for one request."),
-    ("health_timeout", _SECONDS, "SECONDS", "/health is 503 when a micro-batch runs for longer."),
+    (
+        "api_key_file",
+        click.Path(dir_okay=False),
+        "FILE",
+        "File whose first line is the key; overrides GGRANK_API_KEY.",
+    ),
+    ("max_bytes", _N, "N", "Most bytes of a request's body."),
+    ("max_documents", _N, "N", "Most documents or texts of a request."),
+    ("max_tokens", _N, "N", "Most tokens computed for a request."),
+    ("max_queue", click.IntRange(1, 4096), "N", "Most requests running or waiting."),
+    ("max_queue_tokens", _N, "N", "Most tokens waiting for one model."),
+    ("timeout", _SECONDS, "SECONDS", "Seconds that a request may take."),
+    ("health_timeout", _SECONDS, "SECONDS", "/health answers 503 if a micro-batch takes longer."),
     ("keep_alive", click.IntRange(1, 86400), "SECONDS", "How long an idle connection stays open."),
-    ("idle_unload", _SECONDS, "MINUTES", "Unload a model after this time without requests. [default: never]"),
+    (
+        "idle_unload",
+        _SECONDS,
+        "MINUTES",
+        "Unload a model after this time without a request. [default: never]",
+    ),
 )
 """Options with one value; their defaults are those of `ServerSettings` and `LlamaParams`."""
 
@@ -80,7 +90,9 @@ def _model_option(role: str, default: str, text: str) -> Callable[..., Any]:
 @_model_option(
     "embedder", DEFAULT_MODEL, "An embedding model. Repeatable; the first is the default. none: no embedder."
 )
-@_model_option("reranker", BUNDLED_RERANKER, "A reranker, likewise.")
+@_model_option(
+    "reranker", BUNDLED_RERANKER, "A reranker. Repeatable; the first is the default. none: no reranker."
+)
 @with_options(*(_valued_option(*option) for option in OPTIONS))
 @click.option(
     "--api-key",
@@ -89,9 +101,14 @@ def _model_option(role: str, default: str, text: str) -> Callable[..., Any]:
     show_envvar=True,
     help="What callers must send as 'Authorization: Bearer KEY'. Other users of the machine can see it.",
 )
-@_repeatable("--cors", "cors_origins", "ORIGIN", "Let web pages of this origin ask; * is any. Repeatable.")
 @_repeatable(
-    "--allowed-host", "allowed_hosts", "NAME", "A name for this server, such as a proxy's. Repeatable."
+    "--cors", "cors_origins", "ORIGIN", "Allow requests from web pages of this origin; * is any. Repeatable."
+)
+@_repeatable(
+    "--allowed-host",
+    "allowed_hosts",
+    "NAME",
+    "Accept this Host header, such as a proxy's name for this server. Repeatable.",
 )
 @click.option(
     "--index",
@@ -100,9 +117,7 @@ def _model_option(role: str, default: str, text: str) -> Callable[..., Any]:
     help="An index that `ggrank index` made: POST /search, and a search box on the page.",
 )
 @click.option("--strict-models", is_flag=True, help="Refuse names of models that are not served.")
-@click.option(
-    "--access-log/--no-access-log", default=True, show_default=True, help="Log a line for each request."
-)
+@click.option("--access-log/--no-access-log", default=True, show_default=True, help="Log each request.")
 def serve(
     embedders: tuple[str, ...],
     rerankers: tuple[str, ...],
@@ -111,7 +126,7 @@ def serve(
     access_log: bool,
     **options: Any,
 ) -> None:
-    """Serve models over HTTP until Ctrl-C or SIGTERM; requests that have come in still get their answers.
+    """Serve models over HTTP until Ctrl-C or SIGTERM; running requests still get their answers.
 
     \b
     ggrank serve

@@ -12,7 +12,7 @@ from ggrank.cli.search import hits_output_option, show_hits
 from ggrank.errors import InputError
 
 
-@click.command(short_help="Find what means the same as a file.")
+@click.command(short_help="Find passages with the same meaning as a file.")
 @click.argument("file_or_text", metavar="FILE|ID|TEXT")
 @found_index_option
 @click.option(
@@ -20,7 +20,7 @@ from ggrank.errors import InputError
 )
 @hits_output_option
 def similar(file_or_text: str, folder: Path, top_n: int, output: str | None) -> None:
-    """Find passages of other documents that mean the same as a file, an indexed document, or a text.
+    """Find passages of other documents with the same meaning as a file, an indexed document, or a text.
 
     \b
     ggrank similar notes/travel.md

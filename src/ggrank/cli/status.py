@@ -14,11 +14,11 @@ from ggrank.cli.options import output_option
 from ggrank.errors import GgrankError, InputError
 
 
-@click.command(short_help="Say what your indexes hold.")
+@click.command(short_help="Show what your indexes hold.")
 @any_index_option
 @output_option
 def status(folder: Path | None, as_table: bool | None) -> None:
-    """Say what indexes hold: files, passages, size, model, and when they were updated last.
+    """Show what indexes hold: files, passages, size, model, and when they were updated last.
 
     \b
     ggrank status             the nearest index, and all with a name

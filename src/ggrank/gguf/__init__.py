@@ -210,8 +210,8 @@ def check_usable(file: GgufFile, pooling_type: PoolingType) -> None:
         lost = "has a pooler (cls.weight) but" if "cls.weight" in file.tensors else "has"
         raise ModelModeError(
             f"{name} {lost} no classification layer (cls.output.weight), so it cannot rerank: it is an "
-            "embedding model, or a reranker that lost its head in conversion. Take a reranker such as "
-            "'bge-reranker-base'; to embed with it, load it without pooling_type rank."
+            "embedding model, or a reranker that lost its head in conversion. Use a reranker, such as "
+            "the bundled 'ggrank-reranker-mini'."
         )
     if pooling_type is not PoolingType.UNSPECIFIED:
         return

@@ -38,7 +38,7 @@ def _doubts(file: GgufFile, pooling: PoolingType) -> Iterator[str]:
     if pooling is not PoolingType.RANK and file.pooling_type is PoolingType.RANK:
         yield (
             f"is a reranker; with pooling_type {pooling.name.lower()} it gives vectors that it was not "
-            "trained to give. Load it with pooling_type rank, and rank with it."
+            "trained to give. Use pooling_type rank, and rank with it."
         )
     is_bert = (file.architecture, file.tokenizer_model) == ("bert", "bert")
     if pooling is PoolingType.RANK and is_bert and "cls.weight" not in file.tensors:

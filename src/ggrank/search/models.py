@@ -48,7 +48,7 @@ def check_embedder(embedder: object) -> Embedder:
     """Raises ModelModeError unless the model makes vectors, InputTypeError unless it is one."""
     if isinstance(embedder, RemoteEmbedder):
         return embedder
-    hint = "must be an embedding model; {} is a reranker: give it as the reranker"
+    hint = "must be an embedding model, such as 'all-minilm-l6-v2'; {} is a reranker"
     return _check_model(embedder, "embedder", Mode.EMBEDDING, hint)
 
 
@@ -56,10 +56,7 @@ def check_reranker(reranker: object) -> Reranker | None:
     """Raises ModelModeError unless the model scores pairs, InputTypeError unless it is one."""
     if reranker is None or isinstance(reranker, RemoteReranker):
         return reranker
-    hint = (
-        "must be a cross-encoder; {} is loaded to embed: load one with pooling_type rank, "
-        "such as 'bge-reranker-base'"
-    )
+    hint = "must be a cross-encoder, such as 'ggrank-reranker-mini'; {} is loaded to embed"
     return _check_model(reranker, "reranker", Mode.RERANK, hint)
 
 
