@@ -85,7 +85,9 @@ def test_an_agent_finds_a_passage_and_reads_around_it(folder: Path, shelf: Shelf
     assert best["path"] == str(folder / "notes" / "handbook.md")
     assert best["headings"] == "Handbook > Travel"
     assert best["index"] == "people"
-    lines = call(server, "get", document=best["path"], first_line=best["line"], n_lines=3)
+    assert best["place"] == f"{best['path']}:{best['line']}"
+    lines = call(server, "get", document=best["place"], n_lines=3)
+    assert lines["first_line"] == best["line"]
     assert "The company pays" in lines["text"]
     assert lines["n_lines"] == len(HANDBOOK.splitlines())
 

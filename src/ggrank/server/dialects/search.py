@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from ggrank.errors import InputError
-from ggrank.search.hits import Hit
+from ggrank.search.hits import Hit, printed_place
 from ggrank.search.ranking import By
 from ggrank.search.where import conditions
 from ggrank.server.dialects import fields
@@ -95,9 +95,8 @@ def search(request: SearchRequest, service: fields.Served) -> SearchResponse:
 
 
 def _passage(hit: Hit) -> FoundPassage:
-    name = hit.path or str(hit.id or "")
     return FoundPassage(
-        place=f"{name}, {hit.page}" if hit.page else f"{name}:{hit.line}",
+        place=printed_place(hit),
         path=hit.path,
         line=hit.line,
         page=hit.page,
