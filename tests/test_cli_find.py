@@ -201,9 +201,14 @@ def test_rows_of_a_csv_file_are_filtered_by_numbers_and_read_by_line(
     assert "has 1 line, and no line 9" in ggrank("get", "b:9").output
 
 
-def test_a_wrong_path_is_not_taken_for_a_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_path_is_not_taken_for_a_text(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder / "notes")
     assert "there is no file nope.md" in ggrank("similar", "nope.md").output
+    assert "notes is a folder" in ggrank("similar", folder / "notes").output
+    (tmp_path / "zeros.txt").write_bytes(b"a\0b")
+    assert f"{tmp_path / 'zeros.txt'}: a binary file" in ggrank("similar", tmp_path / "zeros.txt").output
     assert json_lines(ggrank("similar", "trains and hotels", "--json"))
 
 

@@ -127,6 +127,8 @@ def test_what_is_not_indexed_cannot_be_read(folder: Path, shelf: Shelf) -> None:
         ("search", {"query": "a", "index": "other"}, "there is no index 'other'; there is people"),
         ("search", {"query": "a", "where": {"year": {"~": 1}}}, "'~'"),
         ("get", {"document": "a", "n_lines": 10_000}, "n_lines from 1 to 400"),
+        ("search", {"query": "a", "min_score": 3}, "min_score must be from 0 to 1"),
+        ("similar", {"document": "notes/nope.md"}, "there is no file notes/nope.md"),
     ],
 )
 def test_an_error_says_what_to_do(shelf: Shelf, tool: str, arguments: dict[str, Any], said: str) -> None:

@@ -352,7 +352,8 @@ def test_mail_has_its_parts_as_sections_and_names_attachments(tmp_path: Path) ->
         (
             "",
             (),
-            "From: Zoë <zoe@example.org>\nTo: a@example.org, b@example.org\nDate: 2024-04-05T09:30:00+02:00",
+            "From: Zoë <zoe@example.org>\nTo: a@example.org, b@example.org\n"
+            f"Subject: {found.title}\nDate: 2024-04-05T09:30:00+02:00",
         ),
         ("part 1", (), "Café at noon."),
         ("part 3", (), "Attachment: Fahrplan für März.pdf"),

@@ -99,6 +99,7 @@ def test_the_served_reranker_orders_what_was_found(client: httpx.Client, index: 
         ({"top_n": 0}, "top_n: must be at least 1"),
         ({"top_n": 101}, "top_n: must be at most 100"),
         ({"by": "magic"}, "by: must be"),
+        ({"min_score": 3}, "min_score: must be at most 1"),
         ({"where": {"year": {"~": 1}}}, "where: must compare metadata"),
         ({"where": {SECRET: [SECRET]}}, "where: must compare metadata"),
         ({"where": {'a"b': 1}}, "where: must compare metadata"),

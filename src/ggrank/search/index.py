@@ -344,6 +344,8 @@ class Index:
         check_count(retrieve_k, "retrieve_k")
         check_count(context, "context", least=0)
         check_threshold(min_score)
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise InputError(f"min_score must be from 0 to 1, found {min_score}")
         check_reranker(reranker)
         asked = Asked(query) if plain else parse(query)
         if asked.excluded and not asked.text:

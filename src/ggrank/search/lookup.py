@@ -7,6 +7,7 @@ import os
 import re
 from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,6 +152,13 @@ def vector_of(snapshot: Snapshot, document: int) -> NDArray[np.float32]:
         raise InputError("the document has no text, so nothing is similar to it")
     vectors = snapshot.vectors.unpack(snapshot.vectors.read(np.array(rows, np.int64)))
     return l2_normalize(vectors.sum(axis=0))
+
+
+def check_no_path(text: str) -> None:
+    """Raises InputError for a text that looks like the path of a file: it is a mistake."""
+    path = Path(text)
+    if len(text.split()) == 1 and (path.suffix or len(path.parts) > 1):
+        raise InputError(f"there is no file {path}, and none of that name in the index")
 
 
 def vector_of_text(text: str, embedder: Embedder, settings: IndexSettings) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from ggrank.errors import GgrankError, InputError
 from ggrank.llama import Llama
 from ggrank.search.hits import printed_place
 from ggrank.search.index import Index
-from ggrank.search.lookup import lines_of
+from ggrank.search.lookup import check_no_path, lines_of
 from ggrank.types import PoolingType
 
 if TYPE_CHECKING:
@@ -147,14 +147,19 @@ class Shelf:
 
         Raises InputError for any other.
         """
-        with self._call():
-            for name in self._names(index):
-                if document in self._indexes[name]:
-                    return name, *self._indexes[name].find(document)
+        name = self.holder(document, index=index)
+        if name is not None:
+            with self._call():
+                return name, *self._indexes[name].find(document)
         raise InputError(
             f"{document!r} is not indexed. Expected the `place`, `path` or `id` of a passage that `search` "
             "found."
         )
+
+    def holder(self, document: str | float, *, index: str | None) -> str | None:
+        """The name of the first index that has a document, None where none has."""
+        with self._call():
+            return next((name for name in self._names(index) if document in self._indexes[name]), None)
 
     def facts(self) -> list[IndexFacts]:
         """What each index holds."""
@@ -282,7 +287,14 @@ def build_server(shelf: Shelf) -> MCPServer[Any]:
             top_n: how many passages, 1 to 50.
             index: the name of one index.
         """
-        return _answered(lambda: shelf.search(index, top_n, lambda one: one.similar(document, top_n=top_n)))
+
+        def find() -> Found:
+            holder = shelf.holder(document, index=index)
+            if holder is None:
+                check_no_path(str(document))
+            return shelf.search(holder or index, top_n, lambda one: one.similar(document, top_n=top_n))
+
+        return _answered(find)
 
     def get(
         document: str | int | float,

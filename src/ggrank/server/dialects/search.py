@@ -48,7 +48,9 @@ class SearchRequest(fields.Body):
         description="Metadata that documents must have; a value means equal, or contained in a list.",
         examples=[{"tags": "staff", "year": {">=": 2020}}],
     )
-    min_score: float | None = Field(default=None, description="Leave out passages with a lower score (0..1).")
+    min_score: float | None = Field(
+        default=None, ge=0, le=1, description="Leave out passages with a lower score."
+    )
     rerank: bool = Field(default=False, description="Let the first reranker order the best 20.")
 
 
