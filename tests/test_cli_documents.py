@@ -65,6 +65,15 @@ def test_a_folder_is_read_as_ggrank_index_reads_it_and_what_is_left_out_is_named
     assert note == "Note: left out: 1 .png"
 
 
+def test_a_sheet_and_rich_text_without_headings_are_read_as_in_a_folder(tmp_path: Path) -> None:
+    sheet = Path(__file__).parent / "documents" / "library" / "united-states.xlsx"
+    lines = json_lines(ggrank("rank", "When did Alaska become a state?", "--file", sheet))
+    assert "united-states.xlsx, States, row 10" in {line["id"] for line in lines}
+    (tmp_path / "letter.rtf").write_text("{\\rtf1 Bees dance.}")
+    (letter,) = json_lines(ggrank("rank", QUERY, "--file", tmp_path / "letter.rtf"))
+    assert letter["text"] == "Bees dance."
+
+
 def test_a_folder_without_texts_is_an_error(tmp_path: Path) -> None:
     result = ggrank("rank", QUERY, "--file", tmp_path)
     assert result.exit_code == 1

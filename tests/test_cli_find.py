@@ -250,14 +250,20 @@ def test_rows_of_a_csv_file_are_filtered_by_numbers_and_read_by_line(
     ):
         hits = json_lines(ggrank("search", "bikes", "--where", condition, "--json"))
         assert [hit["id"] for hit in hits] == found
-    assert ggrank("get", "b").output == ggrank("get", "faq.csv:3").output == "Bikes are fast\n"
+    for name in ("b", "faq.csv:3", "faq.csv:3, b"):
+        assert ggrank("get", name).output == "Bikes are fast\n"
     assert "each of its 2 rows is a document" in ggrank("get", "faq.csv").output
     assert "has 1 line, and no line 9" in ggrank("get", "b:9").output
 
 
-def test_a_wrong_path_is_not_taken_for_a_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_path_is_not_taken_for_a_text(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder / "notes")
     assert "there is no file nope.md" in ggrank("similar", "nope.md").output
+    assert "notes is a folder" in ggrank("similar", folder / "notes").output
+    (tmp_path / "zeros.txt").write_bytes(b"a\0b")
+    assert f"{tmp_path / 'zeros.txt'}: a binary file" in ggrank("similar", tmp_path / "zeros.txt").output
     assert json_lines(ggrank("similar", "trains and hotels", "--json"))
 
 

@@ -77,8 +77,8 @@ def test_search_gives_a_json_line_for_each_passage(indexed: Path) -> None:
     assert [line["rank"] for line in lines] == [1, 2, 3, 4]
     best = lines[0]
     assert list(best) == [
-        *("rank", "path", "headings", "page", "line", "start", "stop", "id", "title", "metadata", "text"),
-        *("score", "cosine", "logit", "words", "others", "snippet"),
+        *("rank", "place", "path", "headings", "page", "line", "start", "stop", "id", "title", "metadata"),
+        *("text", "score", "cosine", "logit", "words", "others", "snippet"),
     ]
     assert (best["path"], best["headings"], best["line"]) == (str(indexed / "notes.md"), "Baking", 7)
     assert NOTES[best["start"] : best["stop"]] == best["text"]

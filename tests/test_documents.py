@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ggrank import Index, InputError
-from ggrank.search.hits import Hit
+from ggrank.search.hits import Hit, printed_place
 from ggrank.search.readers import _READERS, file_format, read_documents
 
 HERE = Path(__file__).parent / "documents"
@@ -76,11 +76,22 @@ def test_the_place_of_each_answer_is_right(index: Index, question: dict[str, str
         ("planets.csv:9", "The windiest planet"),
         ("amendments.json:4", "on account of sex"),
         ("king-james.parquet:4", "no new thing under the sun"),
-        ("united-states.xlsx:Presidents, row 5", "Panama Canal"),
+        ("united-states.xlsx, Presidents, row 5", "Panama Canal"),
+        ("united-states.xlsx:10", "Alaska"),
     ],
 )
 def test_a_row_is_read_by_its_place(index: Index, place: str, text: str) -> None:
     assert text in index.get(str(LIBRARY / place)).text
+
+
+def test_the_printed_place_of_a_hit_leads_to_its_text(index: Index) -> None:
+    for question in QUESTIONS:
+        for hit in index.search(question["question"], top_n=20):
+            document, line = index.find(printed_place(hit))
+            assert hit.text in document.text
+            if line is not None:
+                assert document.text.split("\n")[line - 1].strip() in document.text[: hit.stop]
+            assert index.similar(printed_place(hit), top_n=1)
 
 
 def test_nothing_around_the_text_of_a_page_is_found(index: Index) -> None:

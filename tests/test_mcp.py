@@ -85,7 +85,9 @@ def test_an_agent_finds_a_passage_and_reads_around_it(folder: Path, shelf: Shelf
     assert best["path"] == str(folder / "notes" / "handbook.md")
     assert best["headings"] == "Handbook > Travel"
     assert best["index"] == "people"
-    lines = call(server, "get", document=best["path"], first_line=best["line"], n_lines=3)
+    assert best["place"] == f"{best['path']}:{best['line']}"
+    lines = call(server, "get", document=best["place"], n_lines=3)
+    assert lines["first_line"] == best["line"]
     assert "The company pays" in lines["text"]
     assert lines["n_lines"] == len(HANDBOOK.splitlines())
 
@@ -125,6 +127,8 @@ def test_what_is_not_indexed_cannot_be_read(folder: Path, shelf: Shelf) -> None:
         ("search", {"query": "a", "index": "other"}, "there is no index 'other'; there is people"),
         ("search", {"query": "a", "where": {"year": {"~": 1}}}, "'~'"),
         ("get", {"document": "a", "n_lines": 10_000}, "n_lines from 1 to 400"),
+        ("search", {"query": "a", "min_score": 3}, "min_score must be from 0 to 1"),
+        ("similar", {"document": "notes/nope.md"}, "there is no file notes/nope.md"),
     ],
 )
 def test_an_error_says_what_to_do(shelf: Shelf, tool: str, arguments: dict[str, Any], said: str) -> None:

@@ -313,6 +313,21 @@ def test_a_spreadsheet_has_a_document_for_each_row_with_dates_as_dates(tmp_path:
     assert found[2].metadata == {"Cost": 1200, "Paid (D)": "2024-01-01 12:00", "F": "late"}
 
 
+def test_a_sheet_with_a_column_text_is_read_as_csv(tmp_path: Path) -> None:
+    table = "id,title,text,year\nr2,Bees,Bees dance.,2020\nr3,Ants,,2021\n"
+    cells = ([f'<c t="str"><v>{value}</v></c>' for value in row.split(",")] for row in table.splitlines())
+    rows = "".join(f"<row>{''.join(row)}</row>" for row in cells)
+    book = {
+        "xl/workbook.xml": f'<workbook {S} {R}><sheets><sheet name="Facts" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": SHEET_LINKS,
+        "xl/worksheets/sheet1.xml": f"<worksheet {S}><sheetData>{rows}</sheetData></worksheet>",
+    }
+    sheet, as_csv = read(tmp_path / "a.xlsx", package(book)), read(tmp_path / "a.csv", table)
+    facts = [[(one.id, one.title, one.text, one.metadata) for one in found] for found in (sheet, as_csv)]
+    assert facts[0] == facts[1]
+    assert sheet[0].place == "Facts, row 2"
+
+
 def test_mail_has_its_parts_as_sections_and_names_attachments(tmp_path: Path) -> None:
     pytest.importorskip("bs4")
     mail = EmailMessage()
@@ -337,7 +352,8 @@ def test_mail_has_its_parts_as_sections_and_names_attachments(tmp_path: Path) ->
         (
             "",
             (),
-            "From: Zoë <zoe@example.org>\nTo: a@example.org, b@example.org\nDate: 2024-04-05T09:30:00+02:00",
+            "From: Zoë <zoe@example.org>\nTo: a@example.org, b@example.org\n"
+            f"Subject: {found.title}\nDate: 2024-04-05T09:30:00+02:00",
         ),
         ("part 1", (), "Café at noon."),
         ("part 3", (), "Attachment: Fahrplan für März.pdf"),

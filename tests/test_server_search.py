@@ -99,7 +99,8 @@ def test_the_served_reranker_orders_what_was_found(client: httpx.Client, index: 
         ({"top_n": 0}, "top_n: must be at least 1"),
         ({"top_n": 101}, "top_n: must be at most 100"),
         ({"by": "magic"}, "by: must be"),
-        ({"where": {"year": {"~": 1}}}, "where: must compare metadata"),
+        ({"min_score": 3}, "min_score: must be at most 1"),
+        ({"where": {"year": {"~": 1}}}, 'as in {\\"tags\\": \\"staff\\", \\"year\\": {\\">=\\": 2020}}'),
         ({"where": {SECRET: [SECRET]}}, "where: must compare metadata"),
         ({"where": {'a"b': 1}}, "where: must compare metadata"),
         ({"where": {"a": 2**63}}, "where: must compare metadata"),
@@ -236,6 +237,18 @@ def test_an_index_of_another_model_is_one_line_that_names_it(index: Path, tmp_pa
     error = failing("--index", str(tmp_path / "index")).stderr
     assert (f"start the server with --embedder {own}" in error, len(error.splitlines())) == (True, 1)
     assert "is served; start" in failing("--index", str(index), "--embedder", "none").stderr
+
+
+def test_an_index_of_another_pooling_is_served_with_the_embedder_that_the_error_names(tmp_path: Path) -> None:
+    with Llama.load(EMBEDDER, pooling_type="cls") as llama, Index.open(tmp_path, embedder=llama) as opened:
+        opened.add(["We pay for trains."])
+    named = failing("--index", str(tmp_path)).stderr.split("--embedder ")[1].strip()
+    assert named.endswith(",pooling_type=cls")
+    with (
+        process("--index", str(tmp_path), "--embedder", named) as (_, line),
+        httpx.Client(base_url=address_in(line), timeout=LONG) as client,
+    ):
+        assert len(found(client)) == 1
 
 
 def test_a_folder_without_an_index_is_one_clear_line(tmp_path: Path) -> None:

@@ -72,11 +72,12 @@ def _read_path(path: Path, file_format: Format) -> Iterable[Document]:
 
 
 def _read_passages(path: Path, name: str, *, with_plain_text: bool = False) -> list[Document]:
-    """The passages of a file that has pages or headings, as `ggrank index` reads it; else none.
+    """The passages of a file as `ggrank index` reads it; none of text without headings, whose lines are read.
 
     Tokens are estimated, because no model is loaded yet.
     """
     from ggrank.search.chunking import passages
+    from ggrank.search.hits import has_lines
     from ggrank.search.readers import is_document
     from ggrank.search.readers import read_documents as read_file
 
@@ -85,12 +86,12 @@ def _read_passages(path: Path, name: str, *, with_plain_text: bool = False) -> l
     found = []
     with read_errors(str(path)):
         for document in read_file(path):
-            if not document.sections and not with_plain_text:
+            if has_lines(name) and not document.sections and not with_plain_text:
                 continue
             for one in passages(document, count_tokens=_estimated_tokens, most=_PASSAGE, overlap=0):
                 text, place = document.text[one.start : one.end], one.place or f"line {one.line}"
                 headed = f"{one.headings}\n\n{text}" if one.headings else text
-                found.append(Document(headed, f"{name}, {place}"))
+                found.append(Document(headed, f"{name}, {place}" if document.id is None else document.id))
     return found
 
 

@@ -12,7 +12,7 @@ from ggrank.cli.console import count, echo, visible
 from ggrank.cli.indexes import found_index_option
 from ggrank.errors import InputError
 
-_PLACE = re.compile(r"(.+?):(\d+)(?::(\d+))?")
+_COUNTED = re.compile(r"(.+:\d+):(\d+)")
 DEFAULT_COUNT = 40
 
 
@@ -22,6 +22,8 @@ DEFAULT_COUNT = 40
 def get(place: str, folder: Path) -> None:
     """Print an indexed document, or COUNT lines of it (40) from LINE on; of PDF and office files their text.
 
+    What a search prints as the place of a hit can be given, too.
+
     \b
     ggrank get notes/travel.md
     ggrank get notes/travel.md:12:5
@@ -30,13 +32,13 @@ def get(place: str, folder: Path) -> None:
     from ggrank.search.lookup import lines_of
 
     with Index.open(folder) as index:
-        rest = None if place in index else _PLACE.fullmatch(place)
-        document = index.get(rest[1] if rest and rest[1] in index else place)
+        counted = None if place in index else _COUNTED.fullmatch(place)
+        document, first = index.find(counted[1] if counted else place)
     lines = lines_of(document.text)
-    if rest:
-        first = max(int(rest[2]), 1) - 1
-        if first >= len(lines):
-            raise InputError(f"{rest[1]} has {count(len(lines), 'line')}, and no line {rest[2]}")
-        lines = lines[first : first + int(rest[3] or DEFAULT_COUNT)]
+    if first is not None:
+        if first > len(lines):
+            raise InputError(f"the document has {count(len(lines), 'line')}, and no line {first}")
+        start = max(first, 1) - 1
+        lines = lines[start : start + int(counted[2] if counted else DEFAULT_COUNT)]
     for line in (line.removesuffix("\n") for line in lines):
         echo(visible(line) if sys.stdout.isatty() else line)

@@ -43,11 +43,6 @@ _FOUND_BY = {"both": "cosine and BM25, fused", "meaning": "cosine", "words": "BM
 _INDENT = 4
 _HIGHLIGHT = "bold red"
 
-_WITHOUT_LINES = {
-    *(".docx", ".epub", ".htm", ".html", ".ipynb", ".odt", ".pdf", ".pptx", ".rtf", ".xhtml", ".xlsx", ".eml")
-}
-"""Files whose indexed text has other lines than they have."""
-
 
 def hits_output_option(command: Command) -> Command:
     """--table, --json and --markdown, as the keyword ``output``; None where none is given."""
@@ -168,9 +163,9 @@ def search(
     A phrase in quotes must be in a passage; -word and -"a phrase" must not. A backslash before a quote or
     minus sign makes it an ordinary character.
 
-    Each JSON line holds rank, path, headings, page, line, start and stop (characters in the document's text),
-    id, title, metadata, text, score (0 to 1), cosine, logit, words (of the query that the passage holds),
-    others (where else the same text stands), snippet, and with -C before and after.
+    Each JSON line holds rank, place (as get takes it), path, headings, page, line, start and stop (characters
+    in the document's text), id, title, metadata, text, score (0 to 1), cosine, logit, words (of the query
+    that the passage holds), others (where else the same text stands), snippet, and with -C before and after.
     """
     from ggrank import Index
     from ggrank.search.words import has_open_quote, parse
@@ -298,10 +293,12 @@ def _whole_lines(query: str, hit: Hit, width: int) -> Iterator[Text]:
     """The passage and the lines around it, with their numbers where the file has such lines."""
     from rich.text import Text
 
+    from ggrank.search.hits import has_lines
+
     before, text, after = map(visible, (hit.before, hit.text, hit.after))
     block = Text.assemble((before, "dim"), _highlighted(Text(text), query), (after, "dim"))
     first = hit.line - before.count("\n")
-    digits = len(str(first + block.plain.count("\n"))) + 2 if _has_lines(hit) and not hit.page else 0
+    digits = len(str(first + block.plain.count("\n"))) + 2 if has_lines(hit.path) and not hit.page else 0
     for number, line in enumerate(block.split("\n", allow_blank=True), first):
         shown = f"{number:>{_INDENT + digits - 2}}" if digits else ""
         yield from _wrapped(line, width - digits, first=shown, indent=_INDENT + digits)
@@ -348,18 +345,10 @@ def _explanation(hit: Hit) -> str:
 
 
 def _where(place: Place) -> str:
-    """The file as it is named from here, and its line, page, slide or row; "notes/travel.md:12"."""
-    path = _from_here(place.path) if place.path else str(place.id or place.title or "a text")
-    if place.page and not place.page.startswith("line "):
-        where = f"{path}, {place.page}"
-    else:
-        where = f"{path}:{place.line}" if _has_lines(place) else path
-    name = str(place.id) if place.path and place.id not in (None, place.path) else ""
-    return one_line(", ".join(filter(None, [where, name])))
+    """A hit's place, with the file as it is named from here: "notes/travel.md:12"."""
+    from ggrank.search.hits import printed_place
 
-
-def _has_lines(place: Place) -> bool:
-    return Path(place.path).suffix.lower() not in _WITHOUT_LINES
+    return one_line(printed_place(place, _from_here(place.path) if place.path else None))
 
 
 def _from_here(path: str) -> str:
@@ -380,7 +369,7 @@ def _uri(place: Place) -> str:
 
 
 def _record(query: str, rank: int, hit: Hit, *, explain: bool, whole: bool) -> dict[str, Any]:
-    record = {"rank": rank, **asdict(hit), "snippet": hit.snippet(query)}
+    record = {"rank": rank, "place": _where(hit), **asdict(hit), "snippet": hit.snippet(query)}
     for name in ("score", "cosine", "logit"):  # a float32 in the fewest digits that still are that float32
         record[name] = None if record[name] is None else float(f"{record[name]:.9g}")
     left_out = [*([] if explain else ["explanation"]), *([] if whole else ["before", "after"])]

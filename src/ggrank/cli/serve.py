@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 NO_MODEL = "none"
 
 WHOLE, TEXT = re.compile(r"-?\d{1,9}", re.ASCII), re.compile(r".+")
-OWN_OPTIONS = {"n_ctx": WHOLE, "n_threads": WHOLE, "n_gpu_layers": WHOLE, "filename": TEXT, "revision": TEXT}
+POOLING = re.compile("mean|cls|last")
+OWN_OPTIONS = {
+    **dict.fromkeys(("n_ctx", "n_threads", "n_gpu_layers"), WHOLE),
+    **dict.fromkeys(("filename", "revision"), TEXT),
+    "pooling_type": POOLING,
+}
 """What may follow a model's name, and how its value looks."""
 
 MOST_CONNECTIONS = 900
@@ -134,9 +139,9 @@ def serve(
     ggrank serve --index notes/.ggrank
     ggrank serve --embedder none --reranker bge-reranker-v2-m3,n_ctx=8192
 
-    MODEL is a preset, a file or a Hugging Face repo; OPTION is n_ctx, n_threads, n_gpu_layers, filename
-    or revision, for that model alone. There is a page to try it at http://127.0.0.1:8080, and a description
-    of all paths at /docs. Needs pip install 'ggrank[server]'.
+    MODEL is a preset, a file or a Hugging Face repo; OPTION is n_ctx, n_threads, n_gpu_layers, filename,
+    revision or pooling_type (mean, cls, last), for that model alone. There is a page to try it at
+    http://127.0.0.1:8080, and a description of all paths at /docs. Needs pip install 'ggrank[server]'.
     """
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
@@ -169,11 +174,12 @@ def read_model(given: str, role: str, *, shared: Mapping[str, Any]) -> LlamaPara
         if key not in OWN_OPTIONS or not OWN_OPTIONS[key].fullmatch(value):
             expected = f"MODEL, and {', '.join(OWN_OPTIONS)} as OPTION=VALUE"
             raise click.BadParameter(f"expected {expected}; found {item!r}", param_hint=f"'--{role}'")
-        options[key] = value if OWN_OPTIONS[key] is TEXT else int(value)
+        options[key] = int(value) if OWN_OPTIONS[key] is WHOLE else value
     from ggrank import LlamaParams, PoolingType
 
-    pooling = PoolingType.RANK if role == "reranker" else None
-    return LlamaParams(name, pooling_type=pooling, **options)
+    if role == "reranker":
+        options["pooling_type"] = PoolingType.RANK
+    return LlamaParams(name, **options)
 
 
 def _run(models: Sequence[LlamaParams], settings: ServerSettings, *, access_log: bool) -> None:

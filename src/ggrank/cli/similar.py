@@ -27,27 +27,27 @@ def similar(file_or_text: str, folder: Path, top_n: int, output: str | None) -> 
     ggrank similar "trains, hotels and who pays for them"
     """
     from ggrank import Index
+    from ggrank.search.lookup import check_no_path
 
     path = Path(file_or_text)
     with Index.open(folder) as index:
         if file_or_text not in index:
-            file_or_text = _text_of(path) if path.is_file() else _checked(file_or_text)
+            if path.is_dir():
+                raise InputError(f"{path} is a folder: give a file, or a text of several words")
+            if path.is_file():
+                file_or_text = _text_of(path)
+            else:
+                check_no_path(file_or_text)
         show_hits("", index.similar(file_or_text, top_n=top_n), output=output)
 
 
 def _text_of(path: Path) -> str:
     """The text of a file that is not indexed."""
+    from ggrank.rows.reading import read_errors
     from ggrank.search.readers import read_documents
 
-    texts = [document.text for document in islice(read_documents(path), 2)]
+    with read_errors(str(path)):
+        texts = [document.text for document in islice(read_documents(path), 2)]
     if len(texts) != 1:
         raise InputError(f"{path} is a table, and not in the index: give the text of one of its rows")
     return texts[0]
-
-
-def _checked(text: str) -> str:
-    """A text; one that looks like a path is a mistake."""
-    path = Path(text)
-    if len(text.split()) == 1 and (path.suffix or len(path.parts) > 1):
-        raise InputError(f"there is no file {path}, and none of that name in the index")
-    return text

@@ -70,7 +70,7 @@ def text_of(row: Row, text_columns: Sequence[str] = ()) -> tuple[str, str]:
     if text_columns:
         return "", " ".join(string_in(values, column) for column in text_columns)
     if is_plain_table(row):
-        return "", "\n".join(f"{name}: {value}" for name, value in values.items() if value)
+        return "", "\n".join(f"{name}: {value}" for name, value in values.items() if value or value == 0)
     title = string_in(values, "title") if values.get("title") is not None else ""
     return title, string_in(values, "text")
 

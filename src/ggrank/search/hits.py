@@ -5,11 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ggrank.search.lexical import best_window, find_phrases, find_words
 
 _HEADING_MARK = re.compile(r"^ {0,3}#{1,6}[ \t]+", re.MULTILINE)
+
+_WITHOUT_LINES = {
+    *(".docx", ".epub", ".htm", ".html", ".ipynb", ".odt", ".pdf", ".pptx", ".rtf", ".xhtml", ".xlsx", ".eml")
+}
+
+
+def has_lines(path: str) -> bool:
+    """Whether a file's indexed text has the same lines as the file."""
+    return Path(path).suffix.lower() not in _WITHOUT_LINES
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,24 @@ class Place:
     id: str | float | None
     title: str
     metadata: Mapping[str, Any] = field(hash=False)
+
+
+def printed_place(place: Place, path: str | None = None) -> str:
+    """The place of a hit as people and programs see it, and as `Index.get` and `Index.similar` take it.
+
+    ``path`` is the file's name where it is not the stored one.
+
+    Example:
+        >>> hit = Hit("/notes/costs.xlsx", "", "Prices, row 7", 7, 0, 4, "c7", "Prices", {})
+        >>> printed_place(hit), printed_place(hit, "costs.xlsx")
+        ('/notes/costs.xlsx, Prices, row 7, c7', 'costs.xlsx, Prices, row 7, c7')
+    """
+    name = path or place.path or str(place.title or "a text" if place.id is None else place.id)
+    if place.page and not place.page.startswith("line "):
+        name = f"{name}, {place.page}"
+    elif has_lines(place.path):
+        name = f"{name}:{place.line}"
+    return f"{name}, {place.id}" if place.path and place.id not in (None, place.path) else name
 
 
 @dataclass(frozen=True)

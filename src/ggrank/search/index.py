@@ -14,7 +14,7 @@ from ggrank.rows.documents import Document
 from ggrank.search.files import FileRules, absolute, check_paths
 from ggrank.search.generations import Generations
 from ggrank.search.hits import Hit
-from ggrank.search.lookup import find_document, read_document, vector_of, vector_of_text
+from ggrank.search.lookup import find_document, find_place, read_document, vector_of, vector_of_text
 from ggrank.search.models import Embedder, Reranker, check_reranker
 from ggrank.search.ranking import (
     By,
@@ -139,23 +139,34 @@ class Index:
             return True
 
     def get(self, id: str | float) -> Document:
-        """A document by its id, a file by its path, or a row of a table by "PATH:ROW".
+        """A document by its id, a file by its path, or either by a place that a search printed.
 
-        A number may be given as a text, and a path in any form that leads to the file.
+        A place is such as "notes/travel.md:12", and of a row "costs.csv:7" or "costs.xlsx, Prices, row 7". A
+        number may be given as a text, and a path in any form that leads to the file.
 
         Raises:
             InputError: there is none, or it is a table.
             InputTypeError: it is neither a string nor a number.
         """
+        return self.find(id)[0]
+
+    def find(self, id: str | float) -> tuple[Document, int | None]:
+        """What `get` gives, and the line of the document's text that a place names, None where it names none.
+
+        Raises:
+            InputError, InputTypeError: as `get`.
+        """
         name = check_id(id)
 
-        def get(snapshot: Snapshot) -> Document | None:
-            number = find_document(snapshot, name)
-            return None if number is None else read_document(snapshot, number)
+        def find(snapshot: Snapshot) -> tuple[Document, int | None] | None:
+            found = find_place(snapshot, name)
+            return None if found is None else (read_document(snapshot, found[0]), found[1])
 
-        found = self._read(get)
+        found = self._read(find)
         if found is None:
-            raise InputError(f"no document of the index has the id {id!r}: that is not in the index")
+            raise InputError(
+                f"{id!r} is not in the index: give an id, a path, or a place that a search found"
+            )
         return found
 
     def _read(self, function: Callable[[Snapshot], T]) -> T:
@@ -333,6 +344,8 @@ class Index:
         check_count(retrieve_k, "retrieve_k")
         check_count(context, "context", least=0)
         check_threshold(min_score)
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise InputError(f"min_score must be from 0 to 1, found {min_score}")
         check_reranker(reranker)
         asked = Asked(query) if plain else parse(query)
         if not asked.text.strip() and not asked.excluded:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,37 +24,79 @@ from ggrank.search.store import Snapshot
 MOST_PASSAGES = 256
 """Of a text that is not indexed: they take seconds on a slow machine."""
 
+_SEPARATOR = re.compile(":|, ")
+MOST_SEPARATORS = 16
+"""A place has fewer after the path; a long text may have thousands, and each is looked up."""
+
 
 def find_document(snapshot: Snapshot, id: str | float) -> int | None:
-    """The number of a document by its id, of a file by its path, or of a row of a table by its place.
+    """The number of a document by its id, the path of its file, or a place; see `find_place`."""
+    found = find_place(snapshot, id)
+    return None if found is None else found[0]
 
-    Such a place is "faq.csv:7" or "costs.xlsx:Budget, row 7". A number may be given as a text, and a path as
-    any name of the file, also through symbolic links.
+
+def find_place(snapshot: Snapshot, id: str | float) -> tuple[int, int | None] | None:
+    """The number of a document, and the line of its text that a place names, if it names one.
+
+    A place is what `printed_place` gives, or the file and number of a row, such as "costs.xlsx:7". A number
+    may be given as a text, and a path as any name of the file, also through symbolic links.
 
     Raises:
         InputError: it is a table.
     """
+    if (number := _whole_document(snapshot, id)) is not None:
+        return number, None
+    name = str(id)
+    if (file := _file_at(snapshot, name)) is not None:
+        counted = "SELECT count(*), coalesce(min(place), 'line 1') FROM document WHERE file = ?"
+        n_rows, first = snapshot.row(counted, file)
+        example = f"{name}:{first[5:]}" if first.startswith("line ") else f"{name}, {first}"
+        raise InputError(
+            f"{name} is a table, and each of its {n_rows:,} rows is a document: give its id or place, "
+            f"such as {example}"
+        )
+    for separator in list(_SEPARATOR.finditer(name))[: -MOST_SEPARATORS - 1 : -1]:
+        found = _find_inside(snapshot, name[: separator.start()], name[separator.end() :])
+        if found is not None:
+            return found
+    return None
+
+
+def _whole_document(snapshot: Snapshot, id: str | float) -> int | None:
+    """A document by its id, or by the path of a file that is one document."""
     for name in (id, *_numbers(id)):
         row = snapshot.row("SELECT id FROM document WHERE name = ? ORDER BY file LIMIT 1", name)
         if row is not None:
             return int(row[0])
-    path, _, place = str(id).rpartition(":")
-    statement = "SELECT id FROM document WHERE file = ? AND place = ? ORDER BY version DESC LIMIT 1"
-    if (file := _file_at(snapshot, str(id))) is not None:
-        if (row := snapshot.row(statement, file, "")) is not None:
-            return int(row[0])
-        counted = "SELECT count(*), coalesce(min(place), '1') FROM document WHERE file = ?"
-        n_rows, first = snapshot.row(counted, file)
-        example = f"{id}:{first.removeprefix('line ').removeprefix('row ')}"
-        raise InputError(
-            f"{id} is a table, and each of its {n_rows:,} rows is a document: give its id or place, such as "
-            f"{example}"
-        )
-    if place and (file := _file_at(snapshot, path)) is not None:
-        for name in (f"line {place}", f"row {place}", place):
-            if (row := snapshot.row(statement, file, name)) is not None:
-                return int(row[0])
-    return None
+    file = _file_at(snapshot, str(id))
+    return None if file is None else _row_of(snapshot, file, "place = ''")
+
+
+def _row_of(snapshot: Snapshot, file: int, condition: str, *values: str) -> int | None:
+    statement = f"SELECT id FROM document WHERE file = ? AND {condition} ORDER BY version DESC, id LIMIT 1"
+    found: int | None = snapshot.value(statement, file, *values)
+    return found
+
+
+def _find_inside(snapshot: Snapshot, name: str, place: str) -> tuple[int, int | None] | None:
+    """A row of a file, or a line or page of a document; the row's id may follow its place."""
+    if (file := _file_at(snapshot, name)) is not None:
+        for end in (len(place), *(one.start() for one in re.finditer(", ", place))):
+            row = place[:end]
+            known = "place IN (?, 'line ' || ?, 'row ' || ?)"
+            number = _row_of(snapshot, file, known, row, row, row)
+            if number is None and row.isdecimal():  # of the first sheet that has such a row
+                number = _row_of(snapshot, file, "place LIKE '%, row ' || ?", row)
+            if number is not None:
+                return number, None
+    number = _whole_document(snapshot, name)
+    if number is None:
+        return None
+    if place.isdecimal():
+        return number, int(place)
+    first = "SELECT min(line) FROM place WHERE document = ? AND page = ?"
+    line = snapshot.value(first, number, place)
+    return None if line is None else (number, line)
 
 
 def _numbers(id: str | float) -> list[float]:
@@ -108,6 +152,13 @@ def vector_of(snapshot: Snapshot, document: int) -> NDArray[np.float32]:
         raise InputError("the document has no text, so nothing is similar to it")
     vectors = snapshot.vectors.unpack(snapshot.vectors.read(np.array(rows, np.int64)))
     return l2_normalize(vectors.sum(axis=0))
+
+
+def check_no_path(text: str) -> None:
+    """Raises InputError for a text that looks like the path of a file: it is a mistake."""
+    path = Path(text)
+    if len(text.split()) == 1 and (path.suffix or len(path.parts) > 1):
+        raise InputError(f"there is no file {path}, and none of that name in the index")
 
 
 def vector_of_text(text: str, embedder: Embedder, settings: IndexSettings) -> NDArray[np.float32]:

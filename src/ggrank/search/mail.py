@@ -58,9 +58,7 @@ def _decoded(raw: str) -> str:
 
 def _blocks(message: Message, headers: dict[str, str]) -> Iterator[Block]:
     """Headers, texts and names of attachments; parts are numbered in their order, from 1."""
-    yield Block(
-        "\n".join(f"{name.capitalize()}: {text}" for name, text in headers.items() if name != "subject")
-    )
+    yield Block("\n".join(f"{name.capitalize()}: {text}" for name, text in headers.items()))
     doubled = set(_doubled(message))
     number, several = 0, sum(not part.is_multipart() for part in message.walk()) > 1
     for part in message.walk():

@@ -216,7 +216,8 @@ def _named(rows: list[tuple[int, dict[str, object]]]) -> Iterator[tuple[int, dic
     for (number, values), (_, after) in zip_longest(rows, rows[1:], fillvalue=(0, {"": None})):
         texts = [value for value in values.values() if isinstance(value, str)]
         if names:
-            yield number, {names.get(column, column): value for column, value in values.items()}
+            empty = {"text": ""} if "text" in names.values() else {}
+            yield number, empty | {names.get(column, column): value for column, value in values.items()}
         elif 1 < len(values) == len(texts) and after.keys() <= values.keys():
             names = {
                 column: f"{text} ({column})" if texts.count(text) > 1 else text

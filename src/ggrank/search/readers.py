@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from ggrank.errors import InputError
 from ggrank.rows.documents import check_columns, document_of
 from ggrank.rows.encodings import decode
-from ggrank.rows.reading import SUFFIXES, format_of, read_rows
+from ggrank.rows.reading import SUFFIXES, Row, format_of, read_rows
 from ggrank.search.html import EXTRA, read_html
 from ggrank.search.mail import read_mail
 from ggrank.search.office import read_zip, sheet_rows
@@ -147,14 +147,17 @@ def _read_rows(path: Path) -> Iterator[FileDocument]:
 
 
 def _read_sheets(path: Path) -> Iterator[FileDocument]:
-    """A document for each row of each sheet."""
+    """A document for each row of each sheet, by the rule for rows of CSV."""
     for sheet, number, values in sheet_rows(path):
-        text = _with_names(values) if values.keys() != {"text"} else str(values.pop("text"))
-        yield FileDocument(text, title=sheet, metadata=values, place=f"{sheet}, row {number}")
-
-
-def _with_names(values: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name}: {value}" for name, value in values.items() if value not in ("", None))
+        texts = {name: str(values[name]) for name in ("title", "text") if name in values}
+        found = document_of(Row(values | texts, number, file_format="csv"))
+        yield FileDocument(
+            found.text,
+            title=found.title or sheet,
+            metadata=found.metadata or {},
+            place=f"{sheet}, row {number}",
+            id=found.id,
+        )
 
 
 def _origin(path: Path) -> dict[str, Any] | None:

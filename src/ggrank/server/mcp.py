@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ggrank.errors import GgrankError, InputError
 from ggrank.llama import Llama
+from ggrank.search.hits import printed_place
 from ggrank.search.index import Index
-from ggrank.search.lookup import lines_of
+from ggrank.search.lookup import check_no_path, lines_of
 from ggrank.types import PoolingType
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ MOST_FACTS, MOST_NAME = 2_000, 400
 
 INSTRUCTIONS = (
     "Searches the user's own files and notes, which are indexed on this machine. Call `search` with a "
-    "question or with keywords, then `get` to read around a hit (its path and line)."
+    "question or with keywords, then `get` to read around a hit (its `place`)."
 )
 
 
@@ -48,6 +49,7 @@ class IndexedPassage:
 
     text: str
     score: float
+    place: str
     path: str
     line: int
     headings: str
@@ -140,15 +142,24 @@ class Shelf:
             found.sort(key=lambda pair: -pair[1].score)
         return Found(passages=[_passage(name, hit) for name, hit in found[:top_n]])
 
-    def get(self, document: str | float, *, index: str | None) -> tuple[str, Any]:
-        """An indexed document by its path or id, and its index's name. Raises InputError for any other."""
-        with self._call():
-            for name in self._names(index):
-                if document in self._indexes[name]:
-                    return name, self._indexes[name].get(document)
+    def get(self, document: str | float, *, index: str | None) -> tuple[str, Any, int | None]:
+        """An indexed document by its place, path or id, its index's name, and the line that a place names.
+
+        Raises InputError for any other.
+        """
+        name = self.holder(document, index=index)
+        if name is not None:
+            with self._call():
+                return name, *self._indexes[name].find(document)
         raise InputError(
-            f"{document!r} is not indexed. Expected the `path` or `id` of a passage that `search` found."
+            f"{document!r} is not indexed. Expected the `place`, `path` or `id` of a passage that `search` "
+            "found."
         )
+
+    def holder(self, document: str | float, *, index: str | None) -> str | None:
+        """The name of the first index that has a document, None where none has."""
+        with self._call():
+            return next((name for name in self._names(index) if document in self._indexes[name]), None)
 
     def facts(self) -> list[IndexFacts]:
         """What each index holds."""
@@ -272,20 +283,30 @@ def build_server(shelf: Shelf) -> MCPServer[Any]:
         """Find passages of other documents that mean the same as a document or a text.
 
         Args:
-            document: the path or id of an indexed document, or any text.
+            document: the place, path or id of an indexed document, or any text.
             top_n: how many passages, 1 to 50.
             index: the name of one index.
         """
-        return _answered(lambda: shelf.search(index, top_n, lambda one: one.similar(document, top_n=top_n)))
+
+        def find() -> Found:
+            holder = shelf.holder(document, index=index)
+            if holder is None:
+                check_no_path(str(document))
+            return shelf.search(holder or index, top_n, lambda one: one.similar(document, top_n=top_n))
+
+        return _answered(find)
 
     def get(
-        document: str | int | float, first_line: int = 1, n_lines: int = 100, index: str | None = None
+        document: str | int | float,
+        first_line: int | None = None,
+        n_lines: int = 100,
+        index: str | None = None,
     ) -> Lines:
         """Read lines of an indexed document.
 
         Args:
-            document: its path or id, as `search` gives it. Files that are not indexed cannot be read.
-            first_line: from 1.
+            document: its place, path or id, as `search` gives it. Files that are not indexed cannot be read.
+            first_line: from 1; without it that of the place.
             n_lines: at most 400; the answer also ends with the last line that fits in 20,000 characters.
             index: the name of one index.
         """
@@ -314,6 +335,7 @@ def _passage(index: str, hit: Hit) -> IndexedPassage:
     return IndexedPassage(
         text=_short(hit.text, MOST_CHARACTERS),
         score=round(hit.score, 4),
+        place=printed_place(hit),
         path=hit.path,
         line=hit.line,
         headings=_short(hit.headings, MOST_NAME),
@@ -342,12 +364,15 @@ def _facts(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     return facts
 
 
-def _lines(shelf: Shelf, document: str | float, first_line: int, n_lines: int, index: str | None) -> Lines:
-    if first_line < 1 or not 1 <= n_lines <= MOST_LINES:
+def _lines(
+    shelf: Shelf, document: str | float, first_line: int | None, n_lines: int, index: str | None
+) -> Lines:
+    if (first_line is not None and first_line < 1) or not 1 <= n_lines <= MOST_LINES:
         raise InputError(
             f"first_line must be at least 1 and n_lines from 1 to {MOST_LINES}; found {first_line}, {n_lines}"
         )
-    name, found = shelf.get(document, index=index)
+    name, found, line = shelf.get(document, index=index)
+    first_line = first_line or max(line or 1, 1)
     lines = lines_of(found.text)
     asked = lines[first_line - 1 : first_line - 1 + n_lines]
     n_whole = bisect_right(list(accumulate(map(len, asked))), MOST_TEXT)

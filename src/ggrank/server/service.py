@@ -159,9 +159,10 @@ class Service:
                 with served.using() as llama, suppress(SearchIndexError):
                     self._index, self._index_model = Index.open(folder, embedder=llama), served.name
                     return
+        pooling = made.pooling_type.lower()
         raise InputError(
             f"the index in {folder} was made with {Path(made.model).name}, and no such embedder is served; "
-            f"start the server with --embedder {made.model}"
+            f"start the server with --embedder {made.model}{pooling and f',pooling_type={pooling}'}"
         )
 
     def models(self) -> tuple[ServedModel, ...]:

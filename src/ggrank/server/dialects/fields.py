@@ -46,7 +46,7 @@ BY_TEXTS = Discriminator(lambda body: AS_TEI if isinstance(body, dict) and "text
 
 def wrong(message: str) -> PydanticCustomError:
     """An error of one field; pydantic adds which."""
-    return PydanticCustomError("ggrank", message.replace("{", "{{"))
+    return PydanticCustomError("ggrank", message)
 
 
 Text = Annotated[str, AfterValidator(lambda value: check_text(value, "text"))]

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from ggrank.errors import InputError
-from ggrank.search.hits import Hit
+from ggrank.search.hits import Hit, printed_place
 from ggrank.search.ranking import By
 from ggrank.search.where import conditions
 from ggrank.server.dialects import fields
@@ -48,7 +48,9 @@ class SearchRequest(fields.Body):
         description="Metadata that documents must have; a value means equal, or contained in a list.",
         examples=[{"tags": "staff", "year": {">=": 2020}}],
     )
-    min_score: float | None = Field(default=None, description="Leave out passages with a lower score (0..1).")
+    min_score: float | None = Field(
+        default=None, ge=0, le=1, description="Leave out passages with a lower score."
+    )
     rerank: bool = Field(default=False, description="Let the first reranker order the best 20.")
 
 
@@ -95,9 +97,8 @@ def search(request: SearchRequest, service: fields.Served) -> SearchResponse:
 
 
 def _passage(hit: Hit) -> FoundPassage:
-    name = hit.path or str(hit.id or "")
     return FoundPassage(
-        place=f"{name}, {hit.page}" if hit.page else f"{name}:{hit.line}",
+        place=printed_place(hit),
         path=hit.path,
         line=hit.line,
         page=hit.page,
