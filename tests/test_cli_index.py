@@ -363,6 +363,23 @@ def test_the_index_s_own_model_and_settings_are_used_unless_others_are_named(
     assert json_lines(ggrank("search", QUERY))[0]["headings"] == "Baking"
 
 
+def test_a_model_named_by_a_relative_path_is_found_from_elsewhere_and_followed_when_it_moves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_models.write("bert-mean", folder).rename("own.gguf")
+    json_lines(ggrank("index", "notes.md", "--model", "own.gguf", "--n-ctx", "64", "--chunk-tokens", "60"))
+    (folder / "sub").mkdir()
+    monkeypatch.chdir(folder / "sub")
+    assert len(json_lines(ggrank("search", QUERY))) == 2
+    (folder / "own.gguf").rename("moved.gguf")
+    refused = ggrank("search", QUERY).stderr
+    assert all(part in refused for part in (".ggrank: the index's model", "own.gguf", "--model FILE"))
+    json_lines(ggrank("index", "--index", "../.ggrank", "--model", "moved.gguf", "--n-ctx", "64"))
+    monkeypatch.chdir(folder)
+    assert len(json_lines(ggrank("search", QUERY))) == 2
+    assert json_lines(ggrank("status"))[0]["model"] == str(folder / "sub" / "moved.gguf")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

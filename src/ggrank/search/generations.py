@@ -106,7 +106,7 @@ class Generations:
         with self._lock:
             if self._own is None or (self._own_settings and made and self._own_settings != made):
                 self._close_model()
-                self._own = load_embedder(made)
+                self._own = load_embedder(made, self.folder)
             self._own_settings = made
             return self._own
 
@@ -162,6 +162,8 @@ class Generations:
             store = self.store()
             if self.folder is not None:
                 _remove_other_generations(self.folder, self._number)
+            if isinstance(self._embedder, Llama):
+                store.set_model(self._embedder.model_path.absolute())
             yield store, None
 
     def _settings_of_a_new_one(self, anew: bool) -> IndexSettings | None:

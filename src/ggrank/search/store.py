@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -339,6 +339,14 @@ class Store:
             db.execute("INSERT INTO words (words) VALUES ('delete-all')")
             db.execute("INSERT INTO words (rowid, terms) SELECT id, terms(text) FROM passage_text")
             db.execute("UPDATE meta SET words = ?", (WORDS_VERSION,))
+
+    def set_model(self, path: Path) -> None:
+        """Remembers where the model is now."""
+        if str(path) != self.settings.model:
+            settings = replace(self.settings, model=str(path))
+            with self.transaction() as db:
+                db.execute("UPDATE meta SET settings = ?", (json.dumps(asdict(settings)),))
+            self.settings = settings
 
     def compact(self) -> None:
         """Moves the last passages into free rows where too many are free, and shrinks both files."""
