@@ -361,6 +361,25 @@ def test_a_file_that_was_named_itself_and_is_gone_goes(tmp_path: Path, embedder:
         assert counts(index.update()) == (0, 0, 0, 1)
 
 
+def test_an_index_that_moves_with_its_folder_knows_the_new_paths(tmp_path: Path, embedder: Counting) -> None:
+    old, new = tmp_path / "old%_", tmp_path / "new"
+    (old / "sub").mkdir(parents=True)
+    (old / "sub" / "bees.txt").write_text("Bees dance.")
+    with Index.open(old / ".ggrank", embedder=embedder) as index:
+        index.update([old], exclude=["drafts/"])
+    old.rename(new)
+    with Index.open(new / ".ggrank", embedder=embedder) as index:
+        assert [hit.path for hit in index.search("bees")] == [str(new / "sub" / "bees.txt")]
+        before = embedder.n_texts
+        (new / "drafts").mkdir()
+        (new / "drafts" / "no.txt").write_text("No.")
+        assert counts(index.update()) == (0, 0, 0, 1)
+        assert (index.roots, embedder.n_texts) == ([str(new)], before)
+    shutil.copytree(new, tmp_path / "copy")
+    with Index.open(tmp_path / "copy" / ".ggrank") as index:
+        assert index.roots == [str(new)]
+
+
 def test_an_empty_folder_is_an_empty_index(tmp_path: Path, embedder: Llama) -> None:
     (tmp_path / "empty").mkdir()
     with Index.open(tmp_path / "index", embedder=embedder) as index:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -265,6 +265,8 @@ def _open_current(folder: Path, check: Callable[[Store], object] = lambda store:
         store = Store(folder, folder / str(number))
         try:
             check(store)
+            with suppress(SearchIndexError):  # who may not write sees the paths as they were
+                store.follow_move()
         except BaseException:
             store.close()
             raise
