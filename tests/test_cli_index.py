@@ -72,6 +72,21 @@ def test_index_without_a_path_goes_over_what_was_indexed_before(indexed: Path) -
     assert (line["removed"], line["unchanged"], line["embedded"]) == (1, 1, 0)
 
 
+def test_an_index_above_is_named_where_there_is_none_here(
+    indexed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (indexed / "sub").mkdir()
+    (indexed / "sub" / "bees.txt").write_text("Bees hum.")
+    monkeypatch.chdir(indexed / "sub")
+    refused = ggrank("index", "--model", "never-loaded")
+    assert refused.exit_code == 1
+    assert "with: ggrank index --index ../.ggrank\n" in refused.stderr
+    assert "with: ggrank index --index ../.ggrank bees.txt\n" in ggrank("index", "bees.txt").stderr
+    assert "Note" not in ggrank("index", "bees.txt").stderr
+    assert json_lines(ggrank("index"))[0]["files"] == 1
+    assert json_lines(ggrank("index", "--index", "../.ggrank"))[0]["added"] == 1
+
+
 def test_search_gives_a_json_line_for_each_passage(indexed: Path) -> None:
     lines = json_lines(ggrank("search", QUERY, "--by", "meaning"))
     assert [line["rank"] for line in lines] == [1, 2, 3, 4]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggrank.cli.console import count, echo, echo_facts, echo_json, progress_bar, wants_table
-from ggrank.cli.indexes import index_option, load_embedder
+from ggrank.cli.indexes import DEFAULT_FOLDER, index_option, load_embedder, nearest_index
 from ggrank.cli.options import ModelChoice, model_options, output_option
 from ggrank.cli.ranking import LONG, speed_hint
 from ggrank.cli.watching import check_watching, follow, summary
+from ggrank.errors import InputError
 
 if TYPE_CHECKING:
     from ggrank import Llama
@@ -113,6 +116,7 @@ def index(
             )
         _forget(folder, forget, as_table)
         return
+    _check_folder(folder, paths)
     if watch:
         check_watching()
     started = time.perf_counter()
@@ -146,6 +150,25 @@ def index(
             _echo_json(opened, changes, embedder)
         if watch:
             follow(opened, folder, known=set(changes.skipped), prune=prune)
+
+
+def _check_folder(folder: Path, paths: tuple[str, ...]) -> None:
+    """Before a model is loaded: says where no index is here, but one is above; an error without a path."""
+    from ggrank.search.files import check_paths
+    from ggrank.search.generations import current
+    from ggrank.search.settings import command
+
+    if current(folder) is not None:
+        return
+    above = nearest_index() if folder == Path(DEFAULT_FOLDER) else None
+    if above is not None and above != folder:
+        update = command(Path(os.path.relpath(above)), " ".join(map(shlex.quote, paths))).strip()
+        hint = f"there is an index above, in {above}; update that one with: {update}"
+        if not paths:
+            raise InputError(f"{folder}: there is no index here, but {hint}")
+        click.echo(f"Note: this makes a new index in {folder}; {hint}", err=True)
+    if not paths:
+        check_paths((), (), (), folder=folder)
 
 
 def _about(embedder: Llama) -> str:
