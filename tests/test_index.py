@@ -227,6 +227,19 @@ def test_nothing_is_embedded_again_while_nothing_changes(
     assert embedder.n_texts == before
 
 
+def test_progress_grows_while_one_large_file_is_read(tmp_path: Path, embedder: Counting) -> None:
+    (tmp_path / "small.txt").write_text("Small.")
+    lines = (f"The number {i} is one of a long list of numbers that a writer wrote." for i in range(3000))
+    (tmp_path / "large.txt").write_text("\n\n".join(lines))
+    seen = []
+    with Index.open(":memory:", embedder=embedder, chunk_tokens=32, overlap=0) as index:
+        index.update([tmp_path], on_progress=lambda progress: seen.append(progress.n_bytes))
+    total = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert seen == sorted(seen)
+    assert seen[-1] == total
+    assert len({n for n in seen if 0 < n < total}) > 5
+
+
 def test_only_what_changed_is_embedded_again(index: Index, folder: Path, embedder: Counting) -> None:
     before = embedder.n_texts
     (folder / "bread.txt").write_text("Rye needs sourdough.")

@@ -217,18 +217,21 @@ def _echo_unsupported(changes: Changes, *, verbose: bool) -> None:
 
 
 def _update(opened: Index, paths: tuple[str, ...], **options: Any) -> Changes:
-    started = time.perf_counter()
+    started, n_kept = time.perf_counter(), 0
     try:
         with progress_bar("indexing") as show:
 
             def on_progress(progress: IndexProgress) -> None:
+                nonlocal n_kept
+                n_kept = progress.n_passages
                 speed = progress.n_tokens / (time.perf_counter() - started)
                 note = f"{count(progress.n_passages, 'passage')}, {speed:,.0f} tokens/s"
                 show(progress.n_bytes, progress.n_bytes_total, note if progress.n_passages else "")
 
             return opened.update(paths, on_progress=on_progress, **options)
     except KeyboardInterrupt:
-        click.echo("\nStopped. What is done is kept; the same command goes on.", err=True)
+        kept = f"{count(n_kept, 'new passage')} {'is' if n_kept == 1 else 'are'} kept"
+        click.echo(f"\nStopped; {kept}. The same command goes on.", err=True)
         raise
 
 

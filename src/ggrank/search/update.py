@@ -89,6 +89,7 @@ class _File:
     sha256: str = ""
     now: StoredFile | None = None
     n_bytes: int = 0
+    is_one: bool = True
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -193,7 +194,8 @@ class Update:
         self._writer.then(partial(self._finish, file))
 
     def _take_document(self, file: _File, found: FileDocument) -> None:
-        file.n_bytes = found.n_bytes
+        file.n_bytes, file.is_one = found.n_bytes, not found.place
+        self._writer.share = 0.0
         try:
             if found.problem:
                 raise InputError(found.problem)
@@ -239,8 +241,10 @@ class Update:
             self._on_progress(self._progress())
 
     def _progress(self) -> IndexProgress:
-        reading = self._reading.n_bytes if self._reading is not None else 0
-        writer = self._writer
+        file, writer = self._reading, self._writer
+        reading = 0
+        if file is not None:
+            reading = file.n_bytes or int(writer.share * file.is_one * file.facts.st_size)
         return IndexProgress(
             n_bytes=self._n_bytes + reading,
             n_bytes_total=self._n_bytes_total,
