@@ -28,7 +28,8 @@ QUERY = "how do I bake bread?"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: notes, records, and a file that is no text."""
+    """The working directory: notes, records, and a file that is no text. No index has a name."""
+    monkeypatch.setenv("GGRANK_DATA_DIR", str(tmp_path / "data"))
     (tmp_path / "notes.md").write_text(NOTES)
     records = [
         {"_id": "p1", "title": "Pump", "text": "Error E4711 means that it runs dry."},
@@ -299,9 +300,9 @@ def test_which_files_are_read_is_remembered_until_it_is_said_anew(folder: Path) 
 
 
 def test_an_index_with_a_name_is_found_from_everywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GGRANK_DATA_DIR", str(folder / "data"))
     assert "ggrank index --name recipes PATH" in ggrank("search", QUERY, "--name", "recipes").stderr
     json_lines(ggrank("index", "notes.md", "--name", "recipes"))
+    assert "or name one of yours with --name: recipes\n" in ggrank("search", QUERY).stderr
     json_lines(ggrank("index", "records.jsonl"))
     (folder / "data" / "indexes" / "broken").mkdir()
     monkeypatch.chdir(folder / "data")

@@ -20,7 +20,7 @@ from ggrank.errors import InputError, SearchIndexError
 from ggrank.llama import Llama
 from ggrank.rows.writing import locked, written
 from ggrank.search.models import Embedder, check_embedder, load_embedder
-from ggrank.search.settings import IndexSettings, Wanted, check_same, command, settings_for
+from ggrank.search.settings import IndexSettings, Wanted, check_same, command, indexes_folder, settings_for
 from ggrank.search.store import DATABASE, DamagedError, StaleError, Store, damaged, translate_errors
 
 _TRIES = 5
@@ -280,7 +280,9 @@ def _open_current(folder: Path, check: Callable[[Store], object] = lambda store:
 
 
 def _no_index(folder: Path) -> SearchIndexError:
-    return SearchIndexError(f"{folder}: there is no index; make one with: {command(folder, 'PATH')}")
+    names = sorted(one.parent.name for one in indexes_folder().glob("*/current"))
+    others = f"; or name one of yours with --name: {', '.join(names)}" if names else ""
+    return SearchIndexError(f"{folder}: there is no index; make one with: {command(folder, 'PATH')}{others}")
 
 
 def _readable(generation: Path) -> Store | None:
