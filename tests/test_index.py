@@ -321,6 +321,13 @@ def test_files_that_cannot_be_read_are_skipped_and_told(index: Index, folder: Pa
     assert index.search("Kneading", by="words")[0].text == "Kneading."
 
 
+def test_a_named_file_that_cannot_be_read_warns_once(index: Index, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo.txt").write_bytes(b"\0\1")
+    assert names(index.update([tmp_path / "photo.txt"]).skipped) == ["photo"]
+    assert index.roots == [str(folder)]
+    assert index.update().skipped == ()
+
+
 def test_a_folder_that_is_gone_is_an_error_and_nothing_is_forgotten(index: Index, folder: Path) -> None:
     shutil.move(folder, folder.with_name("elsewhere"))
     with pytest.raises(InputError, match="no such file or folder"):

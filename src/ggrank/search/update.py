@@ -163,6 +163,7 @@ class Update:
             self._take(file)
         self._writer.flush()
         self._remove([file for file in stored.values() if self._is_gone(file.path, found, roots)])
+        self._forget_unread(found, roots)
         if self._is_anew and not prune:
             self._check_lost(found, kept={file.path for file in self._store.files()})
         return Changes(
@@ -279,6 +280,13 @@ class Update:
             for file in gone:
                 remove_file(db, file)
         self._counts["removed"] = len(gone)
+
+    def _forget_unread(self, found: FoundFiles, roots: Sequence[str]) -> None:
+        """A file that was named, and never could be read, is not remembered."""
+        unread = {one.path for one in self._skipped if not one.n_lines} & {*roots} & {*found.files}
+        if unread := unread - {file.path for file in self._before.files()}:
+            with self._store.transaction() as db:
+                db.executemany("DELETE FROM root WHERE path = ?", [(path,) for path in unread])
 
     def _check_lost(self, found: FoundFiles, *, kept: Collection[str]) -> None:
         """Raises InputError where more than half of what the index has of a folder would be lost.
