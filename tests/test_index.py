@@ -321,6 +321,16 @@ def test_files_that_cannot_be_read_are_skipped_and_told(index: Index, folder: Pa
     assert index.search("Kneading", by="words")[0].text == "Kneading."
 
 
+def test_front_matter_that_cannot_be_read_is_told_and_the_text_is_indexed(index: Index, folder: Path) -> None:
+    (folder / "note.md").write_text('---\ntitle: "unclosed\ntags: a\n---\n# Bees\n\nBees dance.\n')
+    changes = index.update()
+    (skipped,) = changes.skipped
+    assert (counts(changes), skipped.n_lines) == ((1, 0, 0, 5), 4)
+    assert skipped.reason.startswith("the front matter is left out: it is not YAML (")
+    assert index.search("dance", by="words")[0].title == "Bees"
+    assert index.update().skipped == ()
+
+
 def test_a_named_file_that_cannot_be_read_warns_once(index: Index, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "photo.txt").write_bytes(b"\0\1")
     assert names(index.update([tmp_path / "photo.txt"]).skipped) == ["photo"]

@@ -198,7 +198,7 @@ class Update:
         file.n_bytes, file.is_one = found.n_bytes, not found.place
         self._writer.share = 0.0
         try:
-            if found.problem:
+            if found.problem and found.place:
                 raise InputError(found.problem)
             document = storable(found)
         except InputError as error:
@@ -206,6 +206,9 @@ class Update:
                 raise
             file.problems.append(found.problem or f"{found.place}: {error}")
             return
+        if document.problem:
+            n_lines = document.text[: document.sections[0].start].count("\n")
+            self._skipped.append(Skipped(file.path, document.problem, n_lines))
         now = self._start(file)
         if file.before is not None and self._writer.keep(now, document):
             return
