@@ -56,7 +56,7 @@ def test_index_says_what_it_did_as_a_json_line(folder: Path) -> None:
     assert {
         word: line[word] for word in ("added", "changed", "removed", "unchanged", "files", "passages")
     } == {"added": 2, "changed": 0, "removed": 0, "unchanged": 0, "files": 2, "passages": 4}
-    assert f"Warning: {folder / 'broken.txt'}: a binary file" in result.stderr
+    assert "Warning: broken.txt: a binary file" in result.stderr
     assert line["unsupported"] == {}
 
 
@@ -263,14 +263,14 @@ def test_files_of_other_kinds_are_counted_and_named_on_request(folder: Path) -> 
     result = ggrank("index", "pictures", "--table")
     assert "3 files left out: 2 .png, 1 .exe; --verbose names them" in result.stderr
     assert "a.png" not in result.stderr
-    assert str(folder / "pictures" / "a.png") in ggrank("index", "pictures", "--verbose").stderr.splitlines()
+    assert str(Path("pictures", "a.png")) in ggrank("index", "pictures", "--verbose").stderr.splitlines()
     (line,) = json_lines(ggrank("index", "pictures"))
     assert line["unsupported"] == {".png": 2, ".exe": 1}
 
 
 def test_files_with_the_same_problem_are_counted_unless_all_are_wanted(folder: Path) -> None:
     (folder / "pictures").mkdir()
-    paths = [folder / "pictures" / f"{n}.txt" for n in range(5)]
+    paths = [Path("pictures", f"{n}.txt") for n in range(5)]
     for path in paths:
         path.write_bytes(b"\0")
     (warning,) = ggrank("index", "pictures").stderr.splitlines()
@@ -446,7 +446,7 @@ def test_lines_that_are_left_out_are_told_and_their_file_counts_as_indexed(folde
     records.write_text(records.read_text() + "\noops\n[]\n")
     result = ggrank("index", records, "--table")
     assert result.stdout.splitlines()[1] == "1 added"
-    assert f"Warning: {records}: 2 lines left out, the first: line 3: not JSON" in result.stderr
+    assert "Warning: records.jsonl: 2 lines left out, the first: line 3: not JSON" in result.stderr
     (line,) = json_lines(ggrank("index", records, "--rebuild"))
     (skipped,) = line["skipped"]
     assert list(skipped) == ["path", "reason"]
@@ -466,3 +466,11 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_none(folder: Path) -> None:
     assert any("2 added, 1 skipped" in line for line in shown)
     assert all(len(line) <= 100 for line in shown if line.startswith("indexing"))
     assert process("index", folder).stderr.startswith("Warning: ")
+
+
+def test_a_warning_is_wrapped_between_words_on_a_terminal(folder: Path) -> None:
+    (folder / "note.md").write_text('---\ntitle: "unclosed\n---\nText.\n')
+    lines = plain(on_terminal("index", "note.md", columns=50).replace("\r", "\n"))
+    first = next(i for i, line in enumerate(lines) if line.startswith("Warning: note.md: the front matter"))
+    assert max(map(len, lines[first : first + 3])) <= 50
+    assert lines[first + 1].startswith("  ")

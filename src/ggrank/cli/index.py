@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
+import textwrap
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggrank.cli.console import count, echo, echo_facts, echo_json, progress_bar, wants_table
+from ggrank.cli.console import count, echo, echo_facts, echo_json, one_line, progress_bar, wants_table
 from ggrank.cli.indexes import DEFAULT_FOLDER, index_option, load_embedder, nearest_index
 from ggrank.cli.options import ModelChoice, model_options, output_option
 from ggrank.cli.ranking import LONG, speed_hint
+from ggrank.cli.search import _from_here
 from ggrank.cli.watching import check_watching, follow, summary
 from ggrank.errors import InputError
 
@@ -166,7 +171,7 @@ def _check_folder(folder: Path, paths: tuple[str, ...]) -> None:
         hint = f"there is an index above, in {above}; update that one with: {update}"
         if not paths:
             raise InputError(f"{folder}: there is no index here, but {hint}")
-        click.echo(f"Note: this makes a new index in {folder}; {hint}", err=True)
+        _echo_note(f"Note: this makes a new index in {folder}; {hint}")
     if not paths:
         check_paths((), (), (), folder=folder)
 
@@ -196,9 +201,10 @@ def _echo_skipped(skipped: Sequence[Skipped], *, verbose: bool) -> None:
     for reason, paths in by_reason.items():
         if verbose or len(paths) <= MANY:
             for path in paths:
-                click.echo(f"Warning: {path}: {reason}", err=True)
+                _echo_note(f"Warning: {_from_here(path)}: {reason}")
         else:
-            click.echo(f"Warning: {len(paths):,} files: {reason}, such as {paths[0]}; {NAMES}", err=True)
+            example = _from_here(paths[0])
+            _echo_note(f"Warning: {len(paths):,} files: {reason}, such as {example}; {NAMES}")
 
 
 def _echo_unsupported(changes: Changes, *, verbose: bool) -> None:
@@ -210,10 +216,21 @@ def _echo_unsupported(changes: Changes, *, verbose: bool) -> None:
     counted = ", ".join(f"{len(paths):,} {kind or 'without a suffix'}" for kind, paths in kinds[:KINDS])
     more = ", ..." if len(kinds) > KINDS else ""
     hint = "" if verbose else f"; {NAMES}"
-    click.echo(f"Note: {count(n_files, 'file')} left out: {counted}{more}{hint}", err=True)
+    _echo_note(f"Note: {count(n_files, 'file')} left out: {counted}{more}{hint}")
     for kind, paths in kinds if verbose else ():
-        for path in paths:
-            click.echo(path if kind.startswith(".") else f"{path} ({kind or 'no suffix'})", err=True)
+        for path in map(_from_here, paths):
+            click.echo(
+                one_line(path if kind.startswith(".") else f"{path} ({kind or 'no suffix'})"), err=True
+            )
+
+
+def _echo_note(text: str) -> None:
+    """To stderr; a terminal gets lines that end between words."""
+    text = one_line(text)
+    if sys.stderr.isatty():
+        wrap = partial(textwrap.fill, break_long_words=False, break_on_hyphens=False)
+        text = wrap(text, shutil.get_terminal_size().columns, subsequent_indent="  ")
+    click.echo(text, err=True)
 
 
 def _update(opened: Index, paths: tuple[str, ...], **options: Any) -> Changes:
