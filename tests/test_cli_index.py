@@ -28,7 +28,8 @@ QUERY = "how do I bake bread?"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: notes, records, and a file that is no text."""
+    """The working directory: notes, records, and a file that is no text. No index has a name."""
+    monkeypatch.setenv("GGRANK_DATA_DIR", str(tmp_path / "data"))
     (tmp_path / "notes.md").write_text(NOTES)
     records = [
         {"_id": "p1", "title": "Pump", "text": "Error E4711 means that it runs dry."},
@@ -55,7 +56,7 @@ def test_index_says_what_it_did_as_a_json_line(folder: Path) -> None:
     assert {
         word: line[word] for word in ("added", "changed", "removed", "unchanged", "files", "passages")
     } == {"added": 2, "changed": 0, "removed": 0, "unchanged": 0, "files": 2, "passages": 4}
-    assert f"Warning: {folder / 'broken.txt'}: a binary file" in result.stderr
+    assert "Warning: broken.txt: a binary file" in result.stderr
     assert line["unsupported"] == {}
 
 
@@ -70,6 +71,21 @@ def test_index_without_a_path_goes_over_what_was_indexed_before(indexed: Path) -
     (indexed / "records.jsonl").unlink()
     (line,) = json_lines(ggrank("index"))
     assert (line["removed"], line["unchanged"], line["embedded"]) == (1, 1, 0)
+
+
+def test_an_index_above_is_named_where_there_is_none_here(
+    indexed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (indexed / "sub").mkdir()
+    (indexed / "sub" / "bees.txt").write_text("Bees hum.")
+    monkeypatch.chdir(indexed / "sub")
+    refused = ggrank("index", "--model", "never-loaded")
+    assert refused.exit_code == 1
+    assert "with: ggrank index --index ../.ggrank\n" in refused.stderr
+    assert "with: ggrank index --index ../.ggrank bees.txt\n" in ggrank("index", "bees.txt").stderr
+    assert "Note" not in ggrank("index", "bees.txt").stderr
+    assert json_lines(ggrank("index"))[0]["files"] == 1
+    assert json_lines(ggrank("index", "--index", "../.ggrank"))[0]["added"] == 1
 
 
 def test_search_gives_a_json_line_for_each_passage(indexed: Path) -> None:
@@ -247,14 +263,14 @@ def test_files_of_other_kinds_are_counted_and_named_on_request(folder: Path) -> 
     result = ggrank("index", "pictures", "--table")
     assert "3 files left out: 2 .png, 1 .exe; --verbose names them" in result.stderr
     assert "a.png" not in result.stderr
-    assert str(folder / "pictures" / "a.png") in ggrank("index", "pictures", "--verbose").stderr.splitlines()
+    assert str(Path("pictures", "a.png")) in ggrank("index", "pictures", "--verbose").stderr.splitlines()
     (line,) = json_lines(ggrank("index", "pictures"))
     assert line["unsupported"] == {".png": 2, ".exe": 1}
 
 
 def test_files_with_the_same_problem_are_counted_unless_all_are_wanted(folder: Path) -> None:
     (folder / "pictures").mkdir()
-    paths = [folder / "pictures" / f"{n}.txt" for n in range(5)]
+    paths = [Path("pictures", f"{n}.txt") for n in range(5)]
     for path in paths:
         path.write_bytes(b"\0")
     (warning,) = ggrank("index", "pictures").stderr.splitlines()
@@ -284,9 +300,9 @@ def test_which_files_are_read_is_remembered_until_it_is_said_anew(folder: Path) 
 
 
 def test_an_index_with_a_name_is_found_from_everywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GGRANK_DATA_DIR", str(folder / "data"))
     assert "ggrank index --name recipes PATH" in ggrank("search", QUERY, "--name", "recipes").stderr
     json_lines(ggrank("index", "notes.md", "--name", "recipes"))
+    assert "or name one of yours with --name: recipes\n" in ggrank("search", QUERY).stderr
     json_lines(ggrank("index", "records.jsonl"))
     (folder / "data" / "indexes" / "broken").mkdir()
     monkeypatch.chdir(folder / "data")
@@ -363,6 +379,23 @@ def test_the_index_s_own_model_and_settings_are_used_unless_others_are_named(
     assert json_lines(ggrank("search", QUERY))[0]["headings"] == "Baking"
 
 
+def test_a_model_named_by_a_relative_path_is_found_from_elsewhere_and_followed_when_it_moves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_models.write("bert-mean", folder).rename("own.gguf")
+    json_lines(ggrank("index", "notes.md", "--model", "own.gguf", "--n-ctx", "64", "--chunk-tokens", "60"))
+    (folder / "sub").mkdir()
+    monkeypatch.chdir(folder / "sub")
+    assert len(json_lines(ggrank("search", QUERY))) == 2
+    (folder / "own.gguf").rename("moved.gguf")
+    refused = ggrank("search", QUERY).stderr
+    assert all(part in refused for part in (".ggrank: the index's model", "own.gguf", "--model FILE"))
+    json_lines(ggrank("index", "--index", "../.ggrank", "--model", "moved.gguf", "--n-ctx", "64"))
+    monkeypatch.chdir(folder)
+    assert len(json_lines(ggrank("search", QUERY))) == 2
+    assert json_lines(ggrank("status"))[0]["model"] == str(folder / "sub" / "moved.gguf")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -412,7 +445,7 @@ def test_lines_that_are_left_out_are_told_and_their_file_counts_as_indexed(folde
     records.write_text(records.read_text() + "\noops\n[]\n")
     result = ggrank("index", records, "--table")
     assert result.stdout.splitlines()[1] == "1 added"
-    assert f"Warning: {records}: 2 lines left out, the first: line 3: not JSON" in result.stderr
+    assert "Warning: records.jsonl: 2 lines left out, the first: line 3: not JSON" in result.stderr
     (line,) = json_lines(ggrank("index", records, "--rebuild"))
     (skipped,) = line["skipped"]
     assert list(skipped) == ["path", "reason"]
@@ -432,3 +465,11 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_none(folder: Path) -> None:
     assert any("2 added, 1 skipped" in line for line in shown)
     assert all(len(line) <= 100 for line in shown if line.startswith("indexing"))
     assert process("index", folder).stderr.startswith("Warning: ")
+
+
+def test_a_warning_is_wrapped_between_words_on_a_terminal(folder: Path) -> None:
+    (folder / "note.md").write_text('---\ntitle: "unclosed\n---\nText.\n')
+    lines = plain(on_terminal("index", "note.md", columns=50).replace("\r", "\n"))
+    first = next(i for i, line in enumerate(lines) if line.startswith("Warning: note.md: the front matter"))
+    assert max(map(len, lines[first : first + 3])) <= 50
+    assert lines[first + 1].startswith("  ")

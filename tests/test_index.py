@@ -227,6 +227,19 @@ def test_nothing_is_embedded_again_while_nothing_changes(
     assert embedder.n_texts == before
 
 
+def test_progress_grows_while_one_large_file_is_read(tmp_path: Path, embedder: Counting) -> None:
+    (tmp_path / "small.txt").write_text("Small.")
+    lines = (f"The number {i} is one of a long list of numbers that a writer wrote." for i in range(3000))
+    (tmp_path / "large.txt").write_text("\n\n".join(lines))
+    seen = []
+    with Index.open(":memory:", embedder=embedder, chunk_tokens=32, overlap=0) as index:
+        index.update([tmp_path], on_progress=lambda progress: seen.append(progress.n_bytes))
+    total = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert seen == sorted(seen)
+    assert seen[-1] == total
+    assert len({n for n in seen if 0 < n < total}) > 5
+
+
 def test_only_what_changed_is_embedded_again(index: Index, folder: Path, embedder: Counting) -> None:
     before = embedder.n_texts
     (folder / "bread.txt").write_text("Rye needs sourdough.")
@@ -308,6 +321,23 @@ def test_files_that_cannot_be_read_are_skipped_and_told(index: Index, folder: Pa
     assert index.search("Kneading", by="words")[0].text == "Kneading."
 
 
+def test_front_matter_that_cannot_be_read_is_told_and_the_text_is_indexed(index: Index, folder: Path) -> None:
+    (folder / "note.md").write_text('---\ntitle: "unclosed\ntags: a\n---\n# Bees\n\nBees dance.\n')
+    changes = index.update()
+    (skipped,) = changes.skipped
+    assert (counts(changes), skipped.n_lines) == ((1, 0, 0, 5), 4)
+    assert skipped.reason.startswith("the front matter is left out: it is not YAML (")
+    assert index.search("dance", by="words")[0].title == "Bees"
+    assert index.update().skipped == ()
+
+
+def test_a_named_file_that_cannot_be_read_warns_once(index: Index, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo.txt").write_bytes(b"\0\1")
+    assert names(index.update([tmp_path / "photo.txt"]).skipped) == ["photo"]
+    assert index.roots == [str(folder)]
+    assert index.update().skipped == ()
+
+
 def test_a_folder_that_is_gone_is_an_error_and_nothing_is_forgotten(index: Index, folder: Path) -> None:
     shutil.move(folder, folder.with_name("elsewhere"))
     with pytest.raises(InputError, match="no such file or folder"):
@@ -359,6 +389,25 @@ def test_a_file_that_was_named_itself_and_is_gone_goes(tmp_path: Path, embedder:
         first.unlink()
         assert counts(index.update()) == (0, 0, 1, 1)
         assert counts(index.update()) == (0, 0, 0, 1)
+
+
+def test_an_index_that_moves_with_its_folder_knows_the_new_paths(tmp_path: Path, embedder: Counting) -> None:
+    old, new = tmp_path / "old%_", tmp_path / "new"
+    (old / "sub").mkdir(parents=True)
+    (old / "sub" / "bees.txt").write_text("Bees dance.")
+    with Index.open(old / ".ggrank", embedder=embedder) as index:
+        index.update([old], exclude=["drafts/"])
+    old.rename(new)
+    with Index.open(new / ".ggrank", embedder=embedder) as index:
+        assert [hit.path for hit in index.search("bees")] == [str(new / "sub" / "bees.txt")]
+        before = embedder.n_texts
+        (new / "drafts").mkdir()
+        (new / "drafts" / "no.txt").write_text("No.")
+        assert counts(index.update()) == (0, 0, 0, 1)
+        assert (index.roots, embedder.n_texts) == ([str(new)], before)
+    shutil.copytree(new, tmp_path / "copy")
+    with Index.open(tmp_path / "copy" / ".ggrank") as index:
+        assert index.roots == [str(new)]
 
 
 def test_an_empty_folder_is_an_empty_index(tmp_path: Path, embedder: Llama) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
+import textwrap
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggrank.cli.console import count, echo, echo_facts, echo_json, progress_bar, wants_table
-from ggrank.cli.indexes import index_option, load_embedder
+from ggrank.cli.console import count, echo, echo_facts, echo_json, one_line, progress_bar, wants_table
+from ggrank.cli.indexes import DEFAULT_FOLDER, index_option, load_embedder, nearest_index
 from ggrank.cli.options import ModelChoice, model_options, output_option
 from ggrank.cli.ranking import LONG, speed_hint
+from ggrank.cli.search import _from_here
 from ggrank.cli.watching import check_watching, follow, summary
+from ggrank.errors import InputError
 
 if TYPE_CHECKING:
     from ggrank import Llama
@@ -116,6 +124,7 @@ def index(
             )
         _forget(folder, forget, as_table)
         return
+    _check_folder(folder, paths)
     if watch:
         check_watching()
     started = time.perf_counter()
@@ -151,6 +160,25 @@ def index(
             follow(opened, folder, known=set(changes.skipped), prune=prune)
 
 
+def _check_folder(folder: Path, paths: tuple[str, ...]) -> None:
+    """Before a model is loaded: says where no index is here, but one is above; an error without a path."""
+    from ggrank.search.files import check_paths
+    from ggrank.search.generations import current
+    from ggrank.search.settings import command
+
+    if current(folder) is not None:
+        return
+    above = nearest_index() if folder == Path(DEFAULT_FOLDER) else None
+    if above is not None and above != folder:
+        update = command(Path(os.path.relpath(above)), " ".join(map(shlex.quote, paths))).strip()
+        hint = f"there is an index above, in {above}; update that one with: {update}"
+        if not paths:
+            raise InputError(f"{folder}: there is no index here, but {hint}")
+        _echo_note(f"Note: this makes a new index in {folder}; {hint}")
+    if not paths:
+        check_paths((), (), (), folder=folder)
+
+
 def _about(embedder: Llama) -> str:
     """The model and its languages, before anything is indexed with it."""
     name = embedder.model_path.name
@@ -176,9 +204,10 @@ def _echo_skipped(skipped: Sequence[Skipped], *, verbose: bool) -> None:
     for reason, paths in by_reason.items():
         if verbose or len(paths) <= MANY:
             for path in paths:
-                click.echo(f"Warning: {path}: {reason}", err=True)
+                _echo_note(f"Warning: {_from_here(path)}: {reason}")
         else:
-            click.echo(f"Warning: {len(paths):,} files: {reason}, such as {paths[0]}; {NAMES}", err=True)
+            example = _from_here(paths[0])
+            _echo_note(f"Warning: {len(paths):,} files: {reason}, such as {example}; {NAMES}")
 
 
 def _echo_unsupported(changes: Changes, *, verbose: bool) -> None:
@@ -190,25 +219,39 @@ def _echo_unsupported(changes: Changes, *, verbose: bool) -> None:
     counted = ", ".join(f"{len(paths):,} {kind or 'without a suffix'}" for kind, paths in kinds[:KINDS])
     more = ", ..." if len(kinds) > KINDS else ""
     hint = "" if verbose else f"; {NAMES}"
-    click.echo(f"Note: {count(n_files, 'file')} left out: {counted}{more}{hint}", err=True)
+    _echo_note(f"Note: {count(n_files, 'file')} left out: {counted}{more}{hint}")
     for kind, paths in kinds if verbose else ():
-        for path in paths:
-            click.echo(path if kind.startswith(".") else f"{path} ({kind or 'no suffix'})", err=True)
+        for path in map(_from_here, paths):
+            click.echo(
+                one_line(path if kind.startswith(".") else f"{path} ({kind or 'no suffix'})"), err=True
+            )
+
+
+def _echo_note(text: str) -> None:
+    """To stderr; a terminal gets lines that end between words."""
+    text = one_line(text)
+    if sys.stderr.isatty():
+        wrap = partial(textwrap.fill, break_long_words=False, break_on_hyphens=False)
+        text = wrap(text, shutil.get_terminal_size().columns, subsequent_indent="  ")
+    click.echo(text, err=True)
 
 
 def _update(opened: Index, paths: tuple[str, ...], **options: Any) -> Changes:
-    started = time.perf_counter()
+    started, n_kept = time.perf_counter(), 0
     try:
         with progress_bar("indexing") as show:
 
             def on_progress(progress: IndexProgress) -> None:
+                nonlocal n_kept
+                n_kept = progress.n_passages
                 speed = progress.n_tokens / (time.perf_counter() - started)
                 note = f"{count(progress.n_passages, 'passage')}, {speed:,.0f} tokens/s"
                 show(progress.n_bytes, progress.n_bytes_total, note if progress.n_passages else "")
 
             return opened.update(paths, on_progress=on_progress, **options)
     except KeyboardInterrupt:
-        click.echo("\nStopped. What is done is kept; the same command goes on.", err=True)
+        kept = f"{count(n_kept, 'new passage')} {'is' if n_kept == 1 else 'are'} kept"
+        click.echo(f"\nStopped; {kept}. The same command goes on.", err=True)
         raise
 
 

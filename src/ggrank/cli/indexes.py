@@ -108,6 +108,7 @@ def load_embedder(folder: Path, choice: ModelChoice) -> Llama:
 
     return load_embedder(
         made,
+        folder,
         n_ctx=choice.n_ctx,
         n_threads=choice.n_threads,
         n_gpu_layers=choice.n_gpu_layers,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +20,7 @@ from ggrank.errors import InputError, SearchIndexError
 from ggrank.llama import Llama
 from ggrank.rows.writing import locked, written
 from ggrank.search.models import Embedder, check_embedder, load_embedder
-from ggrank.search.settings import IndexSettings, Wanted, check_same, command, settings_for
+from ggrank.search.settings import IndexSettings, Wanted, check_same, command, indexes_folder, settings_for
 from ggrank.search.store import DATABASE, DamagedError, StaleError, Store, damaged, translate_errors
 
 _TRIES = 5
@@ -106,7 +106,7 @@ class Generations:
         with self._lock:
             if self._own is None or (self._own_settings and made and self._own_settings != made):
                 self._close_model()
-                self._own = load_embedder(made)
+                self._own = load_embedder(made, self.folder)
             self._own_settings = made
             return self._own
 
@@ -162,6 +162,8 @@ class Generations:
             store = self.store()
             if self.folder is not None:
                 _remove_other_generations(self.folder, self._number)
+            if isinstance(self._embedder, Llama):
+                store.set_model(self._embedder.model_path.absolute())
             yield store, None
 
     def _settings_of_a_new_one(self, anew: bool) -> IndexSettings | None:
@@ -263,6 +265,8 @@ def _open_current(folder: Path, check: Callable[[Store], object] = lambda store:
         store = Store(folder, folder / str(number))
         try:
             check(store)
+            with suppress(SearchIndexError):  # who may not write sees the paths as they were
+                store.follow_move()
         except BaseException:
             store.close()
             raise
@@ -276,7 +280,9 @@ def _open_current(folder: Path, check: Callable[[Store], object] = lambda store:
 
 
 def _no_index(folder: Path) -> SearchIndexError:
-    return SearchIndexError(f"{folder}: there is no index; make one with: {command(folder, 'PATH')}")
+    names = sorted(one.parent.name for one in indexes_folder().glob("*/current"))
+    others = f"; or name one of yours with --name: {', '.join(names)}" if names else ""
+    return SearchIndexError(f"{folder}: there is no index; make one with: {command(folder, 'PATH')}{others}")
 
 
 def _readable(generation: Path) -> Store | None:

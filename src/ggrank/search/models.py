@@ -69,11 +69,11 @@ def _check_model(value: object, name: str, mode: Mode, hint: str) -> Llama:
     return value
 
 
-def load_embedder(made: IndexSettings | None, **params: Any) -> Llama:
+def load_embedder(made: IndexSettings | None, folder: Path | None, **params: Any) -> Llama:
     """The model that an index was made with, or the default one; ``n_ctx=None`` keeps the index's own.
 
     Raises:
-        SearchIndexError: a server embedded it, which only its owner can name again.
+        SearchIndexError: the file is not there any more, or a server embedded the index.
     """
     if made is None:
         return Llama.load(DEFAULT_MODEL, **params)
@@ -83,8 +83,14 @@ def load_embedder(made: IndexSettings | None, **params: Any) -> Llama:
             "Python with a RemoteEmbedder, or search it by words"
         )
     from ggrank.hub import presets
+    from ggrank.search.settings import command
 
     named = [preset.name for preset in presets().values() if preset.file_name == Path(made.model).name]
+    if folder and not named and not Path(made.model).exists():
+        raise SearchIndexError(
+            f"{folder}: the index's model is not at {made.model} any more; give its new path with --model "
+            f"(-m), or once for all with: {command(folder, '--model FILE')}"
+        )
     return Llama.load(
         named[0] if named else made.model,
         pooling_type=PoolingType[made.pooling_type],

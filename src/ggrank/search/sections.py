@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -71,7 +71,7 @@ class FileDocument:
         place: of a row, "line 3".
         id: of a row.
         n_bytes: of the file, read up to the end of a row; 0 where it was read as a whole.
-        problem: why a row could not be read.
+        problem: why a row, or the front matter, could not be read.
         vector: of the whole text, where the file has one (Parquet of ``ggrank job embed``).
         origin: what the vector was made with.
     """
@@ -140,10 +140,11 @@ def markdown(text: str) -> FileDocument:
         ('Handbook', {'tags': ['a', 'b']}, ('Handbook', 'Travel'))
     """
     match = _FRONT_MATTER.match(text)
-    metadata = _front_matter(match[1]) if match else {}
+    metadata, problem = _front_matter(match[1]) if match else ({}, "")
     start = match.end() if match else 0
     marks = list(_markdown_marks(text, start))
-    return _document(text, marks, title=metadata.get("title"), metadata=metadata, start=start)
+    found = _document(text, marks, title=metadata.get("title"), metadata=metadata, start=start)
+    return replace(found, problem=problem)
 
 
 def marked_text(text: str, suffix: str) -> FileDocument:
@@ -183,13 +184,13 @@ def _document(
     return FileDocument(text, _sections(marks, start=start, end=len(text)), str(title), metadata)
 
 
-def _front_matter(text: str) -> dict[str, Any]:
-    """Its fields; none where it is not YAML, or has references, by which a few lines can become huge."""
+def _front_matter(text: str) -> tuple[dict[str, Any], str]:
+    """Its fields, or a problem: it is not YAML, or has references, by which a few lines can become huge."""
     import yaml
 
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            return {}
+            return {}, "the front matter is left out: it has references (*name)"
         found = yaml.safe_load(text)
     except (
         yaml.YAMLError,
@@ -198,9 +199,12 @@ def _front_matter(text: str) -> dict[str, Any]:
         TypeError,
         ValueError,
         RecursionError,
-    ):  # bad tags too
-        return {}
-    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+    ) as error:  # bad tags too
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 2} of the file" if mark else ""
+        reason = " ".join(str(getattr(error, "problem", error)).split())
+        return {}, f"the front matter is left out: it is not YAML ({reason}{line})"
+    return ({str(key): value for key, value in found.items()} if isinstance(found, dict) else {}), ""
 
 
 def _markdown_marks(text: str, start: int) -> Iterator[_Mark]:

@@ -101,7 +101,7 @@ def _of(embedder: Embedder) -> dict[str, Any]:
     if isinstance(embedder, RemoteEmbedder):
         return {"model": embedder.model, "model_sha256": "", "pooling_type": "", "n_ctx": 0, **known}
     return {
-        "model": str(embedder.model_path),
+        "model": str(embedder.model_path.absolute()),
         "model_sha256": check(embedder.model_path, Expected()),
         "pooling_type": embedder.pooling_type.name,
         "n_ctx": embedder.n_ctx,

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from ggrank.search.words import WORDS_VERSION
 
 DATABASE = "index.sqlite"
 APPLICATION_ID = int.from_bytes(b"ggrk", "big")
-FORMAT = 3
+FORMAT = 4
 """Of the tables below; an index with another number is another version's."""
 
 BLOCK = 512
@@ -55,7 +55,7 @@ DOCUMENT_BLOCKS = 1 << 24
 TABLES = (
     """CREATE TABLE meta (
         settings TEXT, unrelated REAL, words TEXT, vectors TEXT, n_rows INTEGER, state INTEGER,
-        updated REAL)""",
+        updated REAL, folder TEXT)""",
     "CREATE TABLE root (path TEXT PRIMARY KEY, is_forgotten INTEGER NOT NULL)",
     "CREATE TABLE rules (root TEXT PRIMARY KEY, rules TEXT NOT NULL)",
     """CREATE TABLE file (
@@ -265,8 +265,9 @@ class Store:
                 db.execute(table)
             create_words(db)
             name = f"vectors-0.{settings.vectors}"
-            values = (json.dumps(asdict(settings)), None, WORDS_VERSION, name, time.time())
-            db.execute("INSERT INTO meta VALUES (?, ?, ?, ?, 0, 0, ?)", values)
+            facts = json.dumps(asdict(settings))
+            values = (facts, None, WORDS_VERSION, name, time.time(), str(self._place()))
+            db.execute("INSERT INTO meta VALUES (?, ?, ?, ?, 0, 0, ?, ?)", values)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {FORMAT}")
             db.execute("COMMIT")
@@ -339,6 +340,39 @@ class Store:
             db.execute("INSERT INTO words (words) VALUES ('delete-all')")
             db.execute("INSERT INTO words (rowid, terms) SELECT id, terms(text) FROM passage_text")
             db.execute("UPDATE meta SET words = ?", (WORDS_VERSION,))
+
+    def follow_move(self) -> None:
+        """Gives files and the model their new paths where the index was moved together with its folder."""
+        with self.snapshot() as snapshot:
+            old, new = Path(snapshot.value("SELECT folder FROM meta")), self._place()
+        if old == new or old.exists():
+            return
+        paths = [Path(path) for path in [*self.roots(), *(file.path for file in self.files())]]
+        moved = [new / path.relative_to(old) for path in paths if path.is_relative_to(old)]
+        if not any(path.exists() for path in moved):
+            return
+        with self.transaction() as db:
+            for table, column in (("file", "path"), ("root", "path"), ("rules", "root")):
+                db.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (str(new), len(str(old)) + 1, str(old), len(str(old)) + 1, f"{old}{os.sep}"),
+                )
+            db.execute("UPDATE meta SET folder = ?", (str(new),))
+        if (model := Path(self.settings.model)).is_relative_to(old):
+            self.set_model(new / model.relative_to(old))
+
+    def _place(self) -> Path:
+        """The folder that the index's own folder lies in."""
+        return self.folder.absolute().parent
+
+    def set_model(self, path: Path) -> None:
+        """Remembers where the model is now."""
+        if str(path) != self.settings.model:
+            settings = replace(self.settings, model=str(path))
+            with self.transaction() as db:
+                db.execute("UPDATE meta SET settings = ?", (json.dumps(asdict(settings)),))
+            self.settings = settings
 
     def compact(self) -> None:
         """Moves the last passages into free rows where too many are free, and shrinks both files."""

@@ -89,6 +89,7 @@ class _File:
     sha256: str = ""
     now: StoredFile | None = None
     n_bytes: int = 0
+    is_one: bool = True
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -162,6 +163,7 @@ class Update:
             self._take(file)
         self._writer.flush()
         self._remove([file for file in stored.values() if self._is_gone(file.path, found, roots)])
+        self._forget_unread(found, roots)
         if self._is_anew and not prune:
             self._check_lost(found, kept={file.path for file in self._store.files()})
         return Changes(
@@ -193,9 +195,10 @@ class Update:
         self._writer.then(partial(self._finish, file))
 
     def _take_document(self, file: _File, found: FileDocument) -> None:
-        file.n_bytes = found.n_bytes
+        file.n_bytes, file.is_one = found.n_bytes, not found.place
+        self._writer.share = 0.0
         try:
-            if found.problem:
+            if found.problem and found.place:
                 raise InputError(found.problem)
             document = storable(found)
         except InputError as error:
@@ -203,6 +206,9 @@ class Update:
                 raise
             file.problems.append(found.problem or f"{found.place}: {error}")
             return
+        if document.problem:
+            n_lines = document.text[: document.sections[0].start].count("\n")
+            self._skipped.append(Skipped(file.path, document.problem, n_lines))
         now = self._start(file)
         if file.before is not None and self._writer.keep(now, document):
             return
@@ -239,8 +245,10 @@ class Update:
             self._on_progress(self._progress())
 
     def _progress(self) -> IndexProgress:
-        reading = self._reading.n_bytes if self._reading is not None else 0
-        writer = self._writer
+        file, writer = self._reading, self._writer
+        reading = 0
+        if file is not None:
+            reading = file.n_bytes or int(writer.share * file.is_one * file.facts.st_size)
         return IndexProgress(
             n_bytes=self._n_bytes + reading,
             n_bytes_total=self._n_bytes_total,
@@ -275,6 +283,13 @@ class Update:
             for file in gone:
                 remove_file(db, file)
         self._counts["removed"] = len(gone)
+
+    def _forget_unread(self, found: FoundFiles, roots: Sequence[str]) -> None:
+        """A file that was named, and never could be read, is not remembered."""
+        unread = {one.path for one in self._skipped if not one.n_lines} & {*roots} & {*found.files}
+        if unread := unread - {file.path for file in self._before.files()}:
+            with self._store.transaction() as db:
+                db.executemany("DELETE FROM root WHERE path = ?", [(path,) for path in unread])
 
     def _check_lost(self, found: FoundFiles, *, kept: Collection[str]) -> None:
         """Raises InputError where more than half of what the index has of a folder would be lost.

@@ -176,6 +176,7 @@ class Writer:
         self._texts: dict[bytes, _Text] = {}
         self._rows: dict[bytes, int] = {}
         self._kept: Counter[bytes] = Counter()
+        self.share = 0.0  # of the document that is being added
         self.n_passages = 0
         self.n_embedded = 0
         self.n_tokens = 0
@@ -240,6 +241,7 @@ class Writer:
             text = embedded_text(passage.headings, span)
             is_whole = span == document.text.strip()
             self._texts[digest(text)] = _Text(text, passage.n_tokens, vector if is_whole else None)
+            self.share = passage.end / len(document.text)
             self.then(partial(self._insert_place, id, number, passage, text))
         # A document without its key passes for unfinished.
         self.then(lambda db: db.execute("UPDATE document SET key = ? WHERE id = ?", (key, id)))
