@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ggrank.engine.base import check_micro_batch
 from ggrank.errors import ClosedError, EngineError
 from ggrank.server.errors import RefusedError
-from ggrank.server.worker import CURRENT, PLAN_TOKENS, Computed, Request, Worker
+from ggrank.server.worker import CURRENT, PLAN_TOKENS, Outcome, Request, Worker
 from ggrank.types import Attention, EngineSettings, PoolingType, TokenIds
 from serving import LONG, wait_until
 
@@ -122,7 +122,7 @@ def test_every_caller_gets_its_own_results_in_its_own_order(
 
 def test_requests_that_wait_together_share_a_micro_batch() -> None:
     engine = Adder()
-    seen: list[Computed] = []
+    seen: list[Outcome] = []
     with working(engine) as worker:
         worker.on_computed = seen.append
         with stopped(engine, worker) as callers:

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from ggrank.errors import GgrankError
 from ggrank.server.service import Service
-from ggrank.server.worker import Computed, SharedLlama
+from ggrank.server.worker import Outcome, SharedLlama
 
 FRESH_SECONDS = 5.0
 """A micro-batch that ended well proves for so long that the model computes."""
@@ -124,7 +124,7 @@ class Metrics:
             self._watch(name, llama)
 
     def _watch(self, name: str, llama: SharedLlama) -> None:
-        def count(computed: Computed) -> None:
+        def count(computed: Outcome) -> None:
             self._tokens.labels(name).inc(computed.n_tokens)
             self._sequences.labels(name).inc(computed.n_sequences)
             self._batch_seconds.labels(name).observe(computed.seconds)

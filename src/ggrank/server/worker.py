@@ -89,7 +89,7 @@ def spend(n_tokens: int) -> None:
 
 
 @dataclass(frozen=True)
-class Computed:
+class Outcome:
     """What one micro-batch was: for metrics."""
 
     n_requests: int
@@ -151,7 +151,7 @@ class Worker:
     """The thread of one engine."""
 
     def __init__(self, engine: Engine, settings: EngineSettings, *, name: str) -> None:
-        self.on_computed: Callable[[Computed], None] = lambda computed: None
+        self.on_computed: Callable[[Outcome], None] = lambda computed: None
         self.tokens_per_second = 1000.0
         self._engine = engine
         self._settings = settings
@@ -269,7 +269,7 @@ class Worker:
         n_tokens = sum(int(job.lengths[i]) for job, i in batch)
         self.tokens_per_second += (n_tokens / max(seconds, 1e-6) - self.tokens_per_second) / 10
         fill = n_tokens / self._settings.n_ubatch
-        self.on_computed(Computed(len(jobs), len(batch), n_tokens, fill, seconds))
+        self.on_computed(Outcome(len(jobs), len(batch), n_tokens, fill, seconds))
 
     def _run(self, sequences: list[TokenIds]) -> NDArray[np.float32]:
         self._began = time.monotonic()

@@ -64,7 +64,7 @@ class Usage(TypedDict):
     total_tokens: int
 
 
-class Result(TypedDict):
+class RerankResult(TypedDict):
     """One document's score, 0..1 (sigmoid of the logit) or the logit; ``score`` is the same number."""
 
     index: Annotated[int, Field(description="Position in `documents`, from 0.")]
@@ -83,7 +83,7 @@ class RerankResponse(TypedDict):
     object: Literal["list"]
     model: str
     usage: Usage
-    results: list[Result]
+    results: list[RerankResult]
     meta: dict[str, Any]
 
 
@@ -144,9 +144,11 @@ def _answer(
     texts = [fields.text_of(document, request.rank_fields or ("text",)) for document in documents]
     model, ranking = _ranked(request, service, texts, scale=scale, name="documents")
     wanted = with_documents if request.return_documents is None else request.return_documents
-    results: list[Result] = []
+    results: list[RerankResult] = []
     for one in ranking:
-        result = Result(index=one.index, relevance_score=one.score, score=one.score, truncated=one.truncated)
+        result = RerankResult(
+            index=one.index, relevance_score=one.score, score=one.score, truncated=one.truncated
+        )
         if wanted:
             document = documents[one.index]
             result["document"] = {"text": document} if isinstance(document, str) else document
