@@ -19,7 +19,7 @@ from ggrank.cli.console import count, echo, echo_facts, echo_json, one_line, pro
 from ggrank.cli.indexes import DEFAULT_FOLDER, index_option, load_embedder, nearest_index
 from ggrank.cli.options import ModelChoice, model_options, output_option
 from ggrank.cli.ranking import LONG, speed_hint
-from ggrank.cli.search import _from_here
+from ggrank.cli.search import from_here
 from ggrank.cli.watching import check_watching, follow, summary
 from ggrank.errors import InputError
 
@@ -204,9 +204,9 @@ def _echo_skipped(skipped: Sequence[Skipped], *, verbose: bool) -> None:
     for reason, paths in by_reason.items():
         if verbose or len(paths) <= MANY:
             for path in paths:
-                _echo_note(f"Warning: {_from_here(path)}: {reason}")
+                _echo_note(f"Warning: {from_here(path)}: {reason}")
         else:
-            example = _from_here(paths[0])
+            example = from_here(paths[0])
             _echo_note(f"Warning: {len(paths):,} files: {reason}, such as {example}; {NAMES}")
 
 
@@ -221,7 +221,7 @@ def _echo_unsupported(changes: Changes, *, verbose: bool) -> None:
     hint = "" if verbose else f"; {NAMES}"
     _echo_note(f"Note: {count(n_files, 'file')} left out: {counted}{more}{hint}")
     for kind, paths in kinds if verbose else ():
-        for path in map(_from_here, paths):
+        for path in map(from_here, paths):
             click.echo(
                 one_line(path if kind.startswith(".") else f"{path} ({kind or 'no suffix'})"), err=True
             )

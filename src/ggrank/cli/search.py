@@ -348,10 +348,10 @@ def _where(place: Place) -> str:
     """A hit's place, with the file as it is named from here: "notes/travel.md:12"."""
     from ggrank.search.hits import printed_place
 
-    return one_line(printed_place(place, _from_here(place.path) if place.path else None))
+    return one_line(printed_place(place, from_here(place.path) if place.path else None))
 
 
-def _from_here(path: str) -> str:
+def from_here(path: str) -> str:
     """Relative to the current folder, unless that is longer."""
     try:
         relative = os.path.relpath(path)
@@ -381,7 +381,7 @@ def _markdown(query: str, hit: Hit, *, whole: bool) -> str:
 
     The link is relative where the place is: not every program follows file:// in Markdown.
     """
-    path = _from_here(hit.path)
+    path = from_here(hit.path)
     target = _uri(hit) if Path(path).is_absolute() else quote(Path(path).as_posix())
     where = _escaped(_where(hit))
     linked = f"[{where}]({target})" if hit.path else where
