@@ -9,7 +9,7 @@ import click
 
 from ggrank.cli.console import Column, echo_facts, echo_json, echo_table, progress, wants_table
 from ggrank.cli.documents import Document, Format, name_of, read_documents
-from ggrank.cli.options import ModelChoice, input_options, model_options, output_option
+from ggrank.cli.options import ModelChoice, input_options, model_options, output_option, vector_options
 from ggrank.cli.ranking import STEP, cache_fact
 from ggrank.rows.writing import json_default
 
@@ -23,19 +23,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Turn texts into vectors.")
 @input_options("TEXTS")
 @click.option("--prefix", default="", help='Text to set before each text, such as "search_document: ".')
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "float16", "int8"]),
-    default="float32",
-    show_default=True,
-    help="Type of the numbers; int8 keeps the direction, not the length.",
-)
-@click.option(
-    "--dimensions",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Keep the first N numbers of each vector; only models trained for it (Matryoshka).",
-)
+@vector_options
 @click.option(
     "--truncate",
     type=click.Choice(["end", "error"]),

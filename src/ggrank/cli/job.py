@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ggrank.cli.console import count, echo_json, progress_bar
-from ggrank.cli.options import BUNDLED_RERANKER, DEFAULT_MODEL, ENGINES, Command, ModelChoice
+from ggrank.cli.options import (
+    BUNDLED_RERANKER,
+    DEFAULT_MODEL,
+    ENGINES,
+    Command,
+    ModelChoice,
+    n_option,
+    vector_options,
+    with_options,
+)
 from ggrank.cli.ranking import LONG
 from ggrank.errors import InputError
 
@@ -38,7 +47,7 @@ def job() -> None:
 
 def job_options(column: str, model: str) -> Callable[[Command], Command]:
     """The options of both jobs; a command passes them on to `_params` and `_run` as they come."""
-    options = [
+    return with_options(
         click.argument("paths", nargs=-1, metavar="[PATH]..."),
         click.option(
             "--output",
@@ -62,20 +71,16 @@ def job_options(column: str, model: str) -> Callable[[Command], Command]:
             help="Format of files in an output folder.",
         ),
         click.option("--column", default=column, show_default=True, metavar="NAME", help="The new column."),
-        click.option(
+        n_option(
             "--shard-rows",
-            type=click.IntRange(min=1),
             default=8192,
             show_default=True,
-            metavar="N",
             help="Rows of a shard; a stop loses one at most.",
         ),
-        click.option(
+        n_option(
             "--workers",
-            type=click.IntRange(min=1),
             default=1,
             show_default=True,
-            metavar="N",
             help="Processes that compute, each with its share of the cores.",
         ),
         click.option(
@@ -84,20 +89,11 @@ def job_options(column: str, model: str) -> Callable[[Command], Command]:
         click.option(
             "--model", "-m", default=model, show_default=True, metavar="NAME|PATH|REPO", help="The model."
         ),
-        click.option(
-            "--n-ctx", type=click.IntRange(min=1), metavar="N", help="Longest text or pair in tokens."
-        ),
+        n_option("--n-ctx", help="Longest text or pair in tokens."),
         click.option(
             "--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What computes."
         ),
-    ]
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+    )
 
 
 @job.command(short_help="Add a vector to each row.")
@@ -110,19 +106,7 @@ def job_options(column: str, model: str) -> Callable[[Command], Command]:
     help="Column to embed, default text after title; repeatable.",
 )
 @click.option("--prefix", help="Text to set before each text, in place of the model's own for documents.")
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "float16", "int8"]),
-    default="float32",
-    show_default=True,
-    help="Type of the numbers; int8 keeps the direction, not the length.",
-)
-@click.option(
-    "--dimensions",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Keep the first N numbers of each vector; only models trained for it (Matryoshka).",
-)
+@vector_options
 def embed(
     text_columns: tuple[str, ...],
     prefix: str | None,

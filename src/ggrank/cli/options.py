@@ -74,6 +74,21 @@ def n_option(*flags: str, help: str, least: int = 1, **more: Any) -> Callable[[C
     return click.option(*flags, type=click.IntRange(min=least), metavar="N", help=help, **more)
 
 
+vector_options = with_options(
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "float16", "int8"]),
+        default="float32",
+        show_default=True,
+        help="Type of the numbers; int8 keeps the direction, not the length.",
+    ),
+    n_option(
+        "--dimensions",
+        help="Keep the first N numbers of each vector; only models trained for it (Matryoshka).",
+    ),
+)
+
+
 engine_options = with_options(
     click.option(
         "--engine",
