@@ -34,6 +34,8 @@ def watched(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
         stdout=subprocess.DEVNULL,
         stderr=(tmp_path / "stderr").open("w"),
         text=True,
+        # A test run in the background ignores SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     until(lambda: "Watching 2 paths" in (tmp_path / "stderr").read_text() or process.poll() is not None)
     yield tmp_path, process
