@@ -306,7 +306,7 @@ def test_settings_that_llama_cpp_would_die_of_are_refused(options: dict[str, obj
 
 
 def test_the_wrong_job_is_refused_with_the_way_out(embedder: Llama, reranker: Llama) -> None:
-    with pytest.raises(ModelModeError, match=r"pooling MEAN.*bge-reranker-base"):
+    with pytest.raises(ModelModeError, match=r"pooling MEAN.*ggrank-reranker-mini"):
         embedder.rerank("q", ["a"])
     with pytest.raises(ModelModeError, match=r"pooling RANK.*all-minilm-l6-v2"):
         reranker.embed("a")
