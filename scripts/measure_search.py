@@ -12,12 +12,11 @@ and ``speed`` make up texts and vectors.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -28,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrank import Document, Index, Llama
+from ggrank.rows.reading import read_rows
 from ggrank.search.ranking import By
 
 BATCH = 10_000
@@ -36,8 +36,8 @@ BY: tuple[By, ...] = ("meaning", "words", "both")
 
 def scores(folder: Path, reranker: str) -> None:
     """Prints for each kind of search what random words reach, and how many real questions stay below it."""
-    documents = list(_records(folder / "corpus.jsonl"))
-    questions = [record["text"] for record in _records(folder / "queries.jsonl")]
+    documents = _records(folder, "corpus")
+    questions = [record["text"] for record in _records(folder, "queries")]
     vocabulary = sorted({word for one in documents for word in re.findall(r"[a-z]{3,}", one["text"].lower())})
     rng = random.Random(0)
     nonsense = [" ".join(rng.sample(vocabulary, rng.randint(4, 12))) for _ in range(50)]
@@ -140,9 +140,9 @@ def _texts(n_words: int) -> Iterator[str]:
             yield " ".join(f"w{number}" for number in row[row > 100][:n_words])
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        yield from (json.loads(line) for line in file)
+def _records(folder: Path, name: str) -> list[Mapping[str, Any]]:
+    path = next(folder.glob(f"{name}.jsonl*"))
+    return [row.values for row in read_rows(path, "jsonl")]
 
 
 def main() -> None:
