@@ -43,9 +43,8 @@ def follow(opened: Index, folder: Path, *, known: set[Skipped], prune: bool) -> 
 
     roots = [Path(root) for root in opened.roots]
     folders = [root for root in roots if root.is_dir()]
-    single = [
-        root for root in roots if not root.is_dir()
-    ]  # a file that is replaced is another one to the system
+    # Files are looked at by their facts: one that is replaced is another file to the system.
+    single = [root for root in roots if not root.is_dir()]
     own = folder.resolve()
 
     def is_document(_: Change, path: str) -> bool:

@@ -12,9 +12,9 @@ from ggrank.search.lexical import best_window, find_phrases, find_words
 
 _HEADING_MARK = re.compile(r"^ {0,3}#{1,6}[ \t]+", re.MULTILINE)
 
-_WITHOUT_LINES = {
-    *(".docx", ".epub", ".htm", ".html", ".ipynb", ".odt", ".pdf", ".pptx", ".rtf", ".xhtml", ".xlsx", ".eml")
-}
+_WITHOUT_LINES = frozenset(
+    [".docx", ".eml", ".epub", ".htm", ".html", ".ipynb", ".odt", ".pdf", ".pptx", ".rtf", ".xhtml", ".xlsx"]
+)
 
 
 def has_lines(path: str) -> bool:
